@@ -1,0 +1,1 @@
+"""Recover an unknown neural network, its widths and every weight, from inputs and outputs alone."""
