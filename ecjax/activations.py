@@ -76,8 +76,8 @@ class Activation:
     """An elementwise nonlinearity with what ecjax has to know about it.
 
     Your own: `Activation(fn, symmetry=Symmetry(parity=-1))`, or `symmetry="odd"`; derivatives that are not given come
-    from automatic differentiation. Claiming a symmetry that the function does not have would merge neurons that differ, so
-    `recover` puts every claim to the test first (`check_symmetry`).
+    from automatic differentiation. Claiming a symmetry that the function does not have would merge neurons that
+    differ, so `recover` puts every claim to the test first (`check_symmetry`).
 
     Attributes:
         fn: The function, elementwise and jax-traceable.

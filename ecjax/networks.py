@@ -9,7 +9,7 @@ weights*. Everything here is a pure function of these records.
 import itertools
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -193,6 +193,18 @@ def to_nnx(net: Network) -> "nnx.Module":
     return MLP([linear(layer) for layer in net.layers])
 
 
+def _linears(part) -> Iterator["nnx.Linear"]:
+    """The Linear layers of a module in the order of declaration (nnx's own iterators sort by attribute name)."""
+    from flax import nnx
+
+    if isinstance(part, nnx.Linear):
+        yield part
+    elif isinstance(part, nnx.Module):
+        yield from itertools.chain.from_iterable(map(_linears, vars(part).values()))
+    elif isinstance(part, list | tuple | nnx.List):
+        yield from itertools.chain.from_iterable(map(_linears, part))
+
+
 def from_nnx(module: "nnx.Module", activation: Activation | str) -> Network:
     """The `nnx.Linear` layers of a Flax module, in the order in which they were declared, as a Network.
 
@@ -203,9 +215,7 @@ def from_nnx(module: "nnx.Module", activation: Activation | str) -> Network:
     Raises:
         ValueError: If the module has no `nnx.Linear`, or their shapes do not chain.
     """
-    from flax import nnx
-
-    linears = [part for _, part in nnx.iter_modules(module) if isinstance(part, nnx.Linear)]
+    linears = list(_linears(module))
     if not linears:
         raise ValueError(f"`module` has no nnx.Linear layer to take weights from; got {type(module).__name__}.")
     kernels = [layer.kernel[...] for layer in linears]
