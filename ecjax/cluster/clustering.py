@@ -1,0 +1,392 @@
+"""Clusters of neurons: the neurons that many students found independently are the teacher's own.
+
+The neurons of one layer, pooled over the students, are linked by average linkage; the cut says which nodes of the
+dendrogram are candidates; three filters say which of them are kept: enough distinct students (gamma), members that
+point the same way (beta, and never a dead neuron), and no neuron twice. Everything that decided is in the record, so
+that it can be cut again without linking again.
+
+Source:
+    Martinelli et al., ICML 2024 (arXiv:2304.12794), section on clustering. We differ from it in counting students
+    instead of vectors, in the cut (see `ecjax.cluster.cut`), in sign-free distances instead of a flip by the first
+    component, and in the default metric.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import get_args
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.cluster import hierarchy
+
+from ..activations import Symmetry
+from . import cut as cutting
+from .cut import Curve, Cut, Policy
+from .distances import condensed_distances, pair_distances
+from .embedding import Metric, Points, embed
+from .filters import align, aligned_points, median_angle, spread
+from .tree import Tree, tree
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterConfig:
+    """Settings of the cluster phase.
+
+    Attributes:
+        gamma: Share of the students that a cluster must reach, within (0, 1].
+        beta: Largest median angle between the members of a cluster, in radians, within (0, pi/2].
+        metric: "preactivation" (rms difference over the queries), "euclidean" (the paper's) or "cosine".
+        policy: How the dendrogram is cut. "agreement" (default): branch by branch, by how long a cluster stays alone;
+            "stability": excess of mass, as in HDBSCAN; "paper": the height with the most clusters of gamma * N vectors;
+            "plateau": the widest range of heights with one number of clusters; "count": the widest with `n_clusters`;
+            "height": cut at `height`.
+        n_clusters: Number of large clusters wanted by the policy "count".
+        height: Height forced by the policy "height", in units of the metric.
+        resolution: Neurons closer than this share of their norm agree, however much closer others are.
+    """
+
+    gamma: float = 0.8
+    beta: float = np.pi / 24
+    metric: Metric = "preactivation"
+    policy: Policy = "agreement"
+    n_clusters: int | None = None
+    height: float | None = None
+    resolution: float = 1e-3
+
+    def __post_init__(self):
+        if not 0 < self.gamma <= 1:
+            raise ValueError(f"`gamma` is a share of the students, within (0, 1]; got {self.gamma:g}.")
+        if not 0 < self.beta <= np.pi / 2:
+            raise ValueError(f"`beta` is in radians, within (0, pi/2]; got {self.beta:g}. See np.deg2rad.")
+        if not self.resolution > 0:
+            raise ValueError(f"`resolution` is a positive share of a neuron's norm; got {self.resolution:g}.")
+        for name, options in (("metric", get_args(Metric)), ("policy", get_args(Policy))):
+            if getattr(self, name) not in options:
+                raise ValueError(f"`{name}` is one of {options}; got {getattr(self, name)!r}.")
+        for name, policy in (("n_clusters", "count"), ("height", "height")):
+            value = getattr(self, name)
+            if (value is not None) != (self.policy == policy):
+                raise ValueError(
+                    f'`{name}` goes with policy="{policy}" and only with it; got {value!r} for {self.policy!r}.'
+                )
+            if value is not None and not value > 0:
+                raise ValueError(f"`{name}` is positive; got {value!r}.")
+
+
+class Aligned(eqx.Module):
+    """The members of one cluster, brought to one sign, phase and scale.
+
+    `vectors = sign * neurons / scale`, with `turns` antiperiods added to the bias. With outgoing weights a, the same
+    contribution in the new form has a * scale * (-1)**turns, times the parity of the activation where sign is -1; what
+    a change of sign adds beyond that (a constant, a linear map) is in the symmetry.
+    """
+
+    members: Int[np.ndarray, " members"]
+    student: Int[np.ndarray, " members"]
+    vectors: Float[np.ndarray, "members fan_in_1"]
+    sign: Float[np.ndarray, " members"]
+    scale: Float[np.ndarray, " members"]
+    turns: Int[np.ndarray, " members"]
+
+
+class Clustering(eqx.Module):
+    """One layer's neurons, their dendrogram, the cut, and every candidate cluster with its verdict.
+
+    Attributes:
+        neurons: Incoming weight vectors of all students, bias last.
+        student: The student of every neuron.
+        n_students: How many students there are.
+        moment: Second moment of the layer's inputs that the preactivation metric measures with, or None.
+        symmetry: Of the activation.
+        config: What was asked.
+        linkage: The dendrogram in SciPy's layout (a forest with fewer rows if it is known only in part).
+        known_up_to: Height up to which the dendrogram is known; infinite if it is complete.
+        height: Height of the cut; nan for policies that choose each branch's own.
+        curve: Number of large clusters against the height of a flat cut.
+        needed: Distinct students that a cluster needs: gamma * n_students, rounded up.
+        label: Candidate cluster of every neuron, -1 for none.
+        node: Node of the dendrogram of every candidate.
+        n_present: Distinct students in it.
+        n_vectors: Neurons in it (a student may hold several copies).
+        median_angle: Between two members, in radians; dead members count as pi.
+        spread: Rms distance of the aligned members from their mean, in units of the metric.
+        merged_at: Height of the merge that made the cluster.
+        stability: Log of the height at which it merges with others over `merged_at`, both plus `resolution` norms.
+        reference: The member that signs and phases are aligned to, one of the two that merged first.
+        kept: Whether it is taken for a neuron of the teacher.
+        verdict: "kept", or why not: "dead", "too few students", "angles too wide", "same neuron as cluster k".
+    """
+
+    neurons: Float[np.ndarray, "neurons fan_in_1"]
+    student: Int[np.ndarray, " neurons"]
+    n_students: int = eqx.field(static=True)
+    moment: Float[np.ndarray, "fan_in_1 fan_in_1"] | None
+    symmetry: Symmetry = eqx.field(static=True)
+    config: ClusterConfig = eqx.field(static=True)
+    linkage: Float[np.ndarray, "merges 4"]
+    known_up_to: float = eqx.field(static=True)
+    height: float = eqx.field(static=True)
+    curve: Curve
+    needed: int = eqx.field(static=True)
+    label: Int[np.ndarray, " neurons"]
+    node: Int[np.ndarray, " clusters"]
+    n_present: Int[np.ndarray, " clusters"]
+    n_vectors: Int[np.ndarray, " clusters"]
+    median_angle: Float[np.ndarray, " clusters"]
+    spread: Float[np.ndarray, " clusters"]
+    merged_at: Float[np.ndarray, " clusters"]
+    stability: Float[np.ndarray, " clusters"]
+    reference: Int[np.ndarray, " clusters"]
+    kept: Bool[np.ndarray, " clusters"]
+    verdict: tuple[str, ...] = eqx.field(static=True)
+
+    @property
+    def width(self) -> int:
+        """How many neurons were found: the kept clusters."""
+        return int(self.kept.sum())
+
+    @property
+    def kept_clusters(self) -> Int[np.ndarray, " kept"]:
+        """Indices of the kept clusters, for `members` and `aligned`."""
+        return np.flatnonzero(self.kept)
+
+    def members(self, cluster: int) -> Int[np.ndarray, " members"]:
+        """Indices of the neurons in a candidate cluster, in ascending order."""
+        return np.flatnonzero(self.label == cluster)
+
+    def points(self, members: np.ndarray | slice = slice(None)) -> Points:
+        """Neurons in the coordinates in which the metric is Euclidean."""
+        return embed(self.neurons, metric=self.config.metric, symmetry=self.symmetry, moment=self.moment).take(members)
+
+    def aligned(self, cluster: int) -> Aligned:
+        """The members of a candidate cluster brought to one sign, phase and scale, most typical member first.
+
+        Typical is who has the smallest median distance to the others, so strays come last.
+        """
+        members = self.members(cluster)
+        points = self.points()
+        alignment = align(points, members, int(self.reference[cluster]), homogeneous=self.symmetry.homogeneous)
+        x = aligned_points(points, members, alignment)
+        apart = np.sqrt(np.maximum(0, np.sum((x[:, None] - x[None]) ** 2, axis=-1)))
+        first = np.argsort(np.median(apart, axis=1), kind="stable")
+        vectors = self.neurons[members] * (alignment.sign / alignment.scale)[:, None]
+        vectors[:, -1] += alignment.phase
+        return Aligned(
+            members[first],
+            self.student[members[first]],
+            vectors[first],
+            alignment.sign[first],
+            alignment.scale[first],
+            alignment.turns[first],
+        )
+
+
+def cluster_neurons(
+    neurons: Float[np.ndarray, "neurons fan_in_1"],
+    student: Int[np.ndarray, " neurons"],
+    *,
+    n_students: int,
+    symmetry: Symmetry,
+    moment: Float[np.ndarray, "fan_in_1 fan_in_1"] | None = None,
+    config: ClusterConfig | None = None,
+) -> Clustering:
+    """Find the neurons that many students agree on.
+
+    Args:
+        neurons: Incoming weight vectors of one layer, pooled over students, with the bias as last coordinate.
+        student: The student that each neuron belongs to.
+        n_students: How many students there are, those without neurons here included.
+        symmetry: What a change of sign, scale or phase leaves unchanged: `activation.symmetry`.
+        moment: `second_moment` of the layer's inputs; needed for the metric "preactivation".
+        config: Thresholds, metric, policy.
+
+    Raises:
+        ValueError: If shapes disagree, numbers are not finite, the activation is a polynomial, gamma * n_students is
+            below 2, or `moment` does not go with the metric.
+    """
+    config = config or ClusterConfig()
+    neurons, student = _checked(neurons, student, n_students, symmetry)
+    cutting.n_needed(config.gamma, n_students)
+    points = embed(neurons, metric=config.metric, symmetry=symmetry, moment=moment)
+    linkage = hierarchy.linkage(condensed_distances(points), "average")
+    return _judge(
+        points, neurons, student, n_students, moment, symmetry, config, linkage=linkage, known_up_to=float("inf")
+    )
+
+
+def recut(
+    clustering: Clustering,
+    *,
+    gamma: float | None = None,
+    beta: float | None = None,
+    policy: Policy | None = None,
+    n_clusters: int | None = None,
+    height: float | None = None,
+    resolution: float | None = None,
+) -> Clustering:
+    """The same dendrogram with another cut or other thresholds; nothing is linked again.
+
+    Args:
+        clustering: To cut again. What is not given stays as it was, but `n_clusters` and `height` go with their policy:
+            giving one of them is enough to choose it.
+        gamma: See `ClusterConfig`, as for all that follow.
+    """
+    policy = policy or ("count" if n_clusters is not None else "height" if height is not None else None)
+    asked = {"gamma": gamma, "beta": beta, "policy": policy, "resolution": resolution}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    if policy is not None:
+        asked |= {"n_clusters": n_clusters, "height": height}
+    config = dataclasses.replace(clustering.config, **asked)
+    return _judge(
+        clustering.points(),
+        clustering.neurons,
+        clustering.student,
+        clustering.n_students,
+        clustering.moment,
+        clustering.symmetry,
+        config,
+        linkage=clustering.linkage,
+        known_up_to=clustering.known_up_to,
+    )
+
+
+def _checked(neurons, student, n_students: int, symmetry: Symmetry) -> tuple[np.ndarray, np.ndarray]:
+    neurons, student = np.asarray(neurons, float), np.asarray(student)
+    if symmetry.polynomial:
+        raise ValueError(
+            "`symmetry` is that of a polynomial, whose neurons can be combined in infinitely many ways: no clustering "
+            "can find them."
+        )
+    if neurons.ndim != 2 or len(neurons) < 2 or neurons.shape[1] < 2:
+        raise ValueError(f"`neurons` is a matrix of at least 2 rows (w, b), bias last; got shape {neurons.shape}.")
+    if student.shape != neurons.shape[:1]:
+        raise ValueError(f"`student` names the student of each of {len(neurons)} neurons; got shape {student.shape}.")
+    if student.min() < 0 or student.max() >= n_students:
+        raise ValueError(
+            f"`student` is within 0 ... n_students - 1 = {n_students - 1}; got {student.min()} ... {student.max()}."
+        )
+    bad = ~np.isfinite(neurons).all(axis=1)
+    if bad.any():
+        raise ValueError(
+            f"`neurons` has NaN or infinite entries in {bad.sum()} rows, of students "
+            f"{np.unique(student[bad]).tolist()}; leave failed students out."
+        )
+    return neurons, student
+
+
+# --- the verdict ----------------------------------------------------------------------------------------------------
+
+
+def _judge(
+    points: Points,
+    neurons: np.ndarray,
+    student: np.ndarray,
+    n_students: int,
+    moment: np.ndarray | None,
+    symmetry: Symmetry,
+    config: ClusterConfig,
+    *,
+    linkage: np.ndarray,
+    known_up_to: float,
+) -> Clustering:
+    """Cut the dendrogram and put every candidate through the filters."""
+    needed = cutting.n_needed(config.gamma, n_students)
+    typical = _typical_norm(points)
+    far = 1.0 if points.cosine else np.sqrt(2) * float(np.exp(np.mean(np.log(typical))))
+    dendrogram = tree(linkage, student, known_up_to=known_up_to, far=far)
+    norm = _node_means(dendrogram, typical)
+    floor = config.resolution**2 / 2 * np.ones_like(norm) if points.cosine else config.resolution * norm
+    counts = dendrogram.n_vectors if config.policy == "paper" else dendrogram.n_students
+    curve = cutting.curve(linkage, counts, needed)
+    chosen = _choose(dendrogram, curve, student, needed, floor, norm, far, config, points.cosine)
+
+    clusters = [np.sort(dendrogram.members(node)) for node in chosen.nodes]
+    label = np.full(len(student), -1)
+    for k, members in enumerate(clusters):
+        label[members] = k
+    # One of the two vectors that merged first lies where the cluster is densest.
+    reference = np.array([members[np.argmin(dendrogram.parent[members])] for members in clusters], int)
+    angles, spreads, dead = np.empty(len(clusters)), np.empty(len(clusters)), np.empty(len(clusters), bool)
+    for k, members in enumerate(clusters):
+        x = aligned_points(points, members, align(points, members, int(reference[k]), homogeneous=symmetry.homogeneous))
+        angles[k] = median_angle(x, points.dead[members], sign_free=points.sign_free)
+        spreads[k], dead[k] = spread(x), np.mean(points.dead[members]) > 0.5
+    present = dendrogram.n_students[chosen.nodes]
+
+    verdict = np.full(len(clusters), "kept", dtype=object)
+    verdict[~(angles <= config.beta)] = "angles too wide"
+    verdict[present < needed] = "too few students"
+    verdict[dead] = "dead"
+    if config.policy != "paper":
+        _mark_repeats(verdict, points, dendrogram, chosen.nodes, reference, floor)
+    return Clustering(
+        neurons=neurons,
+        student=student,
+        n_students=n_students,
+        moment=moment,
+        symmetry=symmetry,
+        config=config,
+        linkage=linkage,
+        known_up_to=known_up_to,
+        height=chosen.height,
+        curve=curve,
+        needed=needed,
+        label=label,
+        node=chosen.nodes,
+        n_present=present,
+        n_vectors=dendrogram.n_vectors[chosen.nodes],
+        median_angle=angles,
+        spread=spreads,
+        merged_at=dendrogram.height[chosen.nodes],
+        stability=cutting.lifetime(dendrogram, floor)[chosen.nodes],
+        reference=reference,
+        kept=(verdict == "kept").astype(bool),
+        verdict=tuple(verdict.tolist()),
+    )
+
+
+def _choose(tree: Tree, curve: Curve, student, needed, floor, norm, far, config: ClusterConfig, cosine: bool) -> Cut:
+    """The candidates that the policy picks."""
+    if config.policy == "agreement":
+        chord = 1 - np.cos(config.beta) if cosine else 2 * np.sin(config.beta / 2) * norm
+        return cutting.agreement(tree, student, needed, floor=floor, narrow=np.broadcast_to(chord, norm.shape))
+    if config.policy == "stability":
+        return cutting.stability(tree, needed, floor=floor)
+    if config.policy == "paper":
+        return cutting.flat_cut(tree, tree.n_vectors, needed, cutting.paper_height(curve))
+    height = config.height
+    if height is None:
+        height = cutting.plateau_height(curve, far, float(np.median(floor)), config.n_clusters)
+    if height is None and config.policy == "count":
+        raise ValueError(
+            f"`n_clusters`: no height gives {config.n_clusters} clusters of {needed} students; the numbers that occur "
+            f"are {np.unique(curve.n_clusters).tolist()}. Lower gamma, or ask for one of these."
+        )
+    return cutting.flat_cut(tree, tree.n_students, needed, np.nan if height is None else height)
+
+
+def _typical_norm(points: Points) -> Float[np.ndarray, " neurons"]:
+    """Norms of the points, kept away from 0 so that they have logarithms."""
+    norm = np.linalg.norm(points.x, axis=1)
+    return np.maximum(norm, 1e-6 * (np.median(norm) or norm.max() or 1.0))
+
+
+def _node_means(tree: Tree, norm: np.ndarray) -> Float[np.ndarray, " nodes"]:
+    """Geometric mean of the members' norms, node by node: a neuron that ran away does not dominate it."""
+    total = np.concatenate([[0.0], np.cumsum(np.log(norm[tree.order]))])
+    return np.exp((total[tree.start + tree.n_vectors] - total[tree.start]) / tree.n_vectors)
+
+
+def _mark_repeats(verdict, points: Points, tree: Tree, nodes, reference, floor) -> None:
+    """Of kept clusters that lie within each other's spread, leave the one with the most students."""
+    kept = np.flatnonzero(verdict == "kept")
+    kept = kept[np.argsort(-tree.n_students[nodes[kept]], kind="stable")]
+    core = np.array([tree.core_height(int(node)) for node in nodes[kept]]) + floor[nodes[kept]]
+    i, j = np.triu_indices(len(kept), 1)
+    apart = pair_distances(points, reference[kept[i]], reference[kept[j]])
+    for a, b in zip(
+        *(side[apart <= cutting.SEPARATION * np.minimum(core[i], core[j])] for side in (i, j)), strict=True
+    ):
+        if verdict[kept[a]] == verdict[kept[b]] == "kept":
+            verdict[kept[b]] = f"same neuron as cluster {kept[a]}"
