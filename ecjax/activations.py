@@ -13,7 +13,7 @@ Source: Martinelli et al., ICML 2024 (arXiv:2304.12794), section 3 and appendix 
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -71,7 +71,7 @@ def _elementwise_derivative(fn: Elementwise) -> Elementwise:
     return lambda z: jax.jvp(fn, (z,), (jnp.ones_like(z),))[1]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Activation:
     """An elementwise nonlinearity with what ecjax has to know about it.
 
@@ -92,19 +92,31 @@ class Activation:
     """
 
     fn: Elementwise
-    symmetry: Symmetry | str = field(default_factory=Symmetry)
-    d1: Elementwise | None = None
-    d2: Elementwise | None = None
-    smooth: bool = True
-    name: str = "custom"
+    symmetry: Symmetry
+    d1: Elementwise
+    d2: Elementwise
+    smooth: bool
+    name: str
 
-    def __post_init__(self):
-        if isinstance(self.symmetry, str):
-            if self.symmetry not in SYMMETRIES:
-                raise ValueError(f"`symmetry` is a Symmetry or one of {sorted(SYMMETRIES)}; got {self.symmetry!r}.")
-            object.__setattr__(self, "symmetry", SYMMETRIES[self.symmetry])
-        object.__setattr__(self, "d1", self.d1 or _elementwise_derivative(self.fn))
-        object.__setattr__(self, "d2", self.d2 or _elementwise_derivative(self.d1))
+    def __init__(
+        self,
+        fn: Elementwise,
+        symmetry: Symmetry | str = "none",
+        d1: Elementwise | None = None,
+        d2: Elementwise | None = None,
+        *,
+        smooth: bool = True,
+        name: str = "custom",
+    ):
+        if isinstance(symmetry, str):
+            if symmetry not in SYMMETRIES:
+                raise ValueError(f"`symmetry` is a Symmetry or one of {sorted(SYMMETRIES)}; got {symmetry!r}.")
+            symmetry = SYMMETRIES[symmetry]
+        d1 = d1 or _elementwise_derivative(fn)
+        d2 = d2 or _elementwise_derivative(d1)
+        fields = {"fn": fn, "symmetry": symmetry, "d1": d1, "d2": d2, "smooth": smooth, "name": name}
+        for attribute, value in fields.items():
+            object.__setattr__(self, attribute, value)  # as frozen dataclasses do
 
     def __call__(self, z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return self.fn(z)
@@ -221,7 +233,6 @@ def _gaussian(z):
 
 _EVEN_LINEAR = Symmetry(parity=1, linear=-1.0)
 _PERIODIC = {"sin": Symmetry(parity=-1, antiperiod=math.pi), "cos": Symmetry(parity=1, antiperiod=math.pi)}
-_KINK = {"smooth": False}
 
 _CATALOGUE = (
     Activation(_g, "none", _g_d1, _g_d2, name="g"),
@@ -245,7 +256,7 @@ _CATALOGUE = (
     ),
     Activation(_gelu_tanh, _EVEN_LINEAR, _gelu_tanh_d1, _gelu_tanh_d2, name="gelu_tanh"),
     Activation(
-        jax.nn.relu, Symmetry(parity=1, linear=-1.0, homogeneous=True), _step, jnp.zeros_like, name="relu", **_KINK
+        jax.nn.relu, Symmetry(parity=1, linear=-1.0, homogeneous=True), _step, jnp.zeros_like, smooth=False, name="relu"
     ),
     Activation(
         lambda z: jnp.where(z > 0, z, _LEAK * z),
@@ -253,10 +264,15 @@ _CATALOGUE = (
         lambda z: _LEAK + (1 - _LEAK) * _step(z),
         jnp.zeros_like,
         name="leaky_relu",
-        **_KINK,
+        smooth=False,
     ),
     Activation(
-        lambda z: jnp.where(z > 0, z, jnp.expm1(jnp.minimum(z, 0))), "none", _elu_d1, _exp_below, name="elu", **_KINK
+        lambda z: jnp.where(z > 0, z, jnp.expm1(jnp.minimum(z, 0))),
+        "none",
+        _elu_d1,
+        _exp_below,
+        smooth=False,
+        name="elu",
     ),
     Activation(
         lambda z: _SELU_SCALE * jnp.where(z > 0, z, _SELU_ALPHA * jnp.expm1(jnp.minimum(z, 0))),
@@ -264,11 +280,11 @@ _CATALOGUE = (
         _selu_d1,
         lambda z: _SELU_SCALE * _SELU_ALPHA * _exp_below(z),
         name="selu",
-        **_KINK,
+        smooth=False,
     ),
     Activation(_mish, "none", _mish_d1, _mish_d2, name="mish"),
     Activation(lambda z: z**2, "polynomial", lambda z: 2 * z, lambda z: 2 * jnp.ones_like(z), name="square"),
-    Activation(jnp.abs, Symmetry(parity=1, homogeneous=True), jnp.sign, jnp.zeros_like, name="abs", **_KINK),
+    Activation(jnp.abs, Symmetry(parity=1, homogeneous=True), jnp.sign, jnp.zeros_like, smooth=False, name="abs"),
     Activation(jnp.cos, _PERIODIC["cos"], lambda z: -jnp.sin(z), lambda z: -jnp.cos(z), name="cos"),
     Activation(
         _gaussian,

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -24,9 +24,6 @@ from safetensors.numpy import save_file
 
 from .activations import ACTIVATIONS, Activation, as_activation
 from .precision import to_device
-
-if TYPE_CHECKING:
-    from flax import nnx
 
 
 class Layer(eqx.Module):
@@ -60,10 +57,14 @@ class Network(eqx.Module):
 
 def respond(net: Network, x: Float[Array, "*samples fan_in"]) -> Float[Array, "*samples fan_out"]:
     """Answer of one network to one input, or to each of a batch. `vmap` it over students."""
-    *hidden, output = net.layers
-    for layer in hidden:
-        x = net.activation(x @ layer.w.T + layer.b)
-    return x @ output.w.T + output.b
+
+    def answer(x: Float[Array, " fan_in"]) -> Float[Array, " fan_out"]:
+        *hidden, output = net.layers
+        for layer in hidden:
+            x = net.activation(layer.w @ x + layer.b)
+        return output.w @ x + output.b
+
+    return jnp.vectorize(answer, signature="(i)->(o)")(x)
 
 
 def random_network(shape: Sequence[int], activation: Activation | str, *, key: PRNGKeyArray, dtype=None) -> Network:
@@ -161,7 +162,7 @@ def split_neuron(net: Network, neuron: int, *, layer: int, share: float = 0.5) -
 # --- Flax ----------------------------------------------------------------------------------------------------------
 
 
-def to_nnx(net: Network) -> "nnx.Module":
+def to_nnx(net: Network) -> Any:
     """The network as a Flax `nnx` module: an MLP whose `layers` are `nnx.Linear`.
 
     Raises:
@@ -187,13 +188,14 @@ def to_nnx(net: Network) -> "nnx.Module":
     def linear(layer: Layer) -> nnx.Linear:
         fan_out, fan_in = layer.w.shape
         made = nnx.Linear(fan_in, fan_out, param_dtype=layer.w.dtype, rngs=nnx.Rngs(0))
-        made.kernel[...], made.bias[...] = layer.w.T, layer.b
+        made.kernel[...] = layer.w.T
+        made.bias[...] = layer.b  # pyright: ignore[reportOptionalSubscript]
         return made
 
     return MLP([linear(layer) for layer in net.layers])
 
 
-def _linears(part) -> Iterator["nnx.Linear"]:
+def _linears(part) -> Iterator[Any]:
     """The Linear layers of a module in the order of declaration (nnx's own iterators sort by attribute name)."""
     from flax import nnx
 
@@ -205,7 +207,7 @@ def _linears(part) -> Iterator["nnx.Linear"]:
         yield from itertools.chain.from_iterable(map(_linears, part))
 
 
-def from_nnx(module: "nnx.Module", activation: Activation | str) -> Network:
+def from_nnx(module: Any, activation: Activation | str) -> Network:
     """The `nnx.Linear` layers of a Flax module, in the order in which they were declared, as a Network.
 
     Args:

@@ -18,7 +18,7 @@ def require_float64(what: str) -> None:
     Raises:
         ValueError: Saying how float64 is switched on.
     """
-    if not jax.config.jax_enable_x64:
+    if not jax.config.read("jax_enable_x64"):
         raise ValueError(
             f"{what} is float64, but JAX is in float32-only mode and would silently round it. Switch float64 on with "
             '`jax.config.update("jax_enable_x64", True)` at the start of your program, or work inside '

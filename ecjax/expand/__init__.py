@@ -1,0 +1,15 @@
+"""Phase 1: train N overparameterised students to imitate the teacher."""
+
+from .adam import AdamConfig as AdamConfig
+from .adam import adam as adam
+from .ensemble import over_students as over_students
+from .expand import ExpandConfig as ExpandConfig
+from .expand import choose_method as choose_method
+from .expand import expand as expand
+from .flow import FlowConfig as FlowConfig
+from .flow import gradient_flow as gradient_flow
+from .records import RESULTS as RESULTS
+from .records import Expansion as Expansion
+from .records import Student as Student
+from .refine import RefineConfig as RefineConfig
+from .refine import refine as refine

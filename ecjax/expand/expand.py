@@ -1,0 +1,135 @@
+"""Phase 1: N overparameterised students imitate the teacher.
+
+A *method* is a short road of solvers, each starting where the last one stopped:
+
+    levenberg_marquardt        Levenberg-Marquardt from the fresh student: smooth, up to some hundred parameters
+    flow                       gradient flow, then Levenberg-Marquardt: the paper's way with toy teachers
+    adam_levenberg_marquardt   Adam, then Levenberg-Marquardt: activations with kinks
+    adam_lbfgs                 Adam, then L-BFGS: students with too many parameters for a Hessian
+
+"auto" chooses by smoothness and size, and the Expansion says which ran.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+
+from ..activations import Activation
+from ..imitation import Inputs, Outputs
+from ..networks import Network, student
+from ..progress import Progress, silent
+from .adam import AdamConfig, adam
+from .ensemble import Placement, Store, over_students
+from .flow import FlowConfig, gradient_flow
+from .records import Expansion, Student
+from .refine import RefineConfig, refine
+
+Method = Literal["auto", "levenberg_marquardt", "flow", "adam_levenberg_marquardt", "adam_lbfgs"]
+
+# A Levenberg-Marquardt step costs samples * parameters^2 operations, a gradient samples * parameters: beyond this many
+# parameters several hundred L-BFGS steps cost less than the ten or twenty that Levenberg-Marquardt would need.
+_SECOND_ORDER_UP_TO = 800
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpandConfig:
+    """How the students are trained.
+
+    Attributes:
+        method: A road of solvers, or "auto" to choose by smoothness and size.
+        flow: The flow's settings, where the method has one.
+        adam: Adam's settings, where the method has it.
+        refine: When the second-order end of the road stops.
+        placement: "map", "vmap" or "auto"; see `ecjax.expand.ensemble`.
+        chunk: Students in one call under "vmap".
+    """
+
+    method: Method = "auto"
+    flow: FlowConfig = field(default_factory=FlowConfig)
+    adam: AdamConfig = field(default_factory=AdamConfig)
+    refine: RefineConfig = field(default_factory=RefineConfig)
+    placement: Placement = "auto"
+    chunk: int | None = None
+
+    def __post_init__(self):
+        if self.method not in get_args(Method):
+            raise ValueError(f"`method` is one of {get_args(Method)}; got {self.method!r}.")
+
+
+def choose_method(activation: Activation, n_parameters: int) -> Method:
+    """The road that "auto" takes for students of this activation and size."""
+    if n_parameters > _SECOND_ORDER_UP_TO:
+        return "adam_lbfgs"
+    return "levenberg_marquardt" if activation.smooth else "adam_levenberg_marquardt"
+
+
+def expand(
+    students: Network,
+    x: Inputs,
+    y: Outputs,
+    *,
+    config: ExpandConfig | None = None,
+    store: Store | None = None,
+    progress: Progress = silent,
+) -> Expansion:
+    """Train every student of a stack to imitate the targets.
+
+    Args:
+        students: Fresh students, all of one shape.
+        x: Queries.
+        y: Targets; the tolerances of the solvers are absolute, so give them in units of their standard deviation.
+        config: How.
+        store: Finished students by number; an interrupted expansion that gets it back goes on where it was.
+        progress: Called as students finish.
+
+    Returns:
+        The trained students. A student that fails is marked, and the others go on.
+    """
+    config = config or ExpandConfig()
+    one = student(students, 0)
+    method = choose_method(one.activation, one.n_parameters) if config.method == "auto" else config.method
+
+    done = over_students(
+        _Road(method, config),
+        students,
+        x,
+        y,
+        placement=config.placement,
+        chunk=config.chunk,
+        store=store,
+        progress=progress,
+    )
+    return Expansion(done.network, done.loss, done.gradient_norm, done.n_steps, done.result, method)
+
+
+@dataclass(frozen=True)
+class _Road:
+    """A method with its settings: hashable, so that it compiles once."""
+
+    method: Method
+    config: ExpandConfig
+
+    def __call__(self, student: Network, x: Inputs, y: Outputs) -> Student:
+        return _follow(self.method, student, x, y, self.config)
+
+
+def _follow(method: Method, start: Network, x: Inputs, y: Outputs, config: ExpandConfig) -> Student:
+    n_steps = jnp.array(0)
+    match method:
+        case "flow":
+            begun = gradient_flow(start, x, y, config=config.flow)
+        case "adam_levenberg_marquardt" | "adam_lbfgs":
+            begun = adam(start, x, y, config=config.adam)
+        case _:
+            begun = None
+    if begun is not None:
+        start, n_steps = begun.network, begun.n_steps
+    solver = "lbfgs" if method == "adam_lbfgs" else "levenberg_marquardt"
+    ended = refine(start, x, y, solver=solver, config=config.refine)
+    # A refinement that diverged from a sound start does not take the start away.
+    if begun is not None:
+        better = ended.loss <= begun.loss
+        ended = jax.tree.map(lambda new, old: jnp.where(better, new, old), ended, begun)
+    return Student(ended.network, ended.loss, ended.gradient_norm, n_steps + ended.n_steps, ended.result)
