@@ -1,0 +1,284 @@
+"""Recovered against teacher: which neurons were found, how well, and how well the function.
+
+The comparison is up to what no input can reveal; `ecjax.alignment` says what that is and brings the recovered network
+to the teacher's representative of the same function, layer by layer. The next layer of both is then written over the
+same inputs: the teacher's neurons, then the recovered neurons in excess, then the inputs of the linear map that
+flipped neurons leave, if any. The teacher's weights on the last two are zero, so that what is there is an error.
+"""
+
+from typing import Protocol, runtime_checkable
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from .activations import Activation
+from .alignment import Match, Vectors, View, align, canonical, cosine_distance, look, match_neurons
+from .networks import Layer, Network, respond
+from .precision import to_device
+
+PerNeuron = Float[np.ndarray, " width"]
+Queries = Float[Array, "samples fan_in"] | Float[np.ndarray, "samples fan_in"]
+
+
+@runtime_checkable
+class HasNetwork(Protocol):
+    """A record that carries a network, as `Recovery` does."""
+
+    @property
+    def network(self) -> Network: ...
+
+
+class LayerComparison(eqx.Module):
+    """One hidden layer, teacher neuron by teacher neuron; NaN where a teacher neuron has no partner.
+
+    A cosine distance is 1 - cos: 0 for the same direction, 2 for opposite ones, 1 for a zero vector and any other.
+    """
+
+    partner: Int[np.ndarray, " width"]  # index of the recovered neuron, -1 where missing
+    sign: Int[np.ndarray, " width"]  # -1 where the partner was flipped, 0 where missing
+    distance: PerNeuron  # |u - v|² / (|u|² + |v|²) of the pre-activations over x: what the matching minimises
+    cosine_in: PerNeuron  # of the same pre-activations
+    cosine_in_euclidean: PerNeuron  # of incoming weights and bias as they stand
+    cosine_out: PerNeuron  # of outgoing weights
+    teacher_in: Float[np.ndarray, "width inputs"]  # incoming weights and bias in the representative compared
+    recovered_in: Float[np.ndarray, "width inputs"]  # the partner's
+    excess: tuple[int, ...]  # recovered neurons without a partner
+    n_unseen: int  # directions in which the layer's inputs do not vary, left out of the comparison
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """Teacher neurons without a partner."""
+        return tuple(np.flatnonzero(self.partner < 0).tolist())
+
+    @property
+    def teacher_width(self) -> int:
+        return len(self.partner)
+
+    @property
+    def recovered_width(self) -> int:
+        return len(self.partner) - len(self.missing) + len(self.excess)
+
+    @property
+    def parameter_error(self) -> float:
+        """Largest absolute difference of an incoming weight or bias, over the neurons that have a partner."""
+        return float(np.max(np.abs(self.recovered_in - self.teacher_in), initial=0.0, where=self.partner[:, None] >= 0))
+
+
+class Comparison(eqx.Module):
+    """A recovered network against its teacher; see `compare`."""
+
+    layers: tuple[LayerComparison, ...]  # hidden layers, first to last
+    output_error: float  # largest absolute difference of a weight or bias of the output layer, linear map included
+    function_error_rms: float  # of the difference of the outputs, in standard deviations of the teacher's outputs
+    function_error_max: float
+
+    @property
+    def n_missing(self) -> int:
+        """How many teacher neurons have no partner, over all layers."""
+        return sum(len(layer.missing) for layer in self.layers)
+
+    @property
+    def n_excess(self) -> int:
+        """How many recovered neurons have no partner, over all layers."""
+        return sum(len(layer.excess) for layer in self.layers)
+
+    @property
+    def parameter_error(self) -> float:
+        """Largest absolute difference of any weight or bias; infinite when a neuron is missing or in excess.
+
+        Of the matched neurons alone: `layers[l].parameter_error` and `output_error`.
+        """
+        if self.n_missing or self.n_excess:
+            return float("inf")
+        return max(self.output_error, *(layer.parameter_error for layer in self.layers))
+
+    def summary(self) -> str:
+        """A table with a row for each hidden layer, as in the paper, and the errors of the whole."""
+        columns = ("layer", "teacher", "recovered", "excess", "missing", "mean", "largest", "mean", "largest")
+        rows = [
+            (
+                *(i, layer.teacher_width, layer.recovered_width, len(layer.excess), len(layer.missing)),
+                *(*_mean_and_largest(layer.cosine_in), *_mean_and_largest(layer.cosine_out)),
+            )
+            for i, layer in enumerate(self.layers, start=1)
+        ]
+        lines = [
+            f"{'':50}{'cosine distance in':>20}{'cosine distance out':>21}",
+            *("".join(f"{cell:>10}" for cell in row) for row in (columns, *rows)),
+            f"largest parameter error {self.parameter_error:.1e}; function error {self.function_error_rms:.1e} rms, "
+            f"{self.function_error_max:.1e} at most, in standard deviations of the outputs",
+        ]
+        lines += [
+            f"layer {i}: {layer.n_unseen} of {layer.teacher_in.shape[1] - 1} input directions never vary; not compared"
+            for i, layer in enumerate(self.layers, start=1)
+            if layer.n_unseen
+        ]
+        return "\n".join(lines)
+
+
+def compare(
+    recovered: Network | HasNetwork,
+    teacher: Network,
+    x: Queries,
+    *,
+    fresh: Queries | None = None,
+    tolerance: float = 0.1,
+) -> Comparison:
+    """Match the neurons of a recovered network with the teacher's, one to one, up to symmetry.
+
+    Partners minimise the sum of |u - v|² / (|u|² + |v|²), u and v the pre-activations of the two over `x`. At equal
+    norms that is the cosine distance, but it also tells a neuron from one twice as long. Deep networks are matched
+    layer by layer, the weights of a layer compared over the teacher's neurons of the layer before.
+
+    Args:
+        recovered: A network as deep as the teacher, or a record with `.network`. If the record has `.linear`, a
+            `Layer` (or None), then that linear map of the inputs is added to the network's outputs.
+        teacher: The network that it should be.
+        x: Queries. They say how much each direction of the weights matters, and which can't be seen at all.
+        fresh: Queries for the error of the function; by default `x`.
+        tolerance: Largest distance of two partners, within (0, 1]. Beyond it, the teacher neuron is missing and the
+            recovered one in excess. The default is an angle of 26 degrees at equal norms.
+
+    Raises:
+        ValueError: If the two differ in activation, depth, inputs or outputs; if one is a stack of students, or
+            anything is not finite; if the activation is a polynomial, whose neurons are not determined; if the
+            teacher's outputs do not vary.
+
+    Source:
+        Martinelli et al., ICML 2024 (arXiv:2304.12794): teacher size, recovered size, cosine distances. In the
+        published code one recovered neuron may be the partner of several teacher neurons; here it serves one.
+    """
+    network = recovered if isinstance(recovered, Network) else recovered.network
+    linear: Layer | None = getattr(recovered, "linear", None)
+    inputs, fresh_inputs = _host(x), _host(x if fresh is None else fresh)
+    _check(network, linear, teacher, {"x": inputs, "fresh": fresh_inputs}, tolerance)
+
+    symmetry, dtype = teacher.activation.symmetry, teacher.layers[0].w.dtype
+    ours, theirs = _vectors(network.layers[0]), _vectors(teacher.layers[0])
+    views, matches = [], []
+    aligned = []  # of each layer, (ours, theirs) over the same inputs
+    for our_next, their_next in zip(network.layers[1:], teacher.layers[1:], strict=True):
+        view = look(inputs)
+        ours, our_next = canonical(view.fold(ours), _vectors(our_next), view, symmetry)
+        theirs, their_next = canonical(view.fold(theirs), _vectors(their_next), view, symmetry)
+        match = match_neurons(ours, theirs, view, symmetry, tolerance)
+        partners, weights, bias, linear_map = align(ours, our_next, match, symmetry)
+        if linear is not None:
+            linear_map = linear_map + _vectors(linear)
+        views.append(view)
+        matches.append(match)
+        aligned.append((partners, theirs))
+
+        features = [_hidden(teacher.activation, inputs, vectors, dtype) for vectors in (theirs, ours[match.excess])]
+        blocks = [weights, our_next[:, match.excess]]
+        if np.any(linear_map):
+            features, blocks = [*features, inputs], [*blocks, linear_map[:, :-1]]
+        inputs, ours = np.hstack(features), np.hstack([*blocks, (bias + linear_map[:, -1])[:, None]])
+        nothing = np.zeros((len(ours), ours.shape[1] - their_next.shape[1]))  # the teacher's share of the other inputs
+        theirs = np.hstack([their_next[:, :-1], nothing, their_next[:, -1:]])
+
+    view = look(inputs)
+    aligned.append((view.fold(ours), view.fold(theirs)))
+    layers = tuple(
+        _layer_comparison(match, view, pair, following)
+        for match, view, pair, following in zip(matches, views, aligned[:-1], aligned[1:], strict=True)
+    )
+    output_error = float(np.max(np.abs(aligned[-1][0] - aligned[-1][1])))
+    return Comparison(layers, output_error, *_function_error(network, linear, teacher, fresh_inputs))
+
+
+# --- helpers ---------------------------------------------------------------------------------------------------------
+
+
+def _layer_comparison(
+    match: Match, view: View, pair: tuple[Vectors, Vectors], following: tuple[Vectors, Vectors]
+) -> LayerComparison:
+    (ours, theirs), (our_next, their_next) = pair, following
+    found = match.partner >= 0
+    rows = np.isfinite(our_next[:, -1])  # neurons of the next layer that have a partner
+    outgoing = [vectors[rows, : len(found)].T for vectors in (our_next, their_next)]
+    return LayerComparison(
+        partner=match.partner,
+        sign=match.sign,
+        distance=match.distance,
+        cosine_in=np.where(found, cosine_distance(ours @ view.root.T, theirs @ view.root.T), np.nan),
+        cosine_in_euclidean=np.where(found, cosine_distance(ours, theirs), np.nan),
+        cosine_out=np.where(found, cosine_distance(*outgoing), np.nan),
+        teacher_in=theirs,
+        recovered_in=ours,
+        excess=tuple(match.excess.tolist()),
+        n_unseen=view.unseen.shape[1],
+    )
+
+
+def _function_error(network: Network, linear: Layer | None, teacher: Network, x: np.ndarray) -> tuple[float, float]:
+    """Root mean square and largest difference of the outputs, in standard deviations of the teacher's outputs."""
+    got, wanted = (_host(respond(net, to_device(x.astype(net.layers[0].w.dtype), "x"))) for net in (network, teacher))
+    if linear is not None:
+        got = got + x @ _host(linear.w).T + _host(linear.b)
+    std = np.sqrt(np.mean(np.var(wanted, axis=0)))
+    if not std > 0:
+        raise ValueError(f"`teacher`: its outputs do not vary over {len(x)} queries; there is nothing to compare.")
+    return float(np.sqrt(np.mean((got - wanted) ** 2)) / std), float(np.max(np.abs(got - wanted)) / std)
+
+
+# --- records to host arrays ------------------------------------------------------------------------------------------
+
+
+def _host(array: Array | np.ndarray) -> np.ndarray:
+    return np.asarray(array, np.float64)
+
+
+def _vectors(layer: Layer) -> Vectors:
+    return np.hstack([_host(layer.w), _host(layer.b)[:, None]])
+
+
+def _hidden(activation: Activation, inputs: np.ndarray, vectors: Vectors, dtype) -> np.ndarray:
+    z = inputs @ vectors[:, :-1].T + vectors[:, -1]
+    return _host(activation(to_device(z.astype(dtype), "teacher")))
+
+
+def _mean_and_largest(distances: PerNeuron) -> tuple[str, str]:
+    if np.isnan(distances).all():
+        return "-", "-"
+    return f"{np.nanmean(distances):.1e}", f"{np.nanmax(distances):.1e}"
+
+
+def _check(
+    network: Network, linear: Layer | None, teacher: Network, queries: dict[str, np.ndarray], tolerance: float
+) -> None:
+    """Refuse what can't be compared, naming the argument."""
+    for name, net in {"recovered": network, "teacher": teacher}.items():
+        if net.layers[0].w.ndim != 2:
+            raise ValueError(f"`{name}` is a stack of students; pick one with ecjax.student(students, i).")
+        if len(net.layers) < 2:
+            raise ValueError(f"`{name}` has no hidden layer, so no neurons to match.")
+        if not all(np.isfinite(_vectors(layer)).all() for layer in net.layers):
+            raise ValueError(f"`{name}` has weights that are not finite; its training has failed.")
+    ends = [(len(net.widths), net.shape[0], net.shape[-1]) for net in (network, teacher)]
+    if ends[0] != ends[1]:
+        raise ValueError(
+            f"`recovered` is a network {network.shape}, `teacher` is {teacher.shape} (inputs, hidden widths, outputs): "
+            "they must have the same number of inputs, hidden layers and outputs."
+        )
+    ours, theirs = network.activation, teacher.activation
+    if (ours.fn, ours.symmetry) != (theirs.fn, theirs.symmetry):
+        raise ValueError(f"`recovered` has {ours!r}, `teacher` {theirs!r}: weights compare only under one activation.")
+    if theirs.symmetry.polynomial:
+        raise ValueError(
+            f"`teacher` has {theirs!r}, a polynomial: a sum of such neurons can be written in infinitely many ways, so "
+            "there are no neurons to compare. Compare outputs instead, with ecjax.respond."
+        )
+    if linear is not None and (len(network.widths) != 1 or linear.w.shape != (network.shape[-1], network.shape[0])):
+        raise ValueError(
+            f"`recovered.linear` is a map from inputs to outputs beside one hidden layer, with weights "
+            f"{(network.shape[-1], network.shape[0])}; got {linear.w.shape} beside {len(network.widths)} hidden layers."
+        )
+    for name, x in queries.items():
+        if x.ndim != 2 or x.shape[1] != teacher.shape[0] or not len(x):
+            raise ValueError(f"`{name}` is (samples, {teacher.shape[0]}), one input vector a row; got {x.shape}.")
+        if not np.isfinite(x).all():
+            raise ValueError(f"`{name}` has {np.count_nonzero(~np.isfinite(x))} entries that are not finite.")
+    if not 0 < tolerance <= 1:
+        raise ValueError(f"`tolerance` is the largest distance of partners, within (0, 1]; got {tolerance:g}.")
