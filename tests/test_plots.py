@@ -1,0 +1,132 @@
+"""Figures: what is drawn is what the records say, whatever they hold."""
+
+import numpy as np
+import pytest
+
+from ecjax import plots
+from ecjax.activations import ACTIVATIONS
+from ecjax.cluster import ClusterConfig, Clustering, cluster_neurons, recut
+
+
+def planted(n_students=6, width=3, dust=4, d=3, noise=1e-6, seed=0) -> Clustering:
+    """Students that hold every planted neuron once, and dust."""
+    draw = np.random.default_rng(seed)
+    teacher = 1.5 * draw.normal(size=(width, d))
+    per_student = [
+        np.concatenate([teacher + noise * draw.normal(size=teacher.shape), draw.normal(size=(dust, d))])
+        for _ in range(n_students)
+    ]
+    return cluster_neurons(
+        np.concatenate(per_student),
+        np.repeat(np.arange(n_students), width + dust),
+        n_students=n_students,
+        symmetry=ACTIVATIONS["tanh"].symmetry,
+        config=ClusterConfig(metric="euclidean"),
+    )
+
+
+def _shows(figure, tmp_path) -> bool:
+    """Whether the figure can be drawn and isn't blank."""
+    path = tmp_path / "figure.png"
+    figure.savefig(path)
+    from matplotlib.image import imread
+
+    return imread(path)[..., :3].std() > 0.01
+
+
+def _lines(axes) -> np.ndarray:
+    (lines,) = axes.collections
+    return np.array(lines.get_segments())
+
+
+@pytest.mark.parametrize("dust", [0, 4])
+def test_the_dendrogram_has_a_bracket_for_every_merge(tmp_path, dust):
+    clustering = planted(dust=dust)
+    figure = plots.plot_dendrogram(clustering)
+    brackets = _lines(figure.axes[0])
+    np.testing.assert_allclose(np.sort(brackets[:, 1, 1]), np.sort(clustering.linkage[:, 2]))
+    assert (brackets[:, 0, 1] <= brackets[:, 1, 1]).all()  # no bracket hangs below what it joins
+    places = brackets[:, [0, 3], 0]
+    assert places.min() >= 0
+    assert places.max() <= len(clustering.neurons) - 1
+    assert _shows(figure, tmp_path)
+
+
+def test_kept_clusters_are_the_coloured_ones():
+    from matplotlib.colors import to_rgba
+
+    clustering = planted()
+    assert clustering.width == 3
+    figure = plots.plot_dendrogram(clustering)
+    (lines,) = figure.axes[0].collections
+    coloured = (lines.get_colors() == to_rgba(plots.KEPT)).all(axis=1).sum()
+    assert coloured == sum(clustering.n_vectors[clustering.kept] - 1)
+    assert [text.get_text() for text in figure.axes[0].texts] == ["1", "2", "3"]
+
+
+def test_a_flat_cut_is_drawn_at_its_height(tmp_path):
+    figure = plots.plot_dendrogram(recut(planted(), height=1e-3))
+    assert any(np.allclose(line.get_ydata(), 1e-3) for line in figure.axes[0].lines)
+    assert _shows(figure, tmp_path)
+
+
+def test_exact_copies_can_be_drawn(tmp_path):
+    """Distances of zero have no logarithm."""
+    clustering = planted(noise=0.0)
+    for plot in (plots.plot_dendrogram, plots.plot_similarity, plots.plot_angles):
+        assert _shows(plot(clustering), tmp_path)
+
+
+def test_copies_of_one_neuron_make_a_dark_block():
+    clustering = planted(dust=0)
+    apart = plots.plot_similarity(clustering).axes[0].images[0].get_array()
+    n = clustering.n_students
+    inside = np.kron(np.eye(3), np.ones((n, n))).astype(bool)
+    assert apart[inside].max() < 1e-4 < apart[~inside].min()
+
+
+def test_a_large_layer_is_thinned(monkeypatch):
+    monkeypatch.setattr(plots, "_LARGEST_MATRIX", 10)
+    image = plots.plot_similarity(planted()).axes[0].images[0]
+    assert max(image.get_array().shape) <= 10
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0])
+def test_the_angles_of_all_candidates_are_shown_with_their_limits(tmp_path, gamma):
+    clustering = recut(planted(), gamma=gamma, beta=1e-9)
+    assert clustering.width == 0
+    figure = plots.plot_angles(clustering)
+    points = np.concatenate([line.get_xydata() for line in figure.axes[0].lines[:2]])
+    assert len(points) == len(clustering.node)
+    assert sorted(points[:, 1]) == pytest.approx(sorted(clustering.median_angle))
+    assert _shows(figure, tmp_path)
+
+
+@pytest.mark.parametrize("loss", [[1e-31, 1e-20, 1e-3], [1e-20, np.nan, np.inf], [0.0, 0.0], [np.nan]])
+def test_every_student_is_shown_even_if_it_failed(tmp_path, loss):
+    figure = plots.plot_losses(np.array(loss))
+    assert sum(len(line.get_xdata()) for line in figure.axes[0].lines) == len(loss)
+    assert _shows(figure, tmp_path)
+
+
+def test_weights_and_their_difference(tmp_path):
+    draw = np.random.default_rng(0)
+    teacher = draw.normal(size=(4, 3))
+    figure = plots.plot_weights({"teacher": teacher, "recovered": teacher + 1e-12}, columns=["x1", "x2", "b"])
+    drawn = [axes.images[0].get_array() for axes in figure.axes if axes.images]
+    np.testing.assert_array_equal(drawn[0], teacher)
+    np.testing.assert_allclose(drawn[2], 1e-12, rtol=1e-3)
+    assert _shows(figure, tmp_path)
+    assert _shows(plots.plot_weights({"recovered": teacher}), tmp_path)
+    assert _shows(plots.plot_weights({"teacher": teacher, "recovered": teacher}), tmp_path)
+
+
+def test_images_hide_what_cannot_be_known(tmp_path):
+    draw = np.random.default_rng(0)
+    teacher, visible = draw.normal(size=(3, 16)), np.arange(16) > 3
+    recovered = teacher + np.where(visible, 1e-9, 5.0)
+    figure = plots.plot_images({"teacher": teacher, "recovered": recovered}, (4, 4), visible=visible)
+    assert len(figure.axes) == 9
+    assert all(axes.images[0].get_array().mask.sum() == 4 for axes in figure.axes)
+    assert "1e-09" in figure.axes[6].get_ylabel()
+    assert _shows(figure, tmp_path)
