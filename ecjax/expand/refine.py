@@ -55,6 +55,7 @@ def refine(
     y: Outputs,
     *,
     solver: Solver = "levenberg_marquardt",
+    free: Bool[Array, " parameters"] | None = None,
     config: RefineConfig | None = None,
 ) -> Student:
     """Bring one student to the nearest minimum of its imitation loss. `vmap` it, or map it over students.
@@ -64,25 +65,29 @@ def refine(
         x: Queries.
         y: Targets, best in units of their own standard deviation: the tolerances are absolute.
         solver: See the module.
+        free: Which parameters may move, in the order of `imitation.flatten`; by default all. A network of any width up
+            to the student's can so be refined by one compiled program, its missing neurons frozen at zero.
         config: When to stop.
     """
     config = config or RefineConfig()
-    theta, unflatten = flatten(student)
+    start, unflatten = flatten(student)
+    free = jnp.ones(start.shape, bool) if free is None else free
+    full = lambda theta: jnp.where(free, theta, start)
     field = residual_field(student, x, y)
     if solver == "orthogonal":
         fn, solve, inner = field, optx.least_squares, optx.LevenbergMarquardt(rtol=0.0, atol=0.0)
     else:
         fn, solve = (lambda theta: imitation_loss(unflatten(theta), x, y)), optx.minimise
-        inner = _minimiser(solver, _Curvature(student, x, y, exact=solver == "newton"))
+        inner = _minimiser(solver, _Curvature(student, x, y, free, exact=solver == "newton"))
     watched = cast(
         Any, _Watched(inner=inner, config=config)
     )  # any iterative solver does, whatever base class the signatures name
-    solution = solve(lambda theta, _: fn(theta), watched, theta, max_steps=config.max_steps, throw=False)
+    solution = solve(lambda theta, _: fn(full(theta)), watched, start, max_steps=config.max_steps, throw=False)
     ran_out = solution.result == optx.RESULTS.nonlinear_max_steps_reached
     result = RESULTS.where(ran_out, RESULTS.max_steps, RESULTS.stalled)
     result = RESULTS.where(solution.state.flat, RESULTS.flat, result)
     return judged(
-        solution.value,
+        full(solution.value),
         student,
         x,
         y,
@@ -161,12 +166,13 @@ class _Curvature(eqx.Module):
     like: Network
     x: Inputs
     y: Outputs
+    free: Bool[Array, " parameters"]
     exact: bool = eqx.field(static=True)
 
     def __call__(self, theta: Theta) -> lx.MatrixLinearOperator:
         _, unflatten = flatten(self.like)
         matrix = (hessian if self.exact else gauss_newton)(unflatten(theta), self.x, self.y)
-        return lx.MatrixLinearOperator(matrix, lx.symmetric_tag)
+        return lx.MatrixLinearOperator(jnp.where(jnp.outer(self.free, self.free), matrix, 0), lx.symmetric_tag)
 
 
 class _DampedNewton(optx.AbstractQuasiNewton):

@@ -1,0 +1,12 @@
+"""Phase 3: clusters become neurons, and refinement has the last word."""
+
+from .eliminate import eliminate as eliminate
+from .eliminate import removal_costs as removal_costs
+from .finetune import Candidate as Candidate
+from .finetune import exact_loss as exact_loss
+from .finetune import finetune as finetune
+from .finetune import settle as settle
+from .merge import merge as merge
+from .output import contributions as contributions
+from .output import fit_output as fit_output
+from .output import likely_signs as likely_signs

@@ -1,0 +1,144 @@
+"""Refinement as a judge: a network of the right width falls to machine precision in a few steps, a wrong one does not.
+
+Source: Martinelli et al., ICML 2024 (arXiv:2304.12794), final fine-tuning of the reconstructed network.
+"""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from ..activations import Activation
+from ..expand.refine import RefineConfig, refine
+from ..imitation import Inputs, Outputs, flatten
+from ..networks import Layer, Network
+from .output import OutputFit, Vectors, as_network, fit_output, leaves_linear_map, likely_signs, vectors_of
+
+# Orthogonal factors of a Jacobian of so many entries, times parameters, take about a second a step.
+_ORTHOGONAL_UP_TO = 10_000_000_000
+
+
+class Candidate(NamedTuple):
+    """A reconstructed shallow network, refined, and how well it imitates."""
+
+    network: Network
+    linear: Float[np.ndarray, "fan_out fan_in"]  # added to the network's answers; zero unless signs stay undecided
+    loss: float  # mean squared error
+
+    @property
+    def vectors(self) -> Vectors:
+        """Incoming weight vectors, bias last."""
+        return vectors_of(self.network)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the loss is that of rounding errors."""
+        return self.loss <= exact_loss(self.network.layers[0].w.dtype)
+
+
+def exact_loss(dtype) -> float:
+    """Largest mean squared error, for targets of unit variance, that rounding alone can explain.
+
+    An answer is a sum of contributions that may be some hundred times larger than itself, each rounded: 2000 eps leaves
+    room for that, and is 13 orders of magnitude below what networks of a wrong width reach in float64.
+    """
+    return float((2000 * np.finfo(dtype).eps) ** 2)
+
+
+@eqx.filter_jit
+def _refine(net: Network, free, x, y, solver, config):
+    return refine(net, x, y, solver=solver, free=free, config=config)
+
+
+def finetune(net: Network, x: Inputs, y: Outputs, *, config: RefineConfig, pad_to: int = 0) -> tuple[Network, float]:
+    """Refine one shallow network: Levenberg-Marquardt, then its orthogonal form if that is affordable and still needed.
+
+    Args:
+        net: Where to start.
+        x: Queries.
+        y: Targets.
+        config: When to stop.
+        pad_to: Width to which frozen, silent neurons are added for the computation, so that networks of many widths
+            share one compiled program.
+
+    Returns:
+        The refined network, and its loss; the given one if it could not be improved.
+    """
+    width = net.widths[0]
+    padded, free = _padded(net, max(pad_to, width))
+    refined = _refine(padded, free, x, y, "levenberg_marquardt", config)
+    affordable = y.size * padded.n_parameters**2 <= _ORTHOGONAL_UP_TO
+    if affordable and not float(refined.loss) <= exact_loss(x.dtype):
+        more = _refine(refined.network, free, x, y, "orthogonal", config)
+        refined = more if float(more.loss) < float(refined.loss) else refined
+    hidden, output = refined.network.layers
+    layers = (Layer(hidden.w[:width], hidden.b[:width]), Layer(output.w[:, :width], output.b))
+    return Network(layers, net.activation), float(refined.loss)
+
+
+def _padded(net: Network, width: int) -> tuple[Network, jax.Array]:
+    extra = width - net.widths[0]
+    grow = lambda net: Network(
+        (
+            Layer(jnp.pad(net.layers[0].w, ((0, extra), (0, 0))), jnp.pad(net.layers[0].b, (0, extra))),
+            Layer(jnp.pad(net.layers[1].w, ((0, 0), (0, extra))), net.layers[1].b),
+        ),
+        net.activation,
+    )
+    free, _ = flatten(grow(jax.tree.map(jnp.ones_like, net)))
+    return grow(net), free > 0
+
+
+def settle(
+    vectors: Vectors,
+    x: Inputs,
+    y: Outputs,
+    activation: Activation,
+    *,
+    config: RefineConfig,
+    pad_to: int = 0,
+    n_signs: int = 4,
+) -> Candidate:
+    """The best network whose hidden neurons start from these incoming weight vectors.
+
+    Outgoing weights come from least squares; signs, where the activation leaves them open, from the linear map that
+    such a fit needs; everything is refined together. Of the likely combinations of signs the first exact one is taken.
+
+    Args:
+        vectors: Incoming weight vectors, bias last.
+        x: Queries.
+        y: Targets.
+        activation: Of the neurons.
+        config: When the refinement stops.
+        pad_to: See `finetune`.
+        n_signs: How many combinations of signs to try.
+    """
+    dtype = x.dtype
+    plain = fit_output(vectors, x, y, activation)
+    starts: list[tuple[Vectors, OutputFit]] = [(vectors, plain)]
+    helped = None
+    if leaves_linear_map(activation) and len(vectors):
+        helped = fit_output(vectors, x, y, activation, with_linear=True)
+        for sign, _ in likely_signs(vectors, helped, x, activation, n_best=n_signs):
+            flipped = sign[:, None] * vectors
+            starts.append((flipped, fit_output(flipped, x, y, activation)))
+        starts = sorted(starts, key=lambda start: start[1].loss)[:n_signs]
+
+    none = np.zeros((y.shape[1], x.shape[1]))
+    best = None
+    for start, fit in starts:
+        network, loss = finetune(as_network(start, fit, activation, dtype), x, y, config=config, pad_to=pad_to)
+        if best is None or loss < best.loss:
+            best = Candidate(network, none, loss)
+        if best.is_exact:
+            return best
+    assert best is not None  # the plain fit is always among the starts
+    if helped is not None and 10 * helped.loss < best.loss:
+        # No combination of signs explains the linear map: it is kept beside the neurons, which are refined without it.
+        rest = y - jnp.asarray(np.asarray(x, float) @ helped.linear.T, dtype)
+        network, loss = finetune(as_network(vectors, helped, activation, dtype), x, rest, config=config, pad_to=pad_to)
+        return Candidate(network, helped.linear, loss)
+    return best

@@ -1,0 +1,91 @@
+"""Queries and targets in units of their own spread, and the way back for networks trained on them.
+
+Students are trained on x' = map (x - mean) and y' = (y - mean) / scale. Any affine change of the inputs is a change of
+the first layer's weights, so nothing is lost: `undo` returns the network that does on x what the other did on x'. Input
+directions that do not vary over the queries are left out of x'; the weights along them are invisible, and come back as
+zero.
+"""
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from .imitation import Inputs, Outputs
+from .networks import Layer, Network
+
+
+class Scaling(eqx.Module):
+    """The affine change of inputs and outputs; see the module."""
+
+    x_mean: Float[np.ndarray, " fan_in"]
+    x_map: Float[np.ndarray, "rank fan_in"]
+    y_mean: Float[np.ndarray, " fan_out"]
+    y_scale: Float[np.ndarray, " fan_out"]
+
+    @property
+    def n_hidden_directions(self) -> int:
+        """How many independent input directions do not vary over the queries."""
+        return self.x_map.shape[1] - self.x_map.shape[0]
+
+    def inputs(self, x: Inputs) -> Inputs:
+        """The queries as students see them."""
+        return _affine(x, self.x_mean, self.x_map)
+
+    def targets(self, y: Outputs) -> Outputs:
+        """The targets as students see them."""
+        return _affine(y, self.y_mean, np.diag(1 / self.y_scale))
+
+    def undo(self, net: Network, linear: Float[np.ndarray, "fan_out rank"]) -> tuple[Network, Layer | None]:
+        """The network, and a linear map beside it, for unscaled inputs and outputs.
+
+        Args:
+            net: One network trained on scaled data.
+            linear: Linear map from the scaled inputs that is added to its answers.
+
+        Returns:
+            The network with everything constant in its output bias, and the map from the unscaled inputs, or None where
+            it is zero.
+        """
+        first, *middle, last = net.layers
+        dtype = first.w.dtype
+        w = np.asarray(first.w, float) @ self.x_map
+        b = np.asarray(first.b, float) - w @ self.x_mean
+        linear = self.y_scale[:, None] * (linear @ self.x_map)
+        out_w = self.y_scale[:, None] * np.asarray(last.w, float)
+        out_b = self.y_scale * np.asarray(last.b, float) + self.y_mean - linear @ self.x_mean
+        first, last = (Layer(jnp.asarray(w, dtype), jnp.asarray(b, dtype)) for w, b in ((w, b), (out_w, out_b)))
+        skip = Layer(jnp.asarray(linear, dtype), jnp.zeros(len(linear), dtype)) if np.any(linear) else None
+        return Network((first, *middle, last), net.activation), skip
+
+
+def _affine(x: Array, mean: np.ndarray, matrix: np.ndarray) -> Array:
+    return (x - jnp.asarray(mean, x.dtype)[None]) @ jnp.asarray(matrix.T, x.dtype)
+
+
+def scaling(x: Inputs, y: Outputs, *, standardise_inputs: bool = True) -> Scaling:
+    """Measure the spread of queries and targets.
+
+    Args:
+        x: Queries.
+        y: Targets; every output varies.
+        standardise_inputs: Columns of unit variance; otherwise inputs are only rid of directions that do not vary.
+    """
+    x64, y64 = np.asarray(x, float), np.asarray(y, float)
+    x_mean, spread = x64.mean(0), x64.std(0)
+    # A column of one value has a spread of rounding only.
+    constant = spread <= 4 * np.finfo(x.dtype).eps * np.abs(x64).max(0)
+    x_map = np.diag(1 / np.where(constant, 1, spread) if standardise_inputs else np.ones_like(spread))[~constant]
+    x_map = _independent((x64 - x_mean) @ x_map.T, np.finfo(x.dtype).eps) @ x_map
+    if not standardise_inputs and len(x_map) == x64.shape[1]:
+        x_mean = np.zeros_like(x_mean)  # plain inputs, as they came
+    return Scaling(x_mean, x_map, y64.mean(0), y64.std(0))
+
+
+def _independent(x: np.ndarray, eps: float) -> np.ndarray:
+    """Identity if the columns of x are linearly independent, else an orthonormal basis of the directions that vary."""
+    if x.shape[1] == 0:
+        return np.eye(0)
+    _, singular, basis = np.linalg.svd(np.linalg.qr(x, mode="r"))
+    varies = singular > singular.max(initial=0) * max(x.shape) * eps
+    return np.eye(x.shape[1]) if varies.all() else basis[: len(varies)][varies]
