@@ -23,7 +23,7 @@ from scipy.optimize import linear_sum_assignment
 
 from .activations import Symmetry
 
-Vectors = Float[np.ndarray, "neurons inputs"]  # rows (w, b): the bias last
+Vectors = Float[np.ndarray, "_neurons _inputs"]  # rows (w, b): the bias last; names differ from layer to layer
 PerNeuron = Float[np.ndarray, " width"]
 
 

@@ -18,7 +18,7 @@ from .networks import Layer, Network, respond
 from .precision import to_device
 
 PerNeuron = Float[np.ndarray, " width"]
-Queries = Float[Array, "samples fan_in"] | Float[np.ndarray, "samples fan_in"]
+Queries = Float[Array, "_samples fan_in"] | Float[np.ndarray, "_samples fan_in"]
 
 
 @runtime_checkable
