@@ -14,7 +14,7 @@ MODULES = {
     ".".join(["ecjax", *path.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__"): path
     for path in sorted(PACKAGE.rglob("*.py"))
 }
-DOORS = ("ecjax.cli", "ecjax.runs", "ecjax.plots", "ecjax.report", "ecjax.datasets")
+DOORS = ("ecjax.__main__", "ecjax.cli", "ecjax.runs", "ecjax.plots", "ecjax.report", "ecjax.datasets")
 PHASES = ("ecjax.expand", "ecjax.cluster", "ecjax.reconstruct")
 RECORDS = (
     "ecjax.activations",

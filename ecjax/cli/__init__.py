@@ -1,0 +1,74 @@
+"""The command line: `ecjax recover toy|digits|data`, `ecjax compare`, `ecjax cut`."""
+
+import sys
+from collections.abc import Sequence
+
+import jax
+import tyro
+from rich.console import Console
+from rich.text import Text
+
+from .commands import COMMANDS, Command, Compare, Cut, Data, Digits, Toy
+from .work import Interrupted, compare_networks, cut_run, recover_data, recover_digits, recover_toy
+
+HELP = """usage: ecjax COMMAND [OPTIONS]
+
+Recover an unknown neural network, its width and every weight, from inputs and outputs alone.
+
+  ecjax recover toy                                  a random teacher, in seconds
+  ecjax recover digits                               a network trained on handwritten digits
+  ecjax recover data answers.npz --activation tanh   your own inputs and outputs
+  ecjax compare RUN                                  recovered against teacher, neuron by neuron
+  ecjax cut RUN --gamma 0.5                          cut the clusters of a run again, without training
+
+Every run writes one folder with its settings, weights and figures. `ecjax recover toy --help` explains
+each setting, and so do the other commands.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status is 0, 2 for input that can't be used, 130 after Ctrl-C."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    name = next((name for name in COMMANDS if arguments[: len(name.split())] == name.split()), None)
+    if name is None:
+        return _help(arguments)
+    command = tyro.cli(COMMANDS[name], prog=f"ecjax {name}", args=arguments[len(name.split()) :])
+    errors = Console(stderr=True)
+    try:
+        with jax.enable_x64(True):  # entered here, in the door: the library follows the precision of its data
+            _run(command, Console())
+    except Interrupted as interrupted:
+        errors.print(Text(str(interrupted)))
+        return 130
+    except KeyboardInterrupt:
+        errors.print("interrupted before there was anything to save")
+        return 130
+    except (ValueError, OSError) as error:
+        errors.print(Text.assemble(("error  ", "bold red"), str(error)))
+        return 2
+    return 0
+
+
+def _run(command: Command, console: Console) -> None:
+    match command:
+        case Toy():
+            recover_toy(command, console)
+        case Digits():
+            recover_digits(command, console)
+        case Data():
+            recover_data(command, console)
+        case Compare():
+            compare_networks(command, console)
+        case Cut():
+            cut_run(command, console)
+
+
+def _help(arguments: Sequence[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help") or arguments == ["recover", "--help"]:
+        print(HELP, end="")
+        return 0
+    asked = " ".join(arguments[: 2 if arguments[0] == "recover" else 1])
+    Console(stderr=True).print(
+        Text(f"ecjax {asked}: no such command; there are {', '.join(COMMANDS)}. See ecjax --help.")
+    )
+    return 2

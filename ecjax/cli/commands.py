@@ -1,0 +1,192 @@
+"""The commands and their settings; `tyro` makes the command line and its help out of these dataclasses."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from ..cluster import ClusterConfig
+from ..cluster.cut import Policy
+from ..expand import ExpandConfig
+from ..recover import RecoveryConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(RecoveryConfig):
+    """A RecoveryConfig whose most used settings need no prefix: --gamma, not --cluster.gamma."""
+
+    expand: Annotated[ExpandConfig, arg(name="")] = field(default_factory=ExpandConfig)
+    cluster: Annotated[ClusterConfig, arg(name="")] = field(default_factory=ClusterConfig)
+
+
+def _like(preset: RecoveryConfig) -> Settings:
+    return Settings(**vars(preset))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where the run is written.
+
+    Attributes:
+        out: The run folder; by default runs/<command>-<date>-<short id>. An interrupted run goes on where it was when
+            its command is given again with the same folder.
+        overwrite: Replace a run that is already there.
+        figures: Draw the figures.
+    """
+
+    out: Path | None = None
+    overwrite: bool = False
+    figures: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toy:
+    """Recover a random teacher with one hidden layer, in float64.
+
+    Draws a teacher, asks it for its answers to random inputs, and recovers it from these alone. The teacher is known,
+    so the result says how close it comes.
+
+      ecjax recover toy
+      ecjax recover toy --d-in 8 --width 4 --activation softplus --seed 3
+      ecjax recover toy --width 8 --student-width 32 --n-students 10
+
+    Attributes:
+        d_in: Inputs of the teacher.
+        width: Hidden neurons of the teacher.
+        d_out: Outputs of the teacher.
+        activation: Of teacher and students: g, tanh, sigmoid, erf, softplus, silu, gelu, relu, abs, gaussian, ...
+        n_samples: Standard normal queries.
+        seed: Decides teacher, queries and students; the same seed gives the same answer, bit for bit.
+        allow_few_samples: Go on although there are fewer answers than weights in a student.
+    """
+
+    d_in: int = 4
+    width: int = 4
+    d_out: int = 1
+    activation: str = "g"
+    n_samples: int = 1000
+    seed: int = 0
+    allow_few_samples: bool = False
+    settings: Annotated[Settings, arg(name="")] = field(default_factory=lambda: _like(RecoveryConfig.toy()))
+    place: Annotated[Place, arg(name="")] = field(default_factory=Place)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Digits:
+    """Recover a network that was trained to read handwritten digits, in float64.
+
+    Trains a small classifier on the 1,797 real 8x8 digits that come with scikit-learn, and recovers it from its answers
+    (the outputs before the softmax) alone.
+
+      ecjax recover digits
+      ecjax recover digits --width 16 --student-width 64
+      ecjax recover digits --copies 0        the plain images: many pixels never vary, their weights can't be known
+
+    Attributes:
+        width: Hidden neurons of the teacher.
+        activation: Of teacher and students.
+        copies: Noisy copies of every image that are asked beside the image itself.
+        noise: Standard deviation of their noise, in standard deviations of a pixel.
+        seed: Decides teacher, noise and students.
+        allow_few_samples: Go on although there are fewer answers than weights in a student.
+    """
+
+    width: int = 8
+    activation: str = "tanh"
+    copies: int = 1
+    noise: float = 0.5
+    seed: int = 0
+    allow_few_samples: bool = False
+    settings: Annotated[Settings, arg(name="")] = field(default_factory=lambda: _like(RecoveryConfig.data()))
+    place: Annotated[Place, arg(name="")] = field(default_factory=Place)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Recover an unknown network from inputs and outputs of your own, in float64.
+
+    The file holds what the network was asked and what it answered; more answers than the students have weights.
+
+      .npz   two arrays, x [samples, inputs] and y [samples, outputs]
+      .csv   a header and one line a sample; columns whose names start with y are outputs, the others inputs
+
+      ecjax recover data answers.npz --activation tanh
+      ecjax recover data answers.csv --activation relu --outputs price demand
+
+    Attributes:
+        file: The .npz or .csv file.
+        activation: Of the unknown network; try several if you don't know it, only the right one reaches a tiny loss.
+        outputs: Columns of a .csv file that are outputs.
+        seed: Decides the students.
+        allow_few_samples: Go on although there are fewer answers than weights in a student, which could then fit them
+            without finding the network.
+    """
+
+    file: Positional[Path]
+    activation: str
+    outputs: tuple[str, ...] = ()
+    seed: int = 0
+    allow_few_samples: bool = False
+    settings: Annotated[Settings, arg(name="")] = field(default_factory=lambda: _like(RecoveryConfig.data()))
+    place: Annotated[Place, arg(name="")] = field(default_factory=Place)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare:
+    """Compare a recovered network with its teacher, neuron by neuron, up to what no input can reveal.
+
+      ecjax compare runs/toy-20260101-120000-ab12
+      ecjax compare runs/my-data teacher.safetensors
+      ecjax compare one.safetensors other.safetensors
+
+    Attributes:
+        recovered: A run folder, or a network that ecjax saved (.safetensors).
+        teacher: A network that ecjax saved; by default the teacher of the run.
+        n_samples: Standard normal queries to compare on where `recovered` is no run, which has queries of its own.
+        seed: Decides these queries.
+    """
+
+    recovered: Positional[Path]
+    teacher: Positional[Path | None] = None
+    n_samples: int = 1000
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """Cut the clusters of a finished run again, with another gamma, beta or policy, and rebuild the network.
+
+    No student is trained again. The new result is a run of its own; the old one stays as it is.
+
+      ecjax cut runs/toy-20260101-120000-ab12 --gamma 0.5
+      ecjax cut runs/toy-20260101-120000-ab12 --policy paper --beta 0.26
+
+    Attributes:
+        run: The folder of a finished run.
+        gamma: Share of the students that a cluster must reach, within (0, 1]. What is not given stays as it was.
+        beta: Largest median angle between the members of a cluster, in radians, within (0, pi/2].
+        policy: How the dendrogram is cut.
+        n_clusters: Number of clusters wanted, for the policy "count".
+        height: Height of the cut in units of the metric, for the policy "height".
+        resolution: Neurons closer than this share of their norm agree, however much closer others are.
+    """
+
+    run: Positional[Path]
+    gamma: float | None = None
+    beta: float | None = None
+    policy: Policy | None = None
+    n_clusters: int | None = None
+    height: float | None = None
+    resolution: float | None = None
+    place: Annotated[Place, arg(name="")] = field(default_factory=Place)
+
+
+Command = Toy | Digits | Data | Compare | Cut
+COMMANDS: dict[str, type] = {
+    "recover toy": Toy,
+    "recover digits": Digits,
+    "recover data": Data,
+    "compare": Compare,
+    "cut": Cut,
+}

@@ -1,0 +1,97 @@
+"""Inputs and outputs of an unknown network from a file of the user's own: `.npz` or `.csv`."""
+
+import csv
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+WANTED = (
+    "A .npz file holds two arrays, x [samples, inputs] and y [samples, outputs]: np.savez(path, x=x, y=y). "
+    "A .csv file has a header line and one line a sample; the columns whose names start with y are outputs, the others "
+    "are inputs (or name the outputs: --outputs price demand)."
+)
+
+
+def read_data(
+    path: Path, *, outputs: Sequence[str] = ()
+) -> tuple[Float[np.ndarray, "samples inputs"], Float[np.ndarray, "samples outputs"]]:
+    """Inputs x and outputs y of a file, as float64.
+
+    Args:
+        path: A `.npz` or `.csv` file.
+        outputs: Names of the csv columns that are outputs; by default those that start with y.
+
+    Raises:
+        ValueError: If the file is missing or is not what `WANTED` says, naming the array, line or column.
+    """
+    if not path.is_file():
+        raise ValueError(f"`file`: there is no file {path}. {WANTED}")
+    if path.suffix == ".npz":
+        if outputs:
+            raise ValueError(f"`outputs` names columns of a .csv file; {path} holds arrays, x and y.")
+        return _read_npz(path)
+    if path.suffix == ".csv":
+        return _read_csv(path, outputs)
+    raise ValueError(f"`file`: {path} is neither .npz nor .csv. {WANTED}")
+
+
+def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not {"x", "y"} <= set(file.files):
+                raise ValueError(f"it holds the arrays {sorted(file.files)}")
+            x, y = file["x"], file["y"]
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"`file`: {path} can't be used: {error}. {WANTED}") from error
+    for name, array in (("x", x), ("y", y)):
+        if array.dtype.kind not in "fiub":
+            raise ValueError(f"`file`: {name} in {path} is made of {array.dtype}, not of numbers. {WANTED}")
+    y = y[:, None] if y.ndim == 1 else y
+    if x.ndim != 2 or y.ndim != 2 or len(x) != len(y):
+        raise ValueError(f"`file`: in {path}, x has shape {x.shape} and y has shape {y.shape}. {WANTED}")
+    return x.astype(float), y.astype(float)
+
+
+def _read_csv(path: Path, outputs: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            header = next(reader, [])
+            rows = [(reader.line_num, row) for row in reader if row]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"`file`: {path} is no csv text ({error}). {WANTED}") from error
+    names = [name.strip() for name in header]
+    if not rows:
+        raise ValueError(f"`file`: {path} has no line of numbers below a header. {WANTED}")
+    if all(map(_is_number, names)):
+        raise ValueError(f"`file`: the first line of {path} is numbers; it has to name the columns. {WANTED}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"`file`: columns of {path} share a name: {names}.")
+    unknown = [name for name in outputs if name not in names]
+    if unknown:
+        raise ValueError(f"`outputs`: {path} has no column {unknown}; it has {names}.")
+    is_output = np.array([name in outputs if outputs else name.lower().startswith("y") for name in names])
+    if not is_output.any() or is_output.all():
+        raise ValueError(f"`file`: {path} needs input and output columns; it has {names}. {WANTED}")
+    table = np.array([_numbers(row, names, path, line) for line, row in rows])
+    return table[:, ~is_output], table[:, is_output]
+
+
+def _numbers(row: list[str], names: list[str], path: Path, line: int) -> list[float]:
+    if len(row) != len(names):
+        raise ValueError(f"`file`: line {line} of {path} has {len(row)} values for {len(names)} columns.")
+    for name, text in zip(names, row, strict=True):
+        if not _is_number(text):
+            raise ValueError(f"`file`: line {line} of {path} has {text.strip()!r} in column {name!r}, not a number.")
+    return [float(text) for text in row]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,117 @@
+"""What the terminal shows: progress while students train, and a summary at the end."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import TimeRemainingColumn as TimeLeft
+from rich.table import Table
+
+from ..cluster import Clustering
+from ..compare import Comparison
+from ..recover import Recovery
+
+
+class Screen:
+    """Shows the phases of a recovery as they go; the `progress` argument of `ecjax.recover`.
+
+    Use it as a context manager, so that the terminal is left in order whatever happens.
+    """
+
+    def __init__(self, console: Console):
+        self.console = console
+        self.done: dict[str, tuple[int, int]] = {}  # how far each phase came, for the message after Ctrl-C
+        self._tasks: dict[str, TaskID] = {}
+        self._bars = Progress(
+            TextColumn("{task.description:<12}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeLeft(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            transient=True,  # the summary says what there is to keep
+            disable=not console.is_terminal,
+        )
+
+    def __call__(self, phase: str, done: int, total: int, **info: Any) -> None:
+        if phase not in self._tasks:
+            self._tasks[phase] = self._bars.add_task(phase, total=total, note="")
+        self.done[phase] = (done, total)
+        self._bars.update(self._tasks[phase], completed=done, total=total, note=_note(info))
+
+    def __enter__(self) -> "Screen":
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+
+def _note(info: Mapping[str, Any]) -> str:
+    """The range of the finished students' losses, where there are any."""
+    losses = np.asarray(info.get("losses", ()), float)
+    finite = losses[np.isfinite(losses)]
+    if not len(finite):
+        return ""
+    failed = f", {len(losses) - len(finite)} failed" if len(finite) < len(losses) else ""
+    return f"loss {finite.min():.0e} to {finite.max():.0e}{failed}"
+
+
+def report(console: Console, recovery: Recovery, comparison: Comparison | None, folder: Path) -> None:
+    """What came out: widths, which neurons, how sure, where the files are."""
+    say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+    say(recovery.summary())
+    for i, clustering in enumerate(recovery.clusterings, start=1):
+        console.print()
+        console.print(_clusters(clustering, f"candidates in hidden layer {i}"))
+    if comparison is not None:
+        say(_against_teacher(comparison))
+    say(f"\nrun      {folder}")
+    figures = sorted(path.name for path in (folder / "figures").glob("*.png"))
+    if figures:
+        say(f"figures  {folder / 'figures'}: {', '.join(figures)}")
+
+
+def _clusters(clustering: Clustering, title: str) -> Table:
+    """Every candidate cluster of a layer, those that were kept first."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="", pad_edge=False)
+    for name in ("cluster", "students", "copies", "median angle", "spread"):
+        table.add_column(name, justify="right")
+    table.add_column("verdict")
+    for k in np.argsort(~clustering.kept, kind="stable"):
+        table.add_row(
+            str(k),
+            f"{clustering.n_present[k]}/{clustering.n_students}",
+            str(clustering.n_vectors[k]),
+            f"{clustering.median_angle[k]:.1e}",
+            f"{clustering.spread[k]:.1e}",
+            clustering.verdict[k],
+            style=None if clustering.kept[k] else "dim",
+        )
+    return table
+
+
+def _against_teacher(comparison: Comparison) -> str:
+    lines = ["against the teacher"]
+    for i, layer in enumerate(comparison.layers, start=1):
+        found = layer.teacher_width - len(layer.missing)
+        lines.append(
+            f"  layer {i}: {found} of {layer.teacher_width} neurons found, {len(layer.excess) or 'none'} in excess, "
+            f"largest cosine distance {np.nanmax(layer.cosine_in, initial=0.0):.1e} of incoming, "
+            f"{np.nanmax(layer.cosine_out, initial=0.0):.1e} of outgoing weights"
+        )
+    lines.append(
+        f"  largest parameter error {comparison.parameter_error:.1e}; function error "
+        f"{comparison.function_error_rms:.1e} of the outputs' standard deviation"
+    )
+    return "\n".join(lines)

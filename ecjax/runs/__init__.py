@@ -1,0 +1,29 @@
+"""A run on disk: one folder that holds everything needed to read it, check it, and cut it again.
+
+    config.json           what was asked for: the command, every setting, a fingerprint of the data
+    versions.json         with what it was made: packages, Python, device, precision, time
+    result.json           what came out: widths, losses, cluster by cluster, seconds per phase
+    network.safetensors   the recovered network; students.safetensors and teacher.safetensors beside it
+    data.safetensors      queries and targets
+    layers.safetensors    the dendrogram and the clusters of every layer
+    figures/*.png         the same as pictures
+
+Each file is written whole or not at all, and the folder carries `.unfinished` in its name until it is complete. In an
+unfinished folder, students/ holds the students that are done: the same command takes the run up where it was.
+"""
+
+from .files import as_json as as_json
+from .files import from_json as from_json
+from .files import read_arrays as read_arrays
+from .files import read_json as read_json
+from .files import write_arrays as write_arrays
+from .files import write_json as write_json
+from .folder import UNFINISHED as UNFINISHED
+from .folder import close_run as close_run
+from .folder import default_folder as default_folder
+from .folder import open_run as open_run
+from .folder import versions as versions
+from .records import Run as Run
+from .records import StudentFiles as StudentFiles
+from .records import load_run as load_run
+from .records import save_recovery as save_recovery

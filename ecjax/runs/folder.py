@@ -1,0 +1,103 @@
+"""The folder of a run: it has its name only when it is complete, and is never overwritten unasked."""
+
+import os
+import platform
+import shutil
+import sys
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from .files import as_json, read_json, write_json
+
+UNFINISHED = ".unfinished"
+_PACKAGES = ("ecjax", "jax", "jaxlib", "equinox", "diffrax", "optimistix", "lineax", "optax", "numpy", "scipy")
+
+
+def default_folder(name: str) -> Path:
+    """A folder name that no other run has: `runs/<name>-<date>-<short id>`."""
+    return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:4]}"
+
+
+def open_run(folder: str | os.PathLike, config: Mapping[str, Any], *, overwrite: bool = False) -> Path:
+    """Make the folder in which an unfinished run is written, or find it again, and return it.
+
+    A run that was interrupted is taken up where it was, provided that it was started with the same `config` by the same
+    packages on the same kind of device.
+
+    Args:
+        folder: Where the finished run shall be.
+        config: Everything that decides the result; written as config.json.
+        overwrite: Whether a run that is already there may be replaced; it stays until the new one is complete.
+
+    Raises:
+        ValueError: If there is something at `folder` that is not a run, or another run and `overwrite` is not set.
+    """
+    folder = Path(folder)
+    partial = _unfinished(folder)
+    for there in (folder, partial):
+        if there.exists() and not (there / "config.json").is_file() and not _is_empty(there):
+            raise ValueError(f"`out`: {there} exists and is no run folder; choose another name.")
+    if not overwrite:
+        if folder.exists() and not _is_empty(folder):
+            raise ValueError(f"`out`: {folder} exists already; choose another name, or pass --overwrite to replace it.")
+        if partial.exists() and not _is_empty(partial):
+            if read_json(partial / "config.json") == as_json(config) and _same_makers(partial):
+                return partial
+            raise ValueError(
+                f"`out`: {partial} holds a run that did not finish and had other settings, data or versions; choose "
+                "another name, or pass --overwrite to start anew."
+            )
+    if partial.exists():
+        shutil.rmtree(partial)
+    partial.mkdir(parents=True)
+    write_json(partial / "config.json", config)
+    write_json(partial / "versions.json", versions())
+    return partial
+
+
+def close_run(partial: Path) -> Path:
+    """Give a complete run its final name, replacing an older run of that name, and return it."""
+    folder = partial.with_name(partial.name.removesuffix(UNFINISHED))
+    if folder.exists():
+        replaced = folder.with_name(f"{folder.name}.replaced-{uuid.uuid4().hex[:4]}")
+        os.replace(folder, replaced)
+        os.replace(partial, folder)
+        shutil.rmtree(replaced)
+    else:
+        os.replace(partial, folder)
+    return folder
+
+
+def _unfinished(folder: Path) -> Path:
+    return folder.with_name(folder.name + UNFINISHED)
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())
+
+
+def _same_makers(partial: Path) -> bool:
+    if not (partial / "versions.json").is_file():
+        return False
+    then, now = read_json(partial / "versions.json"), as_json(versions())
+    return all(then[name] == now[name] for name in ("packages", "python", "device", "float64"))
+
+
+def versions() -> dict[str, Any]:
+    """Packages, Python, device and time: with what a run was made."""
+    device = jax.devices()[0]
+    return {
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "packages": {name: version(name) for name in _PACKAGES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
+        "float64": bool(jax.config.read("jax_enable_x64")),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    }

@@ -1,0 +1,230 @@
+"""Records of a run as files and back: students as they finish, then the whole recovery."""
+
+import dataclasses
+import os
+import typing
+from collections.abc import Iterator, Mapping, MutableMapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ..activations import Activation
+from ..cluster import Clustering
+from ..cluster.cut import Curve
+from ..compare import Comparison
+from ..expand import RESULTS, Expansion, Student
+from ..networks import Layer, Network, load_network, save_network
+from ..recover import Recovery, RecoveryConfig
+from ..scaling import Scaling
+from .files import as_json, from_json, from_value, read_arrays, read_json, write_arrays, write_json
+
+_MEASURED = ("loss", "gradient_norm", "n_steps")  # of every student, beside its network and why it stopped
+
+
+class StudentFiles(MutableMapping[int, Student]):
+    """Finished students, one file each, so that an interrupted expansion goes on where it was.
+
+    The `store` argument of `ecjax.recover`.
+    """
+
+    def __init__(self, folder: str | os.PathLike, activation: Activation):
+        self.folder, self.activation = Path(folder), activation
+        self.folder.mkdir(exist_ok=True)
+
+    def __getitem__(self, i: int) -> Student:
+        if i not in self:
+            raise KeyError(i)
+        arrays = read_arrays(self._path(i))
+        n_layers = sum(name.endswith(".w") for name in arrays)
+        layers = (Layer(jnp.asarray(arrays[f"{k}.w"]), jnp.asarray(arrays[f"{k}.b"])) for k in range(n_layers))
+        return _student(Network(tuple(layers), self.activation), arrays)
+
+    def __setitem__(self, i: int, student: Student) -> None:
+        arrays = {
+            f"{k}.{part}": getattr(layer, part) for k, layer in enumerate(student.network.layers) for part in "wb"
+        }
+        write_arrays(self._path(i), arrays | _measured(student))
+
+    def __delitem__(self, i: int) -> None:
+        self._path(i).unlink()
+
+    def __contains__(self, i: object) -> bool:
+        return isinstance(i, int) and self._path(i).is_file()
+
+    def __iter__(self) -> Iterator[int]:
+        return (int(path.stem) for path in sorted(self.folder.glob("*.safetensors")))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def _path(self, i: int) -> Path:
+        return self.folder / f"{i:06d}.safetensors"
+
+
+def _measured(student: Student | Expansion) -> dict[str, Any]:
+    return {name: getattr(student, name) for name in _MEASURED} | {"result": jax.tree.leaves(student.result)[0]}
+
+
+def _student(network: Network, arrays: Mapping[str, np.ndarray]) -> Student:
+    # A result is an integer with words attached; the words come from the class, the integer from the file.
+    result = jax.tree.unflatten(jax.tree.structure(RESULTS.stalled), [jnp.asarray(arrays["result"])])
+    measured = {name: jnp.asarray(arrays[name]) for name in _MEASURED}
+    return Student(network=network, result=result, **measured)
+
+
+# --- a finished run ------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a run folder holds.
+
+    Attributes:
+        folder: Where it was read from.
+        config: What was asked for, as in config.json.
+        recovery: What came out, as `ecjax.recover` returned it.
+        x: Queries.
+        y: Targets.
+        teacher: Where it is known.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    recovery: Recovery
+    x: Float[Array, "samples fan_in"]
+    y: Float[Array, "samples fan_out"]
+    teacher: Network | None
+
+
+def save_recovery(
+    partial: Path,
+    recovery: Recovery,
+    *,
+    x: Float[Array, "samples fan_in"],
+    y: Float[Array, "samples fan_out"],
+    teacher: Network | None = None,
+    comparison: Comparison | None = None,
+) -> None:
+    """Write everything that `load_run` reads into an open run folder."""
+    expansion = recovery.expansion
+    save_network(recovery.network, partial / "network.safetensors")
+    save_network(expansion.students, partial / "students.safetensors")
+    if teacher is not None:
+        save_network(teacher, partial / "teacher.safetensors")
+    write_arrays(partial / "data.safetensors", {"x": x, "y": y})
+
+    arrays = _under("expansion", _measured(expansion)) | _under("scaling", vars(recovery.scaling))
+    if recovery.linear is not None:
+        arrays |= _under("linear", vars(recovery.linear))
+    split = [_split(clustering) for clustering in recovery.clusterings]
+    for i, (parts, _) in enumerate(split):
+        arrays |= _under(str(i), parts)
+    write_arrays(partial / "layers.safetensors", arrays)
+
+    plain = ("widths", "loss", "is_exact", "found_by", "unidentified", "seconds")
+    write_json(
+        partial / "result.json",
+        {
+            **{name: getattr(recovery, name) for name in plain},
+            "comparison": None if comparison is None else _readable(comparison),
+            "clusters": [_clusters(clustering) for clustering in recovery.clusterings],
+            "method": expansion.method,
+            "students": _rows(**{name: getattr(expansion, name) for name in _MEASURED}, stopped=expansion.reasons()),
+            "settings": recovery.config,
+            "clusterings": [rest for _, rest in split],
+        },
+    )
+
+
+def load_run(folder: str | os.PathLike, *, activation: Activation | None = None) -> Run:
+    """Read a finished run.
+
+    Args:
+        folder: The run folder.
+        activation: Needed for an activation of your own, which a file can only name.
+
+    Raises:
+        ValueError: If the folder is not a finished run of ecjax, or a file in it is damaged.
+    """
+    folder = Path(folder)
+    if not (folder / "result.json").is_file():
+        raise ValueError(f"`run`: {folder} is no finished run of ecjax: it has no result.json.")
+    result, arrays = read_json(folder / "result.json"), read_arrays(folder / "layers.safetensors")
+    students = load_network(folder / "students.safetensors", activation=activation)
+    done, linear = _student(students, _below("expansion", arrays)), _below("linear", arrays)
+    recovery = Recovery(
+        network=load_network(folder / "network.safetensors", activation=activation),
+        linear=Layer(jnp.asarray(linear["w"]), jnp.asarray(linear["b"])) if linear else None,
+        loss=float(result["loss"]),
+        is_exact=result["is_exact"],
+        found_by=result["found_by"],
+        unidentified=tuple(result["unidentified"]),
+        expansion=Expansion(students, done.loss, done.gradient_norm, done.n_steps, done.result, result["method"]),
+        clusterings=tuple(_joined(_below(str(i), arrays), rest) for i, rest in enumerate(result["clusterings"])),
+        scaling=Scaling(**_below("scaling", arrays)),
+        config=from_json(RecoveryConfig, result["settings"]),
+        seconds=result["seconds"],
+    )
+    data, teacher = read_arrays(folder / "data.safetensors"), folder / "teacher.safetensors"
+    return Run(
+        folder=folder,
+        config=read_json(folder / "config.json"),
+        recovery=recovery,
+        x=jnp.asarray(data["x"]),
+        y=jnp.asarray(data["y"]),
+        teacher=load_network(teacher, activation=activation) if teacher.is_file() else None,
+    )
+
+
+def _split(clustering: Clustering) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """A clustering as arrays and as values for JSON."""
+    arrays, rest = {}, {}
+    for field in dataclasses.fields(clustering):
+        value = getattr(clustering, field.name)
+        if isinstance(value, np.ndarray):
+            arrays[field.name] = value
+        elif isinstance(value, Curve):
+            arrays |= {"curve.height": value.height, "curve.n_clusters": value.n_clusters}
+        else:
+            rest[field.name] = as_json(value)
+    return arrays, rest
+
+
+def _joined(arrays: dict[str, np.ndarray], rest: dict[str, Any]) -> Clustering:
+    """The clustering that `_split` took apart."""
+    curve = Curve(arrays.pop("curve.height"), arrays.pop("curve.n_clusters"))
+    hints = typing.get_type_hints(Clustering)
+    return Clustering(curve=curve, **arrays, **{name: from_value(hints[name], value) for name, value in rest.items()})
+
+
+def _under(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{prefix}.{name}": array for name, array in arrays.items()}
+
+
+def _below(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    start = prefix + "."
+    return {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
+
+
+def _clusters(clustering: Clustering) -> list[dict[str, Any]]:
+    """Cluster by cluster, as a reader of result.json wants it."""
+    names = ("verdict", "kept", "n_present", "n_vectors", "median_angle", "spread", "merged_at", "stability")
+    return _rows(**{name: getattr(clustering, name) for name in names})
+
+
+def _readable(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "missing": comparison.n_missing,
+        "excess": comparison.n_excess,
+        "parameter_error": comparison.parameter_error,
+        **as_json(comparison),
+    }
+
+
+def _rows(**columns: Any) -> list[dict[str, Any]]:
+    plain = {name: as_json(column) for name, column in columns.items()}
+    return [dict(zip(plain, row, strict=True)) for row in zip(*plain.values(), strict=True)]
