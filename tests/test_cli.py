@@ -17,19 +17,6 @@ from ecjax.cli.commands import COMMANDS, Settings
 from ecjax.cli.screen import Screen
 
 SMALL = "--d-in 2 --width 2 --n-samples 100 --student-width 4 --n-students 4 --activation tanh".split()  # noqa: SIM905
-    "--d-in",
-    "2",
-    "--width",
-    "2",
-    "--n-samples",
-    "100",
-    "--student-width",
-    "4",
-    "--n-students",
-    "4",
-    "--activation",
-    "tanh",
-]
 
 
 def run(*arguments) -> int:
