@@ -151,7 +151,7 @@ class Clustering(eqx.Module):
         """Indices of the kept clusters, for `members` and `aligned`."""
         return np.flatnonzero(self.kept)
 
-    def members(self, cluster: int) -> Int[np.ndarray, " members"]:
+    def members(self, cluster: int | np.integer) -> Int[np.ndarray, " members"]:
         """Indices of the neurons in a candidate cluster, in ascending order."""
         return np.flatnonzero(self.label == cluster)
 
@@ -159,7 +159,7 @@ class Clustering(eqx.Module):
         """Neurons in the coordinates in which the metric is Euclidean."""
         return embed(self.neurons, metric=self.config.metric, symmetry=self.symmetry, moment=self.moment).take(members)
 
-    def aligned(self, cluster: int) -> Aligned:
+    def aligned(self, cluster: int | np.integer) -> Aligned:
         """The members of a candidate cluster brought to one sign, phase and scale, most typical member first.
 
         Typical is who has the smallest median distance to the others, so strays come last.

@@ -87,7 +87,7 @@ def paper_height(curve: Curve) -> float:
 
 
 def plateau_height(curve: Curve, top: float, floor: float, n_clusters: int | None = None) -> float | None:
-    """The lower end of the widest range of heights, on a logarithmic scale, with one positive number of clusters.
+    """The middle of the widest range of heights, on a logarithmic scale, with one positive number of clusters.
 
     Args:
         curve: Of the large clusters.
@@ -102,7 +102,8 @@ def plateau_height(curve: Curve, top: float, floor: float, n_clusters: int | Non
     if not wanted.any():
         return None
     width = np.where(wanted, np.log((end + floor) / (start + floor)), -1)
-    return float(start[np.argmax(width)])
+    widest = np.argmax(width)
+    return float(np.sqrt((start[widest] + floor) * (end[widest] + floor)) - floor)
 
 
 def lifetime(tree: Tree, floor: Float[np.ndarray, " nodes"]) -> Float[np.ndarray, " nodes"]:

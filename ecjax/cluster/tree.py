@@ -33,16 +33,16 @@ class Tree(eqx.Module):
     order: Int[np.ndarray, " neurons"]
     start: Int[np.ndarray, " nodes"]
 
-    def members(self, node: int) -> Int[np.ndarray, " members"]:
+    def members(self, node: int | np.integer) -> Int[np.ndarray, " members"]:
         """The vectors of a node."""
         return self.order[self.start[node] : self.start[node] + self.n_vectors[node]]
 
-    def children(self, node: int) -> tuple[int, int]:
+    def children(self, node: int | np.integer) -> tuple[int, int]:
         """The two nodes that merged into this one."""
         left, right = self.linkage[node - len(self.order), :2].astype(int)
         return int(left), int(right)
 
-    def core_height(self, node: int) -> float:
+    def core_height(self, node: int | np.integer) -> float:
         """Height at which at least half of the node's vectors are together for the first time.
 
         A robust measure of a cluster's spread, as a median is: a stray vector that joins late does not change it.
