@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 from jax.nn import sigmoid, softplus
-from jax.scipy.special import erf
+from jax.scipy.special import erf, erfc
 from jaxtyping import Array, Float
 
 Elementwise = Callable[[Float[Array, "*shape"]], Float[Array, "*shape"]]
@@ -157,7 +157,7 @@ def _normal_pdf(z):
 
 
 def _normal_cdf(z):
-    return (1 + erf(z / math.sqrt(2))) / 2
+    return erfc(-z / math.sqrt(2)) / 2  # not (1 + erf) / 2, which cancels for negative z
 
 
 def _erf_d1(z):
@@ -168,28 +168,25 @@ def _silu_d2(z):
     return 2 * _sigmoid_d1(z) + z * _sigmoid_d2(z)
 
 
-_TANH_GELU = math.sqrt(2 / math.pi)
-
-
 def _tanh_gelu_argument(z):
-    cubic = 0.044715
-    u = _TANH_GELU * (z + cubic * z**3)
-    return jnp.tanh(u), _TANH_GELU * (1 + 3 * cubic * z**2), _TANH_GELU * 6 * cubic * z
+    """u and its first two derivatives in gelu_tanh(z) = z (1 + tanh(u / 2)) / 2 = z sigmoid(u)."""
+    scale, cubic = math.sqrt(8 / math.pi), 0.044715
+    return scale * (z + cubic * z**3), scale * (1 + 3 * cubic * z**2), scale * 6 * cubic * z
 
 
 def _gelu_tanh(z):
-    t, _, _ = _tanh_gelu_argument(z)
-    return z * (1 + t) / 2
+    u, _, _ = _tanh_gelu_argument(z)
+    return z * sigmoid(u)
 
 
 def _gelu_tanh_d1(z):
-    t, u1, _ = _tanh_gelu_argument(z)
-    return (1 + t + z * (1 - t**2) * u1) / 2
+    u, u1, _ = _tanh_gelu_argument(z)
+    return sigmoid(u) + z * u1 * _sigmoid_d1(u)
 
 
 def _gelu_tanh_d2(z):
-    t, u1, u2 = _tanh_gelu_argument(z)
-    return (1 - t**2) * (u1 + z * (u2 / 2 - t * u1**2))
+    u, u1, u2 = _tanh_gelu_argument(z)
+    return (2 * u1 + z * u2) * _sigmoid_d1(u) + z * u1**2 * _sigmoid_d2(u)
 
 
 def _step(z):

@@ -98,7 +98,8 @@ def _train(net: Network, x, labels, *, key, n_steps, batch_size, learning_rate, 
         net, state = carry
         rows = jr.randint(key, (batch_size,), 0, len(x))
         gradient = jax.grad(loss)(net, rows)
-        updates, state = optimiser.update(gradient, state, net)
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes its step count with the weights' dtype
+            updates, state = optimiser.update(gradient, state, net)
         return (eqx.apply_updates(net, updates), state), None
 
     start = optimiser.init(net)  # pyright: ignore[reportArgumentType]  (optax knows trees only as Any)
@@ -108,7 +109,7 @@ def _train(net: Network, x, labels, *, key, n_steps, batch_size, learning_rate, 
 
 def trained_teacher(
     x: Float[Array, "samples fan_in"],
-    labels: Int[Array, " samples"] | Int[np.ndarray, " samples"],
+    labels: Int[Array, " _samples"] | Int[np.ndarray, " _samples"],
     widths: tuple[int, ...],
     activation: Activation | str = "g",
     *,

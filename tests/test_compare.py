@@ -19,6 +19,7 @@ from ecjax.teachers import synthetic_teacher
 
 NAMES = [name for name, activation in ACTIVATIONS.items() if not activation.symmetry.polynomial]
 SIGN_FREE = [name for name in NAMES if ACTIVATIONS[name].symmetry.is_sign_free]
+CLASSES = ["g", "tanh", "sigmoid", "sin", "cos", "gaussian", "softplus", "relu", "abs"]  # one for each symmetry
 HOMOGENEOUS = [name for name in NAMES if ACTIVATIONS[name].symmetry.homogeneous]
 EPS = np.finfo(float).eps
 
@@ -74,9 +75,8 @@ def assert_exact(comparison, *, slack=1e-13):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("d_out", [1, 3])
-def test_a_network_in_disguise_is_the_teacher(name, d_out, key):
-    teacher = synthetic_teacher(4, 5, d_out, name, key=key)
+def test_a_network_in_disguise_is_the_teacher(name, key):
+    teacher = synthetic_teacher(4, 5, 2, name, key=key)
     x = gaussian_queries(300, 4, key=jr.key(1))
     disguised, linear, order = disguise(teacher, 0, np.random.default_rng(0))
     same = respond(disguised, x) + x @ linear.w.T + linear.b[None]
@@ -87,13 +87,13 @@ def test_a_network_in_disguise_is_the_teacher(name, d_out, key):
     assert comparison.layers[0].sign[0] == (-1 if name in SIGN_FREE else 1)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CLASSES)
 def test_a_deep_network_in_disguise_is_the_teacher(name, key):
     keys = jr.split(key, 4)
     teacher = random_network((4, 5, 3, 4, 2), name, key=keys[0])
     biases = [jr.normal(k, layer.b.shape) for k, layer in zip(jr.split(keys[1], 4), teacher.layers, strict=True)]
     teacher = eqx.tree_at(lambda net: [layer.b for layer in net.layers], teacher, biases)
-    x = gaussian_queries(500, 4, key=keys[2])
+    x = gaussian_queries(300, 4, key=keys[2])
     rng, disguised = np.random.default_rng(1), teacher
     for layer in range(3):  # a linear map between hidden layers has no place in a Network: no flips there
         disguised, _, _ = disguise(disguised, layer, rng, flips=ACTIVATIONS[name].symmetry.linear == 0)
@@ -101,11 +101,11 @@ def test_a_deep_network_in_disguise_is_the_teacher(name, key):
     assert_exact(compare(disguised, teacher, x), slack=1e-11)
 
 
-@given(shape=st.sampled_from([(1, 1), (2, 6), (4, 3)]), seed=st.integers(0, 2**31 - 1), name=st.sampled_from(NAMES))
+@given(shape=st.sampled_from([(1, 1), (2, 6)]), seed=st.integers(0, 2**31 - 1), name=st.sampled_from(CLASSES))
 @settings(max_examples=30, deadline=None)
 def test_no_disguise_is_seen(shape, seed, name):
     d_in, width = shape
-    teacher = synthetic_teacher(d_in, width, 2, name, key=jr.key(seed))
+    teacher = synthetic_teacher(d_in, width, 1, name, key=jr.key(seed))
     x = gaussian_queries(200, d_in, key=jr.key(1))
     disguised, linear, _ = disguise(teacher, 0, np.random.default_rng(seed))
     comparison = compare(Record(disguised, linear), teacher, x)
@@ -157,7 +157,7 @@ def test_rarely_varying_inputs_do_count(key):
 # --- what must count, and by how much --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in HOMOGENEOUS])
+@pytest.mark.parametrize("name", [name for name in CLASSES if name not in HOMOGENEOUS])
 def test_a_planted_error_is_reported_as_planted(name, key):
     teacher = synthetic_teacher(4, 5, 2, name, key=key)
     x = gaussian_queries(300, 4, key=jr.key(1))
