@@ -17,6 +17,8 @@ from scipy.spatial.distance import squareform
 
 from .cluster import Clustering, condensed_distances
 from .cluster.tree import Tree, tree
+from .compare import Comparison
+from .networks import Network
 
 KEPT, DROPPED, REST, LIMIT = "#11698e", "#e07b39", "#b8bec6", "#b3261e"
 _EPS = np.finfo(float).eps  # angles of exact copies are drawn here
@@ -148,6 +150,36 @@ def plot_angles(clustering: Clustering) -> Figure:
     if len(angle):
         axes.legend(frameon=False, loc="center left")
     return figure
+
+
+def paired_weights(
+    network: Network, teacher: Network | None = None, comparison: Comparison | None = None
+) -> dict[str, Float[np.ndarray, "neurons columns"]]:
+    """First-layer rows (w, b) by title, for `plot_weights` and `plot_images`.
+
+    Args:
+        network: What was recovered.
+        teacher: Shown beside it...
+        comparison: ...as `ecjax.compare` matched the two: only neurons with a partner, in the teacher's order, the
+            recovered ones with the teacher's signs.
+    """
+    recovered = _rows(network)
+    if teacher is None or comparison is None:
+        return {"recovered": recovered}
+    layer = comparison.layers[0]
+    found = layer.partner >= 0
+    theirs, ours = _rows(teacher)[found], (layer.sign[:, None] * recovered[layer.partner])[found]
+    symmetry = network.activation.symmetry
+    if symmetry.antiperiod is not None:
+        ours[:, -1] += symmetry.antiperiod * np.round((theirs - ours)[:, -1] / symmetry.antiperiod)
+    if symmetry.homogeneous:  # the norm of an incoming vector is open: show directions
+        theirs, ours = (w / np.linalg.norm(w, axis=1, keepdims=True) for w in (theirs, ours))
+    return {"teacher": theirs, "recovered": ours}
+
+
+def _rows(network: Network) -> Float[np.ndarray, "neurons columns"]:
+    first = network.layers[0]
+    return np.column_stack([np.asarray(first.w), np.asarray(first.b)])
 
 
 def plot_weights(

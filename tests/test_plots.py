@@ -1,8 +1,10 @@
 """Figures: what is drawn is what the records say, whatever they hold."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import ecjax as ec
 from ecjax import plots
 from ecjax.activations import ACTIVATIONS
 from ecjax.cluster import ClusterConfig, Clustering, cluster_neurons, recut
@@ -130,3 +132,32 @@ def test_images_hide_what_cannot_be_known(tmp_path):
     assert all(axes.images[0].get_array().mask.sum() == 4 for axes in figure.axes)
     assert "1e-09" in figure.axes[6].get_ylabel()
     assert _shows(figure, tmp_path)
+
+
+def _network(rows, activation):
+    rows = jnp.asarray(rows)
+    return ec.Network(
+        (ec.Layer(rows[:, :-1], rows[:, -1]), ec.Layer(jnp.ones((1, len(rows))), jnp.ones(1))), activation
+    )
+
+
+@pytest.mark.parametrize("name", ["g", "tanh", "sin", "relu"])
+def test_pairs_are_shown_in_the_teachers_order_and_form(name, key):
+    """A teacher whose neurons were permuted, and flipped, shifted or scaled where that changes nothing, looks the same."""
+    activation = ec.ACTIVATIONS[name]
+    symmetry = activation.symmetry
+    rows = np.random.default_rng(0).normal(size=(3, 4))
+    teacher, disguised = _network(rows, activation), rows[[2, 0, 1]]
+    layers = [teacher.layers[0], ec.Layer(teacher.layers[1].w[:, jnp.array([2, 0, 1])], teacher.layers[1].b)]
+    if symmetry.is_sign_free and not symmetry.linear:
+        disguised, layers[1] = -disguised, ec.Layer(symmetry.parity * layers[1].w, layers[1].b)
+    if symmetry.antiperiod is not None:
+        disguised, layers[1] = disguised + np.array([0, 0, 0, symmetry.antiperiod]), ec.Layer(-layers[1].w, layers[1].b)
+    if symmetry.homogeneous:
+        disguised, layers[1] = 2 * disguised, ec.Layer(layers[1].w / 2, layers[1].b)
+    recovered = ec.Network((_network(disguised, activation).layers[0], layers[1]), activation)
+    x = ec.gaussian_queries(200, 3, key=key)
+    np.testing.assert_allclose(ec.respond(recovered, x), ec.respond(teacher, x), atol=1e-12)
+    shown = plots.paired_weights(recovered, teacher, ec.compare(recovered, teacher, x))
+    np.testing.assert_allclose(shown["recovered"], shown["teacher"], atol=1e-12)
+    assert list(plots.paired_weights(recovered)) == ["recovered"]

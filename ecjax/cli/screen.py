@@ -74,6 +74,9 @@ def report(console: Console, recovery: Recovery, comparison: Comparison | None, 
     for i, clustering in enumerate(recovery.clusterings, start=1):
         console.print()
         console.print(_clusters(clustering, f"candidates in hidden layer {i}"))
+        removed = clustering.width - recovery.widths[i - 1]
+        if recovery.found_by == "clusters" and removed > 0:
+            say(f"{removed} of these were taken away again: the network is as good without them")
     if comparison is not None:
         say(_against_teacher(comparison))
     say(f"\nrun      {folder}")

@@ -152,7 +152,7 @@ def _finish(partial: Path, recovery: Recovery, problem: Problem, console: Consol
     comparison = None if problem.teacher is None else compare(recovery, problem.teacher, problem.x)
     save_recovery(partial, recovery, x=problem.x, y=problem.y, teacher=problem.teacher, comparison=comparison)
     if place.figures:
-        from .figures import save_figures  # Matplotlib is slow to import, and --help has no need of it
+        from ..report import save_figures  # Matplotlib is slow to import, and --help has no need of it
 
         save_figures(partial / "figures", recovery, problem.x, problem.teacher, comparison, image=problem.image)
     shutil.rmtree(partial / "students", ignore_errors=True)  # all of them are in students.safetensors now
