@@ -143,7 +143,7 @@ def _network(rows, activation):
 
 @pytest.mark.parametrize("name", ["g", "tanh", "sin", "relu"])
 def test_pairs_are_shown_in_the_teachers_order_and_form(name, key):
-    """A teacher whose neurons were permuted, and flipped, shifted or scaled where that changes nothing, looks the same."""
+    """A teacher whose neurons were permuted, and flipped, shifted or scaled without effect, looks the same."""
     activation = ec.ACTIVATIONS[name]
     symmetry = activation.symmetry
     rows = np.random.default_rng(0).normal(size=(3, 4))

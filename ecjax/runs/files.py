@@ -9,17 +9,12 @@ import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import jax
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-Record = TypeVar("Record", bound="DataclassInstance")
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
@@ -89,7 +84,7 @@ def as_json(value: Any) -> Any:
     return str(value)
 
 
-def from_json(kind: type[Record], value: Any) -> Record:
+def from_json(kind: type, value: Any) -> Any:
     """A dataclass of settings, nested ones included, from what `as_json` made of it.
 
     Raises:
