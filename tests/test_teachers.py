@@ -45,10 +45,10 @@ def test_directions_are_uniform_on_the_sphere(key):
 
 
 def test_outgoing_weights_are_bounded_away_from_zero(key):
-    a = np.asarray(synthetic_teacher(3, 300, 2, key=key).layers[1].w)
+    a = np.asarray(synthetic_teacher(3, 100, 2, key=key).layers[1].w)
     for row in np.abs(a):
         assert row.max() / row.min() <= 3  # magnitudes in [0.5, 1.5], whatever the scale
-    np.testing.assert_array_less(np.abs(np.mean(np.sign(a), axis=1)), 5 / np.sqrt(300))
+    np.testing.assert_array_less(np.abs(np.mean(np.sign(a), axis=1)), 5 / np.sqrt(100))
 
 
 def test_neurons_of_a_teacher_are_drawn_apart_as_the_docstring_says():
