@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tyro
@@ -142,7 +143,7 @@ def test_a_saved_recovery_is_the_recovery(finished, tmp_path):
 def test_a_linear_map_beside_the_network_is_saved(finished, tmp_path):
     import equinox as eqx
 
-    linear = ec.Layer(np.eye(1, 2), np.ones(1))
+    linear = ec.Layer(jnp.eye(1, 2), jnp.ones(1))
     recovery = eqx.tree_at(lambda r: r.linear, finished.recovery, linear, is_leaf=lambda leaf: leaf is None)
     partial = runs.open_run(tmp_path / "linear", {})
     runs.save_recovery(partial, recovery, x=finished.x, y=finished.y)
