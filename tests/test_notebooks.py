@@ -1,5 +1,6 @@
 """Notebooks run from top to bottom, and their own asserts hold."""
 
+import re
 from pathlib import Path
 
 import nbformat
@@ -24,3 +25,13 @@ def test_notebook_is_kept_with_small_outputs(path):
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1)), "run it from top to bottom"
     assert any(output.output_type == "display_data" or "data" in output for cell in code for output in cell.outputs)
     assert path.stat().st_size < 300_000
+
+
+@pytest.mark.slow
+def test_readme_runs():
+    """The Python of the README, word for word."""
+    (block,) = re.findall(r"```python\n(.*?)```", (NOTEBOOKS[0].parent.parent / "README.md").read_text(), re.DOTALL)
+    names = {}
+    exec(block, names)
+    assert names["recovery"].widths == (8,)
+    assert names["recovery"].is_exact
