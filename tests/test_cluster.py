@@ -492,7 +492,7 @@ def test_strays_come_last_in_an_aligned_cluster():
 def test_recut_links_nothing_and_only_tightens(monkeypatch):
     x, student, _ = planted(np.random.default_rng(8), noise=0.02)
     clustering = cluster_neurons(x, student, n_students=6, symmetry=ODD, config=EUCLIDEAN)
-    monkeypatch.setattr(hierarchy, "linkage", lambda *_: pytest.fail("linked again"))
+    monkeypatch.setattr("ecjax.cluster.clustering.link", lambda *_, **__: pytest.fail("linked again"))
     same = recut(clustering)
     np.testing.assert_array_equal(same.label, clustering.label)
     assert same.verdict == clustering.verdict

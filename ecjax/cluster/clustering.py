@@ -18,14 +18,14 @@ from typing import get_args
 import equinox as eqx
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.cluster import hierarchy
 
 from ..activations import Symmetry
 from . import cut as cutting
 from .cut import Curve, Cut, Policy
-from .distances import condensed_distances, pair_distances
-from .embedding import Metric, Points, embed
+from .distances import pair_distances
+from .embedding import Metric, Points, embed, row_norms
 from .filters import align, aligned_points, median_angle, spread
+from .scale import Linkage, Linked, link
 from .tree import Tree, tree
 
 
@@ -44,6 +44,11 @@ class ClusterConfig:
         n_clusters: Number of large clusters wanted by the policy "count".
         height: Height forced by the policy "height", in units of the metric.
         resolution: Neurons closer than this share of their norm agree, however much closer others are.
+        linkage: How the dendrogram is made. "matrix": from all distances; "components": exactly, component by component
+            of a neighbour graph, and only up to some height if the memory does not allow more; "balls": the same with
+            tight clusters as weighted points, heights within `height_error`; "auto" (default): "matrix" up to some
+            thousand vectors, then "components".
+        memory: GiB that a matrix of distances may take.
     """
 
     gamma: float = 0.8
@@ -53,6 +58,8 @@ class ClusterConfig:
     n_clusters: int | None = None
     height: float | None = None
     resolution: float = 1e-3
+    linkage: Linkage = "auto"
+    memory: float = 4.0
 
     def __post_init__(self):
         if not 0 < self.gamma <= 1:
@@ -61,7 +68,10 @@ class ClusterConfig:
             raise ValueError(f"`beta` is in radians, within (0, pi/2]; got {self.beta:g}. See np.deg2rad.")
         if not self.resolution > 0:
             raise ValueError(f"`resolution` is a positive share of a neuron's norm; got {self.resolution:g}.")
-        for name, options in (("metric", get_args(Metric)), ("policy", get_args(Policy))):
+        if not self.memory > 0:
+            raise ValueError(f"`memory` is a positive number of GiB; got {self.memory:g}.")
+        for name, options in {"metric": Metric, "policy": Policy, "linkage": Linkage}.items():
+            options = get_args(options)
             if getattr(self, name) not in options:
                 raise ValueError(f"`{name}` is one of {options}; got {getattr(self, name)!r}.")
         for name, policy in (("n_clusters", "count"), ("height", "height")):
@@ -102,6 +112,8 @@ class Clustering(eqx.Module):
         config: What was asked.
         linkage: The dendrogram in SciPy's layout (a forest with fewer rows if it is known only in part).
         known_up_to: Height up to which the dendrogram is known; infinite if it is complete.
+        height_error: Largest difference of a height in it and the mean distance that it stands for; 0 if exact.
+        how: How the dendrogram was made, in words.
         height: Height of the cut; nan for policies that choose each branch's own.
         curve: Number of large clusters against the height of a flat cut.
         needed: Distinct students that a cluster needs: gamma * n_students, rounded up.
@@ -126,6 +138,8 @@ class Clustering(eqx.Module):
     config: ClusterConfig = eqx.field(static=True)
     linkage: Float[np.ndarray, "merges 4"]
     known_up_to: float = eqx.field(static=True)
+    height_error: float = eqx.field(static=True)
+    how: str = eqx.field(static=True)
     height: float = eqx.field(static=True)
     curve: Curve
     needed: int = eqx.field(static=True)
@@ -209,10 +223,8 @@ def cluster_neurons(
     neurons, student = _checked(neurons, student, n_students, symmetry)
     cutting.n_needed(config.gamma, n_students)
     points = embed(neurons, metric=config.metric, symmetry=symmetry, moment=moment)
-    linkage = hierarchy.linkage(condensed_distances(points), "average")
-    return _judge(
-        points, neurons, student, n_students, moment, symmetry, config, linkage=linkage, known_up_to=float("inf")
-    )
+    linked = link(points, method=config.linkage, memory=config.memory, resolution=config.resolution)
+    return _judge(points, neurons, student, n_students, moment, symmetry, config, linked)
 
 
 def recut(
@@ -246,8 +258,7 @@ def recut(
         clustering.moment,
         clustering.symmetry,
         config,
-        linkage=clustering.linkage,
-        known_up_to=clustering.known_up_to,
+        Linked(clustering.linkage, clustering.known_up_to, clustering.height_error, clustering.how),
     )
 
 
@@ -266,7 +277,7 @@ def _checked(neurons, student, n_students: int, symmetry: Symmetry) -> tuple[np.
         raise ValueError(
             f"`student` is within 0 ... n_students - 1 = {n_students - 1}; got {student.min()} ... {student.max()}."
         )
-    bad = ~np.isfinite(neurons).all(axis=1)
+    bad = ~np.isfinite(row_norms(neurons))
     if bad.any():
         raise ValueError(
             f"`neurons` has NaN or infinite entries in {bad.sum()} rows, of students "
@@ -286,19 +297,17 @@ def _judge(
     moment: np.ndarray | None,
     symmetry: Symmetry,
     config: ClusterConfig,
-    *,
-    linkage: np.ndarray,
-    known_up_to: float,
+    linked: Linked,
 ) -> Clustering:
     """Cut the dendrogram and put every candidate through the filters."""
     needed = cutting.n_needed(config.gamma, n_students)
     typical = _typical_norm(points)
     far = 1.0 if points.cosine else np.sqrt(2) * float(np.exp(np.mean(np.log(typical))))
-    dendrogram = tree(linkage, student, known_up_to=known_up_to, far=far)
+    dendrogram = tree(linked.linkage, student, known_up_to=linked.known_up_to, far=far)
     norm = _node_means(dendrogram, typical)
     floor = config.resolution**2 / 2 * np.ones_like(norm) if points.cosine else config.resolution * norm
     counts = dendrogram.n_vectors if config.policy == "paper" else dendrogram.n_students
-    curve = cutting.curve(linkage, counts, needed)
+    curve = cutting.curve(linked.linkage, counts, needed)
     chosen = _choose(dendrogram, curve, student, needed, floor, norm, far, config, points.cosine)
 
     clusters = [np.sort(dendrogram.members(node)) for node in chosen.nodes]
@@ -327,8 +336,10 @@ def _judge(
         moment=moment,
         symmetry=symmetry,
         config=config,
-        linkage=linkage,
-        known_up_to=known_up_to,
+        linkage=linked.linkage,
+        known_up_to=linked.known_up_to,
+        height_error=linked.height_error,
+        how=linked.how,
         height=chosen.height,
         curve=curve,
         needed=needed,
@@ -368,7 +379,7 @@ def _choose(tree: Tree, curve: Curve, student, needed, floor, norm, far, config:
 
 def _typical_norm(points: Points) -> Float[np.ndarray, " neurons"]:
     """Norms of the points, kept away from 0 so that they have logarithms."""
-    norm = np.linalg.norm(points.x, axis=1)
+    norm = row_norms(points.x)
     return np.maximum(norm, 1e-6 * (np.median(norm) or norm.max() or 1.0))
 
 

@@ -15,6 +15,7 @@ Source:
 """
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
 import equinox as eqx
@@ -37,7 +38,8 @@ class Curve(eqx.Module):
     n_clusters: Int[np.ndarray, " heights"]
 
 
-class Cut(eqx.Module):
+@dataclass(frozen=True)
+class Cut:
     """Chosen nodes: disjoint, in order of their vectors in the tree; `height` is nan where no one height was cut at."""
 
     nodes: Int[np.ndarray, " clusters"]
@@ -131,9 +133,8 @@ def agreement(
     lives = lifetime(tree, floor)
     best: dict[int, int | None] = {}  # of each large node: the node that stands for it; None once it is several neurons
     chosen: list[int] = []
-    for node in np.flatnonzero(tree.n_students >= needed).tolist():
-        large = [child for child in tree.children(node) if child in best]
-        below = [best.pop(child) for child in large]
+    for node, *children in _large(tree, needed):
+        below = [best.pop(child) for child in children if child in best]
         if not below:
             best[node] = node
         elif len(below) == 1:
@@ -150,6 +151,12 @@ def agreement(
             chosen += [one for one in below if one is not None]
     chosen += [one for one in best.values() if one is not None]
     return _cut(tree, np.array(chosen, int), np.nan)
+
+
+def _large(tree: Tree, needed: int) -> list[list[int]]:
+    """Every large node with its two children, children first. A node of two students or more is no lone vector."""
+    nodes = np.flatnonzero(tree.n_students >= needed)
+    return np.column_stack([nodes, tree.linkage[nodes - len(tree.order), :2].astype(int)]).tolist()
 
 
 def _are_one(tree: Tree, student: np.ndarray, node: int, a: int, b: int, floor: float, narrow: float) -> bool:
@@ -174,8 +181,8 @@ def stability(tree: Tree, needed: int, *, floor: Float[np.ndarray, " nodes"]) ->
     """
     mass = tree.n_vectors * (1 / (tree.height + floor) - 1 / (tree.top + floor))
     path: dict[int, tuple[float, int, float, list[int]]] = {}  # mass, heaviest node; mass and nodes chosen below
-    for node in np.flatnonzero(tree.n_students >= needed).tolist():
-        below = [path.pop(child) for child in tree.children(node) if child in path]
+    for node, *children in _large(tree, needed):
+        below = [path.pop(child) for child in children if child in path]
         if len(below) == 1:
             ((total, heaviest, rival, nodes),) = below
             path[node] = (total + mass[node], max(heaviest, node, key=lambda at: mass[at]), rival, nodes)

@@ -30,20 +30,19 @@ _WALK = 8.0
 
 
 @partial(jax.jit, static_argnames=("sign_free", "antiperiod", "cosine"))
-def _product_tile(u, v, *, sign_free, antiperiod, cosine):
-    """Distances of the rows of u to those of v; -1 where the product form is not accurate enough."""
+def _product_tile(u, v, uu, vv, *, sign_free, antiperiod, cosine):
+    """Distances of the rows of u to those of v, given their squared norms; -1 where the product form is inaccurate."""
     eps, accuracy = jnp.finfo(u.dtype).eps, _ACCURACY[u.dtype.itemsize]
-    scale = jnp.sum(u * u, axis=1)[:, None] + jnp.sum(v * v, axis=1)[None, :]
+    scale = uu[:, None] + vv[None, :]
     if antiperiod is None:
         dot = 2 * (u @ v.T)
         squares = scale - (jnp.abs(dot) if sign_free else dot)
     else:
-        moved = 2 * (u[:, :-1] @ v[:, :-1].T)
-        rest = jnp.sum(u[:, :-1] ** 2, axis=1)[:, None] + jnp.sum(v[:, :-1] ** 2, axis=1)[None, :]
         a, b = u[:, -1][:, None], v[:, -1][None, :]
-        squares = rest - moved + _wrap(a - b, antiperiod) ** 2
+        rest, dot = scale - a**2 - b**2, 2 * (u[:, :-1] @ v[:, :-1].T)
+        squares = rest - dot + _wrap(a - b, antiperiod) ** 2
         if sign_free:
-            squares = jnp.minimum(squares, rest + moved + _wrap(a + b, antiperiod) ** 2)
+            squares = jnp.minimum(squares, rest + dot + _wrap(a + b, antiperiod) ** 2)
     near = squares <= _WALK * u.shape[1] ** 0.5 * eps / accuracy * scale
     squares = jnp.maximum(squares, 0)
     return jnp.where(near, -1, squares / 2 if cosine else jnp.sqrt(squares))
@@ -71,9 +70,9 @@ def _wrap(phase, antiperiod):
 
 
 def _padded(rows: np.ndarray, size: int) -> np.ndarray:
-    return (
-        rows if len(rows) == size else np.concatenate([rows, np.zeros((size - len(rows), rows.shape[1]), rows.dtype)])
-    )
+    if len(rows) == size:
+        return rows
+    return np.concatenate([rows, np.zeros((size - len(rows), *rows.shape[1:]), rows.dtype)])
 
 
 def _tile_size(n: int) -> int:
@@ -98,29 +97,56 @@ def pair_distances(points: Points, i: Int[np.ndarray, " pairs"], j: Int[np.ndarr
     return out
 
 
-def distance_tiles(points: Points, *, upper: bool = True) -> Iterator[tuple[slice, slice, np.ndarray]]:
-    """Tiles (rows, columns, distances) of the distance matrix; with `upper`, only those on or above its diagonal."""
-    size = _tile_size(len(points))
+def distance_tiles(points: Points, *, exact: Points | None = None) -> Iterator[tuple[slice, slice, np.ndarray]]:
+    """Tiles (rows, columns, distances) on and above the diagonal of the distance matrix.
+
+    Args:
+        points: Of which the matrix products are taken.
+        exact: The same points about another origin, if near pairs are to be measured there; else `points`.
+    """
+    size, squares = _tile_size(len(points)), np.einsum("ij,ij->i", points.x, points.x)
     blocks = [slice(start, min(start + size, len(points))) for start in range(0, len(points), size)]
     for r, rows in enumerate(blocks):
-        u = _padded(points.x[rows], size)
-        for columns in blocks[r if upper else 0 :]:
+        u, uu = _padded(points.x[rows], size), _padded(squares[rows], size)
+        for columns in blocks[r:]:
             with jax.enable_x64(True):
-                tile = np.asarray(_product_tile(u, _padded(points.x[columns], size), **_symmetry(points)))
+                v, vv = _padded(points.x[columns], size), _padded(squares[columns], size)
+                tile = np.asarray(_product_tile(u, v, uu, vv, **_symmetry(points)))
             tile = tile[: rows.stop - rows.start, : columns.stop - columns.start].copy()
+            if rows == columns:
+                np.fill_diagonal(tile, 0.0)
             i, j = np.nonzero(tile < 0)
-            wanted = (i + rows.start < j + columns.start) if upper and rows == columns else slice(None)
-            i, j = i[wanted], j[wanted]
-            tile[i, j] = pair_distances(points, i + rows.start, j + columns.start)
+            if len(i):
+                tile[i, j] = pair_distances(exact or points, i + rows.start, j + columns.start)
             yield rows, columns, tile
 
 
-def condensed_distances(points: Points) -> Float[np.ndarray, " pairs"]:
-    """Distances of all pairs in SciPy's condensed order: (0, 1), (0, 2), ..., (1, 2), ..."""
+def nearest_distances(points: Points, rows: Int[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:
+    """Distance of each of a few points to the nearest other one."""
+    size, squares = _tile_size(len(rows)), np.einsum("ij,ij->i", points.x, points.x)
+    nearest = np.full(len(rows), np.inf)
+    for first in range(0, len(rows), size):
+        mine = rows[first : first + size]
+        u, uu = _padded(points.x[mine], size), _padded(squares[mine], size)
+        for start in range(0, len(points), TILE):
+            v, vv = points.x[start : start + TILE], _padded(squares[start : start + TILE], TILE)
+            with jax.enable_x64(True):
+                tile = np.asarray(_product_tile(u, _padded(v, TILE), uu, vv, **_symmetry(points)))
+            tile = tile[: len(mine), : len(v)].copy()
+            i, j = np.nonzero(tile < 0)
+            tile[i, j] = pair_distances(points, mine[i], j + start)
+            own = (mine >= start) & (mine < start + len(v))
+            tile[own, mine[own] - start] = np.inf
+            np.minimum(nearest[first : first + size], tile.min(axis=1), out=nearest[first : first + size])
+    return nearest
+
+
+def condensed_distances(points: Points, *, exact: Points | None = None) -> Float[np.ndarray, " pairs"]:
+    """Distances of all pairs in SciPy's condensed order: (0, 1), (0, 2), ..., (1, 2), ...; see `distance_tiles`."""
     n = len(points)
     out = np.empty(n * (n - 1) // 2, points.x.dtype)
     first = np.arange(n) * (2 * n - np.arange(n) - 3) // 2 - 1  # out[first[i] + j] is the distance of i < j
-    for rows, columns, tile in distance_tiles(points):
+    for rows, columns, tile in distance_tiles(points, exact=exact):
         for i, row in enumerate(tile, rows.start):
             start = max(i + 1, columns.start)
             out[first[i] + start : first[i] + columns.stop] = row[start - columns.start :]

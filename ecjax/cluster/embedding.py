@@ -10,9 +10,9 @@ is the pre-activation at the mean input. Directions in which the inputs never va
 distance of (w, b) needs no change of coordinates. Whatever the metric, one Euclidean kernel does the rest.
 """
 
+from dataclasses import dataclass, replace
 from typing import Literal
 
-import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
@@ -26,8 +26,11 @@ _NIL = 1e-12  # a point shorter than this share of the longest is nothing but ro
 _CONSTANT = 1e-9  # a pre-activation that varies by less than this share of itself is constant
 
 
-class Points(eqx.Module):
+@dataclass(frozen=True)
+class Points:
     """Neurons as points of a Euclidean space, with what their activation leaves open.
+
+    A plain dataclass, as all that never leaves the host: methods of Equinox modules cost microseconds a call.
 
     Attributes:
         x: One row a neuron. The last coordinate is the one that a phase shifts.
@@ -41,16 +44,16 @@ class Points(eqx.Module):
     x: Float[np.ndarray, "neurons coordinates"]
     dead: np.ndarray
     norm: np.ndarray
-    sign_free: bool = eqx.field(static=True)
-    antiperiod: float | None = eqx.field(static=True)
-    cosine: bool = eqx.field(static=True, default=False)
+    sign_free: bool
+    antiperiod: float | None
+    cosine: bool = False
 
     def __len__(self) -> int:
         return len(self.x)
 
     def take(self, rows: np.ndarray | slice) -> "Points":
         """The points of some neurons only."""
-        return Points(self.x[rows], self.dead[rows], self.norm[rows], self.sign_free, self.antiperiod, self.cosine)
+        return replace(self, x=self.x[rows], dead=self.dead[rows], norm=self.norm[rows])
 
 
 def second_moment(x: Float[np.ndarray, "samples fan_in"]) -> Moment:
@@ -101,13 +104,17 @@ def embed(neurons: Neurons, *, metric: Metric, symmetry: Symmetry, moment: Momen
             '`metric` "cosine" has no meaning for an activation whose biases are known modulo a period: a shift of '
             'phase changes every angle. Take "preactivation" or "euclidean".'
         )
-    norm = np.sqrt(np.einsum("ij,ij->i", x, x))
-    varying = np.sqrt(np.einsum("ij,ij->i", x[:, :-1], x[:, :-1]))
+    norm, varying = row_norms(x), row_norms(x[:, :-1])
     dead = (norm <= _NIL * norm.max(initial=0.0)) | (varying <= _CONSTANT * norm)
     if symmetry.homogeneous or metric == "cosine":
         nil = norm <= _NIL * norm.max(initial=0.0)
         x = np.where(nil[:, None], 0.0, x / np.where(nil, 1.0, norm)[:, None])
     return Points(x, dead, norm, symmetry.is_sign_free, symmetry.antiperiod, metric == "cosine")
+
+
+def row_norms(x: Float[np.ndarray, "rows coordinates"]) -> Float[np.ndarray, " rows"]:
+    """Euclidean norm of every row, without the second matrix that np.linalg.norm makes."""
+    return np.sqrt(np.einsum("ij,ij->i", x, x))
 
 
 def _whiten(neurons: Neurons, moment: Moment) -> np.ndarray:

@@ -4,12 +4,14 @@ Nodes are numbered as in SciPy: 0 ... n - 1 are the vectors, n + i is the result
 height. A dendrogram that is known only up to some height is a forest: nodes that are still apart there have no parent.
 """
 
-import equinox as eqx
+from dataclasses import dataclass
+
 import numpy as np
 from jaxtyping import Float, Int
 
 
-class Tree(eqx.Module):
+@dataclass(frozen=True)
+class Tree:
     """What a cut has to know of a dendrogram, node by node.
 
     Attributes:

@@ -1,0 +1,185 @@
+"""Components of the R-neighbour graph: which neurons hang together by steps shorter than R.
+
+Average linkage never merges two clusters below R unless some pair of their members is closer than R, so nothing else
+has to be known of the distances to link up to R. A certified lower bound in few coordinates dismisses most pairs,
+
+    |u - v|^2  >=  |Pu - Pv|^2 + (|Qu| - |Qv|)^2,     P onto leading principal directions, Q onto the rest,
+
+which holds for |u + v| with |Pu + Pv| too. The few pairs that pass are measured by direct differences, unless they are
+already known to hang together. Vectors are sorted by a coordinate that no symmetry changes, so that tiles farther apart
+than R along it are never looked at.
+
+Memory: the coordinates of the bound, n * (directions + 1) numbers, and a tile.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from .distances import TILE, pair_distances
+from .embedding import Points
+
+_DIRECTIONS = 64  # most principal directions that the bound takes
+_STRIP = 16  # tiles that one call looks at
+_PENDING = 1 << 20  # pairs that are gathered before they are measured
+_PILOT = 1 << 20  # random pairs on which the bound is tried
+_PASSING = 2e-6  # share of unrelated pairs that may pass the bound: what measuring them costs stays below the bound's
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Coordinates in which distances are never larger than the true ones.
+
+    Attributes:
+        x: Leading principal coordinates, with the norm of the rest as last column.
+        signed: Whether the leading coordinates carry a sign that the activation leaves open.
+    """
+
+    x: Float[np.ndarray, "neurons directions_1"]
+    signed: bool
+
+    def pairs(self, i: np.ndarray, j: np.ndarray, directions: int | None = None) -> Float[np.ndarray, " pairs"]:
+        """The bound for pairs, if it stopped after fewer directions than it has."""
+        lead, rest = self.x[:, : -1 if directions is None else directions], self.x[:, -1]
+        if directions is not None:
+            rest = np.sqrt(rest**2 + np.sum(self.x[:, directions:-1] ** 2, axis=1))
+        u, v = lead[i], lead[j]
+        squares = np.sum((u - v) ** 2, axis=1)
+        if self.signed:
+            squares = np.minimum(squares, np.sum((u + v) ** 2, axis=1))
+        return np.sqrt(squares + (rest[i] - rest[j]) ** 2)
+
+
+def bound(points: Points) -> Bound:
+    """The bound for these points. A phase may move their last coordinate, which then stays out of it."""
+    x = points.x if points.antiperiod is None else points.x[:, :-1]
+    sample = x[np.linspace(0, len(x) - 1, min(len(x), 20_000)).astype(int)]
+    directions = np.linalg.eigh(sample.T @ sample)[1][:, ::-1][:, :_DIRECTIONS]  # any orthonormal ones are valid
+    lead = x @ directions
+    rest = np.maximum(0, np.einsum("ij,ij->i", x, x) - np.einsum("ij,ij->i", lead, lead))
+    if directions.shape[1] == x.shape[1]:
+        rest[:] = 0
+    return Bound(np.column_stack([lead, np.sqrt(rest)]), points.sign_free)
+
+
+def farthest_radius(bound: Bound, copies: float) -> float:
+    """The largest radius at which the bound still dismisses nearly all unrelated pairs.
+
+    Args:
+        bound: To try on random pairs.
+        copies: Distance up to which pairs are copies of one neuron, which no bound can or should dismiss.
+    """
+    rng = np.random.default_rng(0)  # a choice of effort, not of result: components are exact whatever it says
+    i, j = rng.integers(len(bound.x), size=(2, min(_PILOT, 16 * len(bound.x))))
+    tried = np.concatenate(
+        [bound.pairs(*each) for each in zip(np.array_split(i, 16), np.array_split(j, 16), strict=True)]
+    )
+    return float(np.quantile(tried[tried > copies], _PASSING)) if (tried > copies).any() else float("inf")
+
+
+def _fewest_directions(bound: Bound, radius: float) -> int:
+    rng = np.random.default_rng(1)
+    i, j = rng.integers(len(bound.x), size=(2, 1 << 17))
+    most = bound.x.shape[1] - 1
+    for directions in (4, 8, 16, 32):
+        # Copies pass whatever the bound; what counts is how many pass that a better bound would have dismissed.
+        if directions >= most:
+            break
+        passing = bound.pairs(i, j, directions) <= radius
+        if np.mean(passing & (bound.pairs(i, j) > radius)) <= 1e-5:
+            return directions
+    return most
+
+
+def _tile_passes(u, v, limit, signed):
+    """Which pairs of two tiles pass the bound. The last column is the norm of the rest, which has no sign."""
+    lead = 2 * (u[:, :-1] @ v[:, :-1].T)
+    rest = 2 * u[:, -1][:, None] * v[:, -1][None, :]
+    scale = jnp.sum(u * u, axis=1)[:, None] + jnp.sum(v * v, axis=1)[None, :]
+    # Rounding may raise a square by a few eps of its terms for each coordinate; no pair may be dismissed for that.
+    slack = 4 * (u.shape[1] + 2) * jnp.finfo(u.dtype).eps
+    return (1 - slack) * scale - rest - (jnp.abs(lead) if signed else lead) <= limit
+
+
+@partial(jax.jit, static_argnames=("signed",))
+def _passing(u, v, limit, *, signed):
+    return _tile_passes(u, v, limit, signed)
+
+
+@partial(jax.jit, static_argnames=("signed",))
+def _count_passing(u, strip, limit, *, signed):
+    """For each tile of the strip, how many pairs pass: nearly always none, and then no mask is written."""
+    return jax.lax.map(lambda v: jnp.sum(_tile_passes(u, v, limit, signed), dtype=jnp.int32), strip)
+
+
+def components(points: Points, bound: Bound, radius: float) -> Int[np.ndarray, " neurons"]:
+    """Component of every vector in the graph of all pairs at a distance of at most `radius`.
+
+    Exact: pairs are dismissed by the bound only, and those that pass are measured, or join what is joined already.
+    """
+    n = len(points)
+    directions = _fewest_directions(bound, radius)
+    rest = np.sqrt(bound.x[:, -1] ** 2 + np.sum(bound.x[:, directions:-1] ** 2, axis=1))
+    x = np.column_stack([bound.x[:, :directions], rest])
+    keys = [np.abs(x[:, 0]) if bound.signed else x[:, 0], rest, np.linalg.norm(x, axis=1)]
+    key = max(keys, key=np.std)  # each is 1-Lipschitz and the same for u and -u
+    order = np.argsort(key, kind="stable")
+    key = key[order]
+    # Single precision is enough: it only lets a few more pairs pass, as `_tile_passes` allows for its rounding. The
+    # origin of plain distances is free, and best where the points are.
+    unit = np.sqrt(np.mean(x**2)) or 1.0
+    x = ((x if bound.signed else x - x.mean(axis=0))[order] / unit).astype(np.float32)
+    limit = np.float32((radius / unit) ** 2 * (1 + 1e-6))
+    size = min(TILE, max(64, 1 << (n - 1).bit_length()))
+    tiles = -(-n // size)
+    padded = np.zeros(((tiles + _STRIP) * size, x.shape[1]), np.float32)
+    padded[:n] = x
+    label = np.arange(n)
+    pending: list[np.ndarray] = []
+    waiting = 0
+    for r in range(tiles):
+        u = padded[r * size : (r + 1) * size]
+        reach = int(np.searchsorted(key, key[min((r + 1) * size, n) - 1] + radius * (1 + 1e-6), side="right"))
+        for c in range(r, -(-reach // size), _STRIP):
+            strip = padded[c * size : (c + _STRIP) * size].reshape(_STRIP, size, -1)
+            counts = np.asarray(_count_passing(u, strip, limit, signed=bound.signed))
+            for t in np.flatnonzero(counts[: tiles - c]):
+                i, j = np.nonzero(np.asarray(_passing(u, strip[t], limit, signed=bound.signed)))
+                i, j = i + r * size, j + (c + t) * size
+                ahead = (i < j) & (j < n)
+                i, j = order[i[ahead]], order[j[ahead]]
+                apart = label[i] != label[j]
+                pending.append(np.stack([i[apart], j[apart]]))
+                waiting += int(apart.sum())
+            if waiting > _PENDING:
+                label = _joined(points, label, np.concatenate(pending, axis=1), radius)
+                pending, waiting = [], 0
+    if waiting:
+        label = _joined(points, label, np.concatenate(pending, axis=1), radius)
+    return np.unique(label, return_inverse=True)[1]
+
+
+def _joined(points: Points, label: np.ndarray, pairs: np.ndarray, radius: float) -> np.ndarray:
+    """Labels after joining the components of those pairs that are close, measuring no more pairs than it must."""
+    remaining = pairs
+    while remaining.shape[1]:
+        # One pair for each two components: most of the others join the same two.
+        a, b = np.sort(label[remaining], axis=0)
+        _, first = np.unique(a * len(label) + b, return_index=True)
+        i, j = remaining[:, first]
+        close = pair_distances(points, i, j) <= radius
+        # Two components that this pair leaves apart may be joined by another pair, measured in the next round.
+        rejected = np.zeros(remaining.shape[1], bool)
+        rejected[first[~close]] = True
+        if close.any():
+            graph = coo_array((np.ones(close.sum()), (label[i[close]], label[j[close]])), shape=(len(label),) * 2)
+            label = connected_components(graph, directed=False)[1][label]
+        remaining = remaining[:, ~rejected]
+        remaining = remaining[:, label[remaining[0]] != label[remaining[1]]]
+    return label
