@@ -19,13 +19,12 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from .activations import Activation, as_activation
 from .checks import checked_activation, checked_samples
 from .cluster import ClusterConfig, Clustering, cluster_neurons, second_moment
-from .expand import ExpandConfig, Expansion, RefineConfig, choose_method, expand
+from .expand import AdamConfig, ExpandConfig, Expansion, RefineConfig, choose_method, expand
 from .imitation import Inputs, Outputs
 from .networks import Layer, Network, random_students, student
 from .progress import Progress, silent
 from .reconstruct import Candidate, contributions, eliminate, merge, settle
 from .scaling import Scaling, scaling
-
 
 _Config = TypeVar("_Config")
 
@@ -37,9 +36,12 @@ class RecoveryConfig:
     Attributes:
         student_width: Neurons in the hidden layer of every student; about four times what you expect of the teacher.
         n_students: How many students imitate the teacher.
+        init_scale: Factor on the Glorot-normal initial weights. Students that start small are slow to use a neuron they
+            do not need, so on real data their neurons come closer to the teacher's; the paper has 1.
         standardise_inputs: Train on inputs of unit variance. The result is for the inputs as they came.
-        propose: Where the clusters do not give an exact network, also take neurons away from the best students one by
-            one, as long as the network stays exact: off, only what clustering found counts, as in the paper.
+        propose: Where the kept clusters do not give an exact network, start from all candidates, then from the best
+            students, and take neurons away as long as the network stays exact. Off, only the kept clusters count, as in
+            the paper.
         expand: How the students are trained.
         cluster: Thresholds, metric and cut.
         finetune: When the refinement of the reconstructed network stops.
@@ -47,6 +49,7 @@ class RecoveryConfig:
 
     student_width: int
     n_students: int = 10
+    init_scale: float = 1.0
     standardise_inputs: bool = True
     propose: bool = True
     expand: ExpandConfig = field(default_factory=ExpandConfig)
@@ -56,6 +59,8 @@ class RecoveryConfig:
     def __post_init__(self):
         if self.student_width < 1:
             raise ValueError(f"`student_width` is at least 1, best four times the teacher's; got {self.student_width}.")
+        if not self.init_scale > 0:
+            raise ValueError(f"`init_scale` is a positive factor; got {self.init_scale:g}.")
         if self.n_students < 2:
             raise ValueError(
                 f"`n_students` is at least 2, since neurons are known by students agreeing; got {self.n_students}."
@@ -74,7 +79,12 @@ class RecoveryConfig:
     @staticmethod
     def data(student_width: int = 32, n_students: int = 8, **settings: Any) -> "RecoveryConfig":
         """Teachers of real data: students agree less closely, so gamma is lower and beta wider."""
-        settings = {"cluster": ClusterConfig(gamma=0.5, beta=np.pi / 6), **settings}
+        defaults = {
+            "init_scale": 0.1,
+            "cluster": ClusterConfig(gamma=0.5, beta=np.pi / 6),
+            "expand": ExpandConfig(adam=AdamConfig(n_steps=3000, learning_rate=3e-3)),
+        }
+        settings = {**defaults, **settings}
         return RecoveryConfig(student_width=student_width, n_students=n_students, **settings)
 
 
@@ -86,7 +96,8 @@ class Recovery(eqx.Module):
         linear: A linear map of the inputs that is part of the answer because signs stayed undecided; else None.
         loss: Final imitation loss, in units of the targets' variance.
         is_exact: Whether the loss is that of rounding errors, on many more numbers than the network has parameters.
-        found_by: "clusters", or "elimination" where neurons were taken away from the best students instead.
+        found_by: "clusters" as in the paper; "all candidate clusters" where those that the filters dropped were needed
+            too, and refinement chose among them; "elimination" where neurons were taken away from a good student.
         unidentified: What the data cannot decide, in words.
         expansion: The students, trained on scaled inputs and targets.
         clusterings: One for every hidden layer.
@@ -198,6 +209,7 @@ def recover(
     with seconds.of("expand"):
         shape = (inputs.shape[1], config.student_width, y.shape[1])
         fresh = random_students(config.n_students, shape, activation, key=key, dtype=x.dtype)
+        fresh = jax.tree.map(lambda leaf: config.init_scale * leaf, fresh)
         expansion = expand(fresh, inputs, targets, config=config.expand, store=store, progress=progress)
         expansion = jax.block_until_ready(expansion)
     if expansion.finite.sum() < config.cluster.gamma * config.n_students:
@@ -287,32 +299,37 @@ def _reconstruct(
     pad_to = config.student_width if second_order else 0
     tools = {"config": config.finetune, "pad_to": pad_to}
 
-    progress("reconstruct", 0, 1)
-    from_clusters = None
-    if clustering.width:
-        from_clusters = settle(merge(clustering, loss), inputs, targets, activation, **tools)
-        from_clusters = _without_nil(from_clusters, inputs, targets, tools)
-        if from_clusters.is_exact:
-            from_clusters = eliminate(from_clusters, inputs, targets, **tools)
-    progress("reconstruct", 1, 1, loss=from_clusters.loss if from_clusters else np.inf)
-    if from_clusters is not None and from_clusters.is_exact:
-        return from_clusters, "clusters"
+    kept = clustering.kept_clusters
+    everything = np.flatnonzero([verdict != "dead" for verdict in clustering.verdict])
+    attempts = {"clusters": kept}
+    if config.propose and len(kept) < len(everything) <= config.student_width:
+        attempts["all candidate clusters"] = everything
+    best_students = np.argsort(loss, kind="stable")[:_N_PROPOSALS] if config.propose and second_order else []
+    n_attempts = len(attempts) + len(best_students)
 
-    if config.propose and second_order:
-        best = np.argsort(loss, kind="stable")[:_N_PROPOSALS]
-        for number, i in enumerate(best):
-            progress("propose", number, len(best))
-            net = student(expansion.students, int(i))
-            start = Candidate(net, np.zeros((targets.shape[1], inputs.shape[1])), float(loss[i]))
-            smallest = eliminate(start, inputs, targets, **tools)
-            if smallest.is_exact and smallest.network.widths < net.widths:
-                return smallest, "elimination"
-    if from_clusters is None:
+    answer = None
+    for number, (source, clusters) in enumerate(attempts.items()):
+        progress("reconstruct", number, n_attempts)
+        if len(clusters) == 0:
+            continue
+        start = settle(merge(clustering, loss, clusters=clusters), inputs, targets, activation, **tools)
+        start = _without_nil(start, inputs, targets, tools)
+        if start.is_exact:
+            return eliminate(start, inputs, targets, **tools), source
+        answer = answer or (start, source)
+    for number, i in enumerate(best_students, start=len(attempts)):
+        progress("reconstruct", number, n_attempts)
+        net = student(expansion.students, int(i))
+        start = Candidate(net, np.zeros((targets.shape[1], inputs.shape[1])), float(loss[i]))
+        smallest = eliminate(start, inputs, targets, **tools)
+        if smallest.is_exact and smallest.network.widths < net.widths:
+            return smallest, "elimination"
+    if answer is None:
         raise ValueError(
             f"No cluster reaches {clustering.needed} of {clustering.n_students} students (losses {loss.min():.1e} to "
             f"{loss.max():.1e}): train longer (`max_steps`), use more or wider students, or lower `gamma`."
         )
-    return from_clusters, "clusters"
+    return answer
 
 
 _N_PROPOSALS = 3  # students from whom neurons are taken away, best first

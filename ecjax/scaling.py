@@ -73,8 +73,7 @@ def scaling(x: Inputs, y: Outputs, *, standardise_inputs: bool = True) -> Scalin
     """
     x64, y64 = np.asarray(x, float), np.asarray(y, float)
     x_mean, spread = x64.mean(0), x64.std(0)
-    # A column of one value has a spread of rounding only.
-    constant = spread <= 4 * np.finfo(x.dtype).eps * np.abs(x64).max(0)
+    constant = np.ptp(x64, axis=0) <= 4 * np.finfo(x.dtype).eps * np.abs(x64).max(0)  # but for rounding
     x_map = np.diag(1 / np.where(constant, 1, spread) if standardise_inputs else np.ones_like(spread))[~constant]
     x_map = _independent((x64 - x_mean) @ x_map.T, np.finfo(x.dtype).eps) @ x_map
     if not standardise_inputs and len(x_map) == x64.shape[1]:

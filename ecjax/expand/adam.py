@@ -20,7 +20,7 @@ class AdamConfig:
         learning_rate: Of the first step; it falls to a hundredth along a cosine.
     """
 
-    n_steps: int = 2000
+    n_steps: int = 500
     learning_rate: float = 1e-2
 
     def __post_init__(self):

@@ -41,7 +41,8 @@ class ExpandConfig:
         method: A road of solvers, or "auto" to choose by smoothness and size.
         flow: The flow's settings, where the method has one.
         adam: Adam's settings, where the method has it.
-        refine: When the second-order end of the road stops.
+        refine: When a second-order end of the road stops.
+        lbfgs: When L-BFGS stops, where the method ends with it: many cheap steps, and patience with slow ones.
         placement: "map", "vmap" or "auto"; see `ecjax.expand.ensemble`.
         chunk: Students in one call under "vmap".
     """
@@ -50,6 +51,7 @@ class ExpandConfig:
     flow: FlowConfig = field(default_factory=FlowConfig)
     adam: AdamConfig = field(default_factory=AdamConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)
+    lbfgs: RefineConfig = field(default_factory=lambda: RefineConfig(max_steps=3000, patience=300))
     placement: Placement = "auto"
     chunk: int | None = None
 
@@ -126,8 +128,10 @@ def _follow(method: Method, start: Network, x: Inputs, y: Outputs, config: Expan
             begun = None
     if begun is not None:
         start, n_steps = begun.network, begun.n_steps
-    solver = "lbfgs" if method == "adam_lbfgs" else "levenberg_marquardt"
-    ended = refine(start, x, y, solver=solver, config=config.refine)
+    if method == "adam_lbfgs":
+        ended = refine(start, x, y, solver="lbfgs", config=config.lbfgs)
+    else:
+        ended = refine(start, x, y, solver="levenberg_marquardt", config=config.refine)
     # A refinement that diverged from a sound start does not take the start away.
     if begun is not None:
         better = ended.loss <= begun.loss

@@ -62,8 +62,8 @@ def eliminate(
         The smallest exact network on the way; if none was exact, `start`.
 
     Source:
-        What an exact network may hold beyond the teacher's neurons, and why all of it can be left out at no cost: Şimşek
-        et al., ICML 2021 (arXiv:2105.12221).
+        What an exact network may hold beyond the teacher's neurons, and why all of it can be left out at no cost:
+        Şimşek et al., ICML 2021 (arXiv:2105.12221).
     """
     activation = start.network.activation
     current, best = start, start

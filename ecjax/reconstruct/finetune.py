@@ -19,6 +19,8 @@ from .output import OutputFit, Vectors, as_network, fit_output, leaves_linear_ma
 
 # Orthogonal factors of a Jacobian of so many entries, times parameters, take about a second a step.
 _ORTHOGONAL_UP_TO = 10_000_000_000
+# Loss below which rounding in the normal equations may be what is in the way; above, it is a wrong network.
+_NEARLY = 1e-8
 
 
 class Candidate(NamedTuple):
@@ -71,7 +73,7 @@ def finetune(net: Network, x: Inputs, y: Outputs, *, config: RefineConfig, pad_t
     padded, free = _padded(net, max(pad_to, width))
     refined = _refine(padded, free, x, y, "levenberg_marquardt", config)
     affordable = y.size * padded.n_parameters**2 <= _ORTHOGONAL_UP_TO
-    if affordable and not float(refined.loss) <= exact_loss(x.dtype):
+    if affordable and exact_loss(x.dtype) < float(refined.loss) < _NEARLY:
         more = _refine(refined.network, free, x, y, "orthogonal", config)
         refined = more if float(more.loss) < float(refined.loss) else refined
     hidden, output = refined.network.layers

@@ -1,0 +1,419 @@
+"""Mini-batch Adam for wide students and many samples: all students in one stack, many epochs in one compiled call.
+
+Every student sees the same batches, so that the first layer of all of them is one matrix product. Inside a step the
+neurons come before the samples, [students, width, samples]: that is how the record stores weights, hence no transpose
+anywhere, and on a CPU the faster way round (`benchmarks/throughput.py`).
+
+Each student has a learning rate of its own, lowered when *its* training loss has not fallen for more than `patience`
+epochs, and stops by itself when that rate has become minimal; then it is frozen while the others go on.
+
+Source: Martinelli et al., ICML 2024 (arXiv:2304.12794), image teachers. Batch 640 is the paper's; the other defaults
+    are those of the authors' code, which however drives one common rate by the summed loss of all students.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt32
+
+from ..activations import Activation
+from ..imitation import Inputs, Outputs
+from ..networks import Layer, Network
+from ..progress import Progress, silent
+from .records import RESULTS, Expansion
+
+
+@dataclass(frozen=True, kw_only=True)
+class MinibatchConfig:
+    """Mini-batch Adam with a plateau rule for each student.
+
+    Attributes:
+        batch: Samples in a step. The samples that do not fill a last batch sit out one epoch, others in every epoch.
+            Not fewer than there are samples: every step takes all of them.
+        learning_rate: Of the first epoch.
+        patience: Epochs without a lower training loss that a student may have before its learning rate is lowered.
+        factor: By which it is lowered.
+        cooldown: Epochs after a lowering that do not count as lost.
+        min_learning_rate: A student whose rate would fall below it has stalled and is frozen.
+        max_epochs: Epochs at most.
+        target_loss: Mean squared error at which a student is done; 0 never stops one.
+        epochs_per_call: Epochs in one compiled call: how often progress is told and the state handed out. It has no
+            influence on the numbers.
+        precision: Of the matrix products, as in `jax.default_matmul_precision`. Recent GPUs would otherwise multiply
+            float32 in TF32, and clusters would stay as loose as its 10 bits.
+    """
+
+    batch: int = 640
+    learning_rate: float = 1e-3
+    patience: int = 100
+    factor: float = 10**-0.5
+    cooldown: int = 200
+    min_learning_rate: float = 1e-7
+    max_epochs: int = 25_000
+    target_loss: float = 0.0
+    epochs_per_call: int = 10
+    precision: str = "highest"
+
+    def __post_init__(self):
+        for name in ("batch", "max_epochs", "epochs_per_call"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` is at least 1; got {getattr(self, name)}.")
+        if self.patience < 0 or self.cooldown < 0:
+            raise ValueError(f"`patience` and `cooldown` are epochs; got {self.patience} and {self.cooldown}.")
+        if not 0 < self.factor < 1:
+            raise ValueError(f"`factor` lowers the learning rate, so it is within (0, 1); got {self.factor:g}.")
+        if not 0 < self.min_learning_rate <= self.learning_rate:
+            raise ValueError(
+                "`min_learning_rate` is positive and at most `learning_rate`; got "
+                f"{self.min_learning_rate:g} and {self.learning_rate:g}."
+            )
+
+
+class Plateau(eqx.Module):
+    """What the plateau rule remembers of every student."""
+
+    rate: Float[Array, " students"]  # learning rate of the coming epoch
+    best: Float[Array, " students"]  # lowest loss of an epoch so far
+    n_since: Int[Array, " students"]  # epochs since then that count
+    cooldown: Int[Array, " students"]  # epochs still to come that do not count
+    done: Bool[Array, " students"]
+
+
+class MinibatchState(eqx.Module):
+    """Everything that the next epoch depends on: training goes on from here as if it had never stopped."""
+
+    students: Network
+    moments: optax.ScaleByAdamState
+    plateau: Plateau
+    epoch: Int[Array, ""]
+    n_epochs: Int[Array, " students"]  # before a student was frozen
+    history: Float[Array, "max_epochs students"]  # mean loss over an epoch's batches; NaN where there was none
+    key_data: UInt32[Array, " words"]
+
+    @property
+    def losses(self) -> Float[np.ndarray, "epochs students"]:
+        """The training loss of every student, epoch by epoch; NaN once it is frozen."""
+        return np.asarray(self.history[: int(self.epoch)])
+
+
+def expand_minibatch(
+    students: Network,
+    x: Inputs,
+    y: Outputs,
+    *,
+    config: MinibatchConfig | None = None,
+    key: PRNGKeyArray,
+    state: MinibatchState | None = None,
+    on_epochs: Callable[[MinibatchState], None] | None = None,
+    progress: Progress = silent,
+) -> tuple[Expansion, MinibatchState]:
+    """Train every student of a stack to imitate the targets, on mini-batches.
+
+    Args:
+        students: Fresh students, all of one shape, in the precision of the data.
+        x: Queries, best standardised.
+        y: Targets, best in units of their own standard deviation.
+        config: How.
+        key: Of the shuffles, one an epoch, the same for all students.
+        state: Where an earlier call stopped, instead of fresh students; `config.max_epochs` may be larger than then.
+        on_epochs: Called with the state after every `config.epochs_per_call` epochs; the place to save it.
+        progress: Called as often, with the number of students that are done, `epoch` and everyone's `losses`.
+
+    Returns:
+        The trained students, measured on all samples, and the state, with the losses of all epochs. A student whose
+        loss is no longer finite is frozen and marked, and the others go on.
+
+    Raises:
+        ValueError: If students, data, key and state do not belong together.
+    """
+    config = config or MinibatchConfig()
+    _check(students, x, y)
+    state = _begin(students, config, key) if state is None else _continued(state, students, config, key)
+    n_students = len(state.n_epochs)
+    while int(state.epoch) < config.max_epochs and not bool(state.plateau.done.all()):
+        state = _train(state, x, y, key, config)
+        if on_epochs is not None:
+            on_epochs(state)
+        progress("expand", int(state.plateau.done.sum()), n_students, losses=state.losses[-1], epoch=int(state.epoch))
+    return _expansion(state, x, y, config), state
+
+
+def _check(students: Network, x: Inputs, y: Outputs) -> None:
+    if students.layers[0].w.ndim != 3:
+        raise ValueError("`students` is a stack with one leading axis; stack single networks with ecjax.stack([...]).")
+    fan_in, fan_out = students.shape[0], students.shape[-1]
+    if x.shape[1] != fan_in or y.shape[1] != fan_out or len(x) != len(y):
+        raise ValueError(
+            f"`x` is [samples, {fan_in}] and `y` [samples, {fan_out}] for these students; got {x.shape} and {y.shape}."
+        )
+    dtypes = {str(each.dtype) for each in (x, y, students.layers[0].w)}
+    if len(dtypes) != 1:
+        raise ValueError(f"`students`, `x` and `y` have one dtype, the precision of the work; got {sorted(dtypes)}.")
+
+
+def _begin(students: Network, config: MinibatchConfig, key: PRNGKeyArray) -> MinibatchState:
+    w = students.layers[0].w
+    n, dtype = len(w), w.dtype
+    zeros = jnp.zeros(n, jnp.int32)
+    plateau = Plateau(
+        rate=jnp.full(n, config.learning_rate, dtype),
+        best=jnp.full(n, jnp.inf, dtype),
+        n_since=zeros,
+        cooldown=zeros,
+        done=jnp.zeros(n, bool),
+    )
+    return MinibatchState(
+        students,
+        _ADAM.init(students),  # pyright: ignore[reportArgumentType]
+        plateau,
+        jnp.zeros((), jnp.int32),
+        zeros,
+        jnp.full((config.max_epochs, n), jnp.nan, dtype),
+        jr.key_data(key),
+    )
+
+
+def _continued(state: MinibatchState, students: Network, config: MinibatchConfig, key: PRNGKeyArray) -> MinibatchState:
+    kinds = [jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), each) for each in (students, state.students)]
+    if not eqx.tree_equal(*kinds):
+        raise ValueError("`state` belongs to students of another shape, number, activation or precision.")
+    if not np.array_equal(state.key_data, jr.key_data(key)):
+        raise ValueError("`state` belongs to a run with another `key`, whose batches this one would not continue.")
+    if config.max_epochs < int(state.epoch):
+        raise ValueError(f"`max_epochs` is {config.max_epochs}, and `state` has {int(state.epoch)} epochs behind it.")
+    history = jnp.full((config.max_epochs, len(state.n_epochs)), jnp.nan, state.history.dtype)
+    history = history.at[: int(state.epoch)].set(state.history[: int(state.epoch)])
+    return eqx.tree_at(lambda state: state.history, state, history)
+
+
+# --- epochs --------------------------------------------------------------------------------------------------------
+
+_ADAM = optax.scale_by_adam()  # without a learning rate: every student has its own
+
+
+@eqx.filter_jit
+def _train(state: MinibatchState, x: Inputs, y: Outputs, key: PRNGKeyArray, config: MinibatchConfig) -> MinibatchState:
+    """The next `config.epochs_per_call` epochs, or fewer if all students are done before."""
+    end = jnp.minimum(state.epoch + config.epochs_per_call, config.max_epochs)
+
+    def goes_on(state):
+        return (state.epoch < end) & ~state.plateau.done.all()
+
+    with jax.default_matmul_precision(config.precision):
+        return jax.lax.while_loop(goes_on, lambda state: _epoch(state, x, y, key, config), state)
+
+
+def _epoch(state: MinibatchState, x: Inputs, y: Outputs, key: PRNGKeyArray, config: MinibatchConfig) -> MinibatchState:
+    n_samples = len(x)
+    n_batches = _n_batches(n_samples, config)
+    active = ~state.plateau.done
+    rate = jnp.where(active, state.plateau.rate, 0)
+
+    if n_batches == 1 and config.batch >= n_samples:
+        students, moments, loss = train_step(state.students, state.moments, x, y, rate)
+    else:
+        order = jr.permutation(jr.fold_in(key, state.epoch), n_samples)[: n_batches * config.batch]
+
+        def step(carry, batch):
+            students, moments = carry
+            students, moments, loss = train_step(students, moments, x[batch], y[batch], rate)
+            return (students, moments), loss
+
+        (students, moments), losses = jax.lax.scan(
+            step, (state.students, state.moments), order.reshape(n_batches, config.batch)
+        )
+        loss = losses.mean(axis=0)
+    return MinibatchState(
+        students,
+        moments,
+        _lowered(state.plateau, loss, config),
+        state.epoch + 1,
+        state.n_epochs + active.astype(state.n_epochs.dtype),
+        state.history.at[state.epoch].set(jnp.where(active, loss, jnp.nan)),
+        state.key_data,
+    )
+
+
+def _n_batches(n_samples: int, config: MinibatchConfig) -> int:
+    return max(1, n_samples // config.batch)
+
+
+def train_step(
+    students: Network, moments: optax.ScaleByAdamState, x: Inputs, y: Outputs, rate: Float[Array, " students"]
+) -> tuple[Network, optax.ScaleByAdamState, Float[Array, " students"]]:
+    """One step of Adam for all students; those with rate 0 keep their weights, bit for bit.
+
+    Returns:
+        Students, moments, and the losses before the step.
+    """
+    gradient, loss = jax.grad(_summed_loss, has_aux=True)(students, x, y)
+    with jax.numpy_dtype_promotion("standard"):  # optax mixes its step count with the weights' dtype
+        update, moments = _ADAM.update(gradient, moments)  # pyright: ignore[reportAssignmentType]
+
+    def moved(weights, update):
+        own = rate.reshape(-1, *[1] * (weights.ndim - 1))
+        return jnp.where(own > 0, weights - own * jnp.asarray(update, weights.dtype), weights)
+
+    return jax.tree.map(moved, students, update), moments, loss
+
+
+def _summed_loss(students: Network, x: Inputs, y: Outputs):
+    """The sum of the students' losses, whose gradient is each student's own, and the losses."""
+    residual = stack_answers(students, x) - y.T[None]
+    loss = jnp.mean(residual**2, axis=(1, 2))
+    return loss.sum(), loss
+
+
+def stack_answers(students: Network, x: Inputs) -> Float[Array, "students fan_out samples"]:
+    """Answers of all students of a stack to the same inputs, neurons before samples."""
+    first, *upper = students.layers
+    n_students, width, fan_in = first.w.shape
+    z = (first.w.reshape(-1, fan_in) @ x.T).reshape(n_students, width, -1) + first.b[..., None]
+    activation = _with_closed_derivative(students.activation)
+    for layer in upper:
+        z = layer.w @ activation(z) + layer.b[..., None]
+    return z
+
+
+def _with_closed_derivative(activation: Activation):
+    """The activation, differentiated by its d1: one pass over the pre-activations instead of one for each term."""
+
+    @jax.custom_jvp
+    def fn(z):
+        return activation(z)
+
+    fn.defjvp(lambda primals, tangents: (fn(*primals), activation.d1(*primals) * tangents[0]))
+    return fn
+
+
+def _lowered(plateau: Plateau, loss: Float[Array, " students"], config: MinibatchConfig) -> Plateau:
+    """The plateau rule after an epoch; frozen students keep what they had."""
+    better = loss < plateau.best
+    n_since = jnp.where(better | (plateau.cooldown > 0), 0, plateau.n_since + 1)
+    lower = n_since > config.patience
+    rate = jnp.where(lower, plateau.rate * config.factor, plateau.rate)
+    stop = (rate < config.min_learning_rate) | (loss <= config.target_loss) | ~jnp.isfinite(loss)
+    now = Plateau(
+        rate=rate,
+        best=jnp.where(better, loss, plateau.best),
+        n_since=jnp.where(lower, 0, n_since),
+        cooldown=jnp.where(lower, config.cooldown, jnp.maximum(plateau.cooldown - 1, 0)),
+        done=stop,
+    )
+    return jax.tree.map(lambda new, old: jnp.where(plateau.done, old, new), now, plateau)
+
+
+# --- what came of it -----------------------------------------------------------------------------------------------
+
+
+@eqx.filter_jit
+def _expansion(state: MinibatchState, x: Inputs, y: Outputs, config: MinibatchConfig) -> Expansion:
+    with jax.default_matmul_precision(config.precision):
+        loss, norm = _measure(state.students, x, y, min(config.batch, len(x)))
+
+    def result(loss, rate):
+        result = RESULTS.where(rate < config.min_learning_rate, RESULTS.stalled, RESULTS.max_steps)
+        result = RESULTS.where(loss <= config.target_loss, RESULTS.reached_target, result)
+        return RESULTS.where(jnp.isfinite(loss), result, RESULTS.diverged)
+
+    n_steps = state.n_epochs * _n_batches(len(x), config)
+    results = jax.vmap(result)(loss, state.plateau.rate)
+    return Expansion(state.students, loss, norm, n_steps, results, "minibatch")
+
+
+def _measure(students: Network, x: Inputs, y: Outputs, batch: int):
+    """Loss and norm of its gradient over all samples, a batch at a time."""
+    n_samples = len(x)
+    n_whole = n_samples // batch * batch
+
+    def add(total, part):
+        gradient, loss = jax.grad(_summed_loss, has_aux=True)(students, *part)
+        share = len(part[0]) / n_samples
+        return jax.tree.map(lambda total, part: total + share * part, total, (loss, gradient)), None
+
+    total = (jnp.zeros_like(students.layers[0].b[:, 0]), jax.tree.map(jnp.zeros_like, students))
+    total, _ = jax.lax.scan(add, total, tuple(each[:n_whole].reshape(-1, batch, each.shape[1]) for each in (x, y)))
+    if n_whole < n_samples:
+        total, _ = add(total, (x[n_whole:], y[n_whole:]))
+    loss, gradient = total
+    squares = [jnp.sum(leaf.reshape(len(leaf), -1) ** 2, axis=1) for leaf in jax.tree.leaves(gradient)]
+    return loss, jnp.sqrt(sum(squares))
+
+
+# --- a layer at a time ---------------------------------------------------------------------------------------------
+
+
+def without_lower(
+    students: Network, x: Inputs, *, n_layers: int
+) -> tuple[Network, Float[Array, "samples upper_fan_in"]]:
+    """The upper layers of students that share their lower layers, and the inputs that these see.
+
+    Training the upper layers on those inputs is training the students with the lower layers frozen, at less cost.
+
+    Args:
+        students: A stack whose first `n_layers` layers are the same in every student.
+        x: Queries.
+        n_layers: How many hidden layers are frozen.
+
+    Raises:
+        ValueError: If `n_layers` leaves no layer to train, or students differ in a layer below.
+    """
+    if not 0 <= n_layers < len(students.layers):
+        raise ValueError(f"`n_layers` is within 0 ... {len(students.layers) - 1} for these students; got {n_layers}.")
+    for number, layer in enumerate(students.layers[:n_layers]):
+        if not all(bool((leaf == leaf[:1]).all()) for leaf in jax.tree.leaves(layer)):
+            raise ValueError(f"`students` differ in layer {number}, so they have no common inputs above it.")
+        x = students.activation(x @ layer.w[0].T + layer.b[:1])
+    return Network(students.layers[n_layers:], students.activation), x
+
+
+def with_lower(students: Network, upper: Network) -> Network:
+    """The students with their upper layers replaced by `upper`: the way back from `without_lower`."""
+    n_lower = len(students.layers) - len(upper.layers)
+    return Network((*students.layers[:n_lower], *upper.layers), students.activation)
+
+
+# --- the state as named arrays -------------------------------------------------------------------------------------
+
+
+def state_to_arrays(state: MinibatchState) -> dict[str, np.ndarray]:
+    """The state as named arrays, for a file. The activation is not among them."""
+    networks = {"students": state.students, "mu": state.moments.mu, "nu": state.moments.nu}
+    arrays = {
+        f"{name}.{i}.{part}": getattr(layer, part)
+        for name, network in networks.items()
+        for i, layer in enumerate(network.layers)
+        for part in "wb"
+    }
+    arrays |= {f"plateau.{name}": leaf for name, leaf in vars(state.plateau).items()}
+    arrays |= {"count": state.moments.count, "epoch": state.epoch, "n_epochs": state.n_epochs}
+    arrays |= {"history": state.losses, "key_data": state.key_data}
+    return {name: np.asarray(array) for name, array in arrays.items()}
+
+
+def state_from_arrays(arrays: Mapping[str, np.ndarray], activation: Activation) -> MinibatchState:
+    """The state that `state_to_arrays` took apart.
+
+    Raises:
+        ValueError: If an array is missing.
+    """
+    n_layers = sum(name.startswith("students.") and name.endswith(".w") for name in arrays)
+
+    def network(name):
+        layers = (Layer(*(jnp.asarray(arrays[f"{name}.{i}.{part}"]) for part in "wb")) for i in range(n_layers))
+        return Network(tuple(layers), activation)
+
+    try:
+        students, mu, nu = (network(name) for name in ("students", "mu", "nu"))
+        plateau = Plateau(**{name: jnp.asarray(arrays[f"plateau.{name}"]) for name in Plateau.__annotations__})
+        moments = optax.ScaleByAdamState(jnp.asarray(arrays["count"]), mu, nu)  # pyright: ignore[reportArgumentType]
+        rest = {name: jnp.asarray(arrays[name]) for name in ("epoch", "n_epochs", "history", "key_data")}
+    except KeyError as missing:
+        raise ValueError(f"`arrays` are no state of a mini-batch expansion: {missing} is missing.") from missing
+    return MinibatchState(students, moments, plateau, **rest)
