@@ -173,8 +173,8 @@ def _download(images: _Images, file: str, members: Iterable[str] = ()) -> list[P
         )
     except OSError as error:  # requests' errors are OSErrors, too
         raise ConnectionError(
-            f"{file} could not be downloaded from {images.home} ({type(error).__name__}). Without a network, put it into "
-            f"{images.subfolder}/ of a folder, and name that folder by `folder` or the environment variable ECJAX_DATA."
+            f"{file} could not be downloaded from {images.home} ({type(error).__name__}). Without a network, put it "
+            f"into {images.subfolder}/ of a folder, and name that by `folder` or the environment variable ECJAX_DATA."
         ) from error
     return [Path(path) for path in (sorted(got) if members else [got])]
 

@@ -1,0 +1,327 @@
+"""Mini-batch expansion: against a slow loop over students, and the promises on plateaus, freezing and resuming."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ecjax.activations import ACTIVATIONS
+from ecjax.expand import RESULTS
+from ecjax.expand.minibatch import (
+    MinibatchConfig,
+    Plateau,
+    _lowered,
+    expand_minibatch,
+    stack_answers,
+    state_from_arrays,
+    state_to_arrays,
+    with_lower,
+    without_lower,
+)
+from ecjax.imitation import gradient, imitation_loss
+from ecjax.networks import Network, random_network, random_students, respond, stack, student
+
+CONFIG = MinibatchConfig(batch=16, max_epochs=7, epochs_per_call=3, learning_rate=1e-2)
+
+
+def problem(shape=(3, 5, 4, 2), *, n_students=3, n_samples=50, activation="g", key, dtype=None):
+    """Students and a teacher of the same shape."""
+    student_key, teacher_key, x_key = jr.split(key, 3)
+    teacher = random_network(shape, activation, key=teacher_key, dtype=dtype)
+    x = jr.normal(x_key, (n_samples, shape[0]), dtype or float)
+    return random_students(n_students, shape, activation, key=student_key, dtype=dtype), x, respond(teacher, x)
+
+
+def assert_equal(a, b):
+    """Bit for bit, NaN being equal to NaN."""
+    for one, other in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("shape", "activation"), [*(((3, 4, 2), name) for name in ACTIVATIONS), ((3, 2), "g"), ((3, 5, 4, 1), "g")]
+)
+def test_a_stack_answers_as_its_students_do(shape, activation, key):
+    students = random_students(3, shape, activation, key=key)
+    x = jr.normal(key, (20, 3))
+    wanted = jnp.stack([respond(student(students, i), x).T for i in range(3)])
+    np.testing.assert_allclose(stack_answers(students, x), wanted, rtol=1e-12, atol=1e-13)
+
+
+def slow_expansion(students, x, y, config, key):
+    """One student after another, batch by batch, with optax's own Adam and automatic derivatives."""
+    value_and_grad = jax.jit(jax.value_and_grad(imitation_loss))
+    trained, histories = [], []
+    for i in range(len(students.layers[0].w)):
+        net, history = student(students, i), []
+        optimiser = optax.adam(config.learning_rate)
+        state = optimiser.init(net)
+        for epoch in range(config.max_epochs):
+            order = np.asarray(jr.permutation(jr.fold_in(key, epoch), len(x)))
+            losses = []
+            for start in range(0, len(x) // config.batch * config.batch, config.batch):
+                batch = order[start : start + config.batch]
+                loss, gradient = value_and_grad(net, x[batch], y[batch])
+                with jax.numpy_dtype_promotion("standard"):
+                    update, state = optimiser.update(gradient, state)
+                    net = eqx.apply_updates(net, update)
+                losses.append(float(loss))
+            history.append(np.mean(losses))
+        trained.append(net)
+        histories.append(history)
+    return stack(trained), np.array(histories).T
+
+
+@pytest.mark.parametrize("activation", ["g", "relu"])
+def test_the_stack_is_trained_as_its_students_would_be_one_by_one(activation, key):
+    students, x, y = problem(activation=activation, key=key)
+    config = dataclasses.replace(CONFIG, max_epochs=3)
+    wanted, losses = slow_expansion(students, x, y, config, key)
+    expansion, state = expand_minibatch(students, x, y, config=config, key=key)
+    np.testing.assert_allclose(state.losses, losses, rtol=1e-9)
+    for one, other in zip(jax.tree.leaves(expansion.students), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-10)
+    for i in range(3):
+        net = student(expansion.students, i)
+        np.testing.assert_allclose(expansion.loss[i], imitation_loss(net, x, y), rtol=1e-12)
+        norm = optax.tree.norm(gradient(net, x, y))
+        np.testing.assert_allclose(expansion.gradient_norm[i], norm, rtol=1e-10)
+    np.testing.assert_array_equal(expansion.n_steps, 3 * (50 // 16))
+    assert expansion.reasons() == [str(RESULTS[RESULTS.max_steps])] * 3
+
+
+@pytest.mark.parametrize("batch", [50, 1000])
+def test_a_batch_of_everything_is_full_batch_adam(batch, key):
+    students, x, y = problem(key=key)
+    config = dataclasses.replace(CONFIG, batch=batch, max_epochs=2)
+    expansion, state = expand_minibatch(students, x, y, config=config, key=key)
+    np.testing.assert_allclose(state.losses[0], jax.vmap(imitation_loss, (0, None, None))(students, x, y), rtol=1e-12)
+    np.testing.assert_array_equal(expansion.n_steps, 2)
+
+
+def test_students_do_not_depend_on_their_neighbours(key):
+    """Only rounding may differ: the batched products of another number of students are other products."""
+    students, x, y = problem(n_students=4, key=key)
+    fewer = jax.tree.map(lambda leaf: leaf[1:3], students)
+    all_four, _ = expand_minibatch(students, x, y, config=CONFIG, key=key)
+    two, _ = expand_minibatch(fewer, x, y, config=CONFIG, key=key)
+    np.testing.assert_allclose(all_four.loss[1:3], two.loss, rtol=1e-9)
+
+
+def test_a_diverging_student_is_frozen_and_the_others_go_on(key):
+    students, x, y = problem(key=key)
+    alone, _ = expand_minibatch(students, x, y, config=CONFIG, key=key)
+    bad = eqx.tree_at(lambda s: s.layers[1].w, students, students.layers[1].w.at[1].set(jnp.nan))
+    beside, state = expand_minibatch(bad, x, y, config=CONFIG, key=key)
+    for i in (0, 2):
+        assert_equal(student(alone.students, i), student(beside.students, i))
+    assert beside.reasons()[1] == str(RESULTS[RESULTS.diverged])
+    np.testing.assert_array_equal(beside.finite, [True, False, True])
+    np.testing.assert_array_equal(state.n_epochs, [7, 1, 7])
+
+
+def test_a_student_at_its_target_keeps_its_weights_and_ends_its_history(key):
+    students, x, y = problem(key=key)
+    _, free = expand_minibatch(students, x, y, config=CONFIG, key=key)
+    first = free.losses[2]  # the middle of the road: students fall below at different epochs
+    target = float(np.median(first))
+    config = dataclasses.replace(CONFIG, target_loss=target, epochs_per_call=1)
+    seen = []
+    _, state = expand_minibatch(students, x, y, config=config, key=key, on_epochs=seen.append)
+    below = free.losses <= target
+    ended = np.where(below.any(0), below.argmax(0) + 1, 7)
+    assert (ended < 7).any()
+    np.testing.assert_array_equal(state.n_epochs, ended)
+    for i, epochs in enumerate(ended):
+        np.testing.assert_array_equal(state.losses[:epochs, i], free.losses[:epochs, i])
+        assert np.isnan(state.losses[epochs:, i]).all()
+        for later in seen[epochs - 1 :]:
+            assert_equal(student(later.students, i), student(seen[epochs - 1].students, i))
+
+
+def test_all_done_ends_the_run_within_a_call(key):
+    students, x, y = problem(key=key)
+    config = dataclasses.replace(CONFIG, target_loss=1e9)
+    expansion, state = expand_minibatch(students, x, y, config=config, key=key)
+    assert int(state.epoch) == 1
+    assert expansion.reasons() == [str(RESULTS[RESULTS.reached_target])] * 3
+
+
+@pytest.mark.parametrize("epochs_per_call", [1, 2, 7])
+def test_calls_of_any_length_give_the_same_numbers(epochs_per_call, key):
+    students, x, y = problem(key=key)
+    one = expand_minibatch(students, x, y, config=CONFIG, key=key)
+    config = dataclasses.replace(CONFIG, epochs_per_call=epochs_per_call)
+    other = expand_minibatch(students, x, y, config=config, key=key)
+    assert_equal(one, other)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_a_killed_run_goes_on_bit_for_bit(dtype, key):
+    class KilledError(Exception):
+        pass
+
+    saved = {}
+
+    def save_then_die(state):
+        saved.clear()
+        saved.update(state_to_arrays(state))
+        if int(state.epoch) >= 6:
+            raise KilledError
+
+    students, x, y = problem(key=key, dtype=dtype)
+    config = dataclasses.replace(CONFIG, patience=0, cooldown=1)
+    whole = expand_minibatch(students, x, y, config=config, key=key)
+    with pytest.raises(KilledError):
+        expand_minibatch(students, x, y, config=config, key=key, on_epochs=save_then_die)
+    assert all(isinstance(array, np.ndarray) and array.dtype != object for array in saved.values())
+    state = state_from_arrays(saved, students.activation)
+    resumed = expand_minibatch(students, x, y, config=config, key=key, state=state)
+    assert_equal(whole, resumed)
+
+
+def test_a_finished_run_may_be_given_more_epochs(key):
+    students, x, y = problem(key=key)
+    longer = dataclasses.replace(CONFIG, max_epochs=10)
+    _, state = expand_minibatch(students, x, y, config=CONFIG, key=key)
+    assert_equal(
+        expand_minibatch(students, x, y, config=longer, key=key, state=state),
+        expand_minibatch(students, x, y, config=longer, key=key),
+    )
+
+
+def test_the_loss_of_a_teacher_is_zero_and_falls_for_its_students(key):
+    students, x, y = problem((2, 8, 1), activation="tanh", n_samples=200, key=key)
+    config = MinibatchConfig(batch=40, max_epochs=200, epochs_per_call=100, learning_rate=1e-2)
+    expansion, state = expand_minibatch(students, x, y, config=config, key=key)
+    assert (np.asarray(expansion.loss) < 0.1 * state.losses[0]).all()
+
+
+# --- the plateau rule ----------------------------------------------------------------------------------------------
+
+
+def torch_rule(losses, config):
+    """The plateau rule in the words of PyTorch's ReduceLROnPlateau with threshold 0, one student at a time."""
+    rate, best, n_bad, cooldown, rates = config.learning_rate, np.inf, 0, 0, []
+    for loss in losses:
+        if loss < best:
+            best, n_bad = loss, 0
+        else:
+            n_bad += 1
+        if cooldown > 0:
+            cooldown, n_bad = cooldown - 1, 0
+        if n_bad > config.patience:
+            rate, cooldown, n_bad = rate * config.factor, config.cooldown, 0
+        rates.append(rate)
+        if rate < config.min_learning_rate:
+            break
+    return rates
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    losses=st.lists(st.lists(st.integers(1, 6), min_size=40, max_size=40), min_size=2, max_size=2),
+    patience=st.integers(0, 3),
+    cooldown=st.integers(0, 3),
+)
+def test_every_student_has_a_plateau_of_its_own(losses, patience, cooldown):
+    config = MinibatchConfig(patience=patience, cooldown=cooldown, factor=0.5, min_learning_rate=1e-4)
+    zeros = jnp.zeros(2, jnp.int32)
+    plateau = Plateau(jnp.full(2, config.learning_rate), jnp.full(2, jnp.inf), zeros, zeros, jnp.zeros(2, bool))
+    rates = []
+    for epoch in np.array(losses, float).T:
+        plateau = _lowered(plateau, jnp.asarray(epoch), config)
+        rates.append(np.asarray(plateau.rate))
+    for i in range(2):
+        wanted = torch_rule(losses[i], config)
+        np.testing.assert_array_equal(np.array(rates)[: len(wanted), i], wanted)
+        assert (np.array(rates)[len(wanted) :, i] == wanted[-1]).all()
+        assert bool(plateau.done[i]) == (wanted[-1] < config.min_learning_rate)
+
+
+def test_a_student_whose_rate_became_minimal_has_stalled(key):
+    students, x, _ = problem(key=key)
+    y = jnp.zeros((50, 2))  # a student of zeros is perfect and can get no better
+    still = jax.tree.map(lambda leaf: leaf.at[0].set(0.0), students)
+    config = dataclasses.replace(CONFIG, patience=0, cooldown=0, factor=0.1, min_learning_rate=1e-3, target_loss=-1.0)
+    expansion, state = expand_minibatch(still, x, y, config=config, key=key)
+    assert expansion.reasons()[0] == str(RESULTS[RESULTS.stalled])
+    assert int(state.n_epochs[0]) < int(state.n_epochs[1:].max())
+
+
+# --- a layer at a time ---------------------------------------------------------------------------------------------
+
+
+def test_upper_layers_are_trained_above_a_shared_frozen_one(key):
+    students, x, y = problem(key=key)
+    shared = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[:1], leaf.shape), students.layers[0])
+    students = Network((shared, *students.layers[1:]), students.activation)
+    upper, features = without_lower(students, x, n_layers=1)
+    np.testing.assert_allclose(stack_answers(upper, features), stack_answers(students, x), rtol=1e-12, atol=1e-14)
+    expansion, _ = expand_minibatch(upper, features, y, config=CONFIG, key=key)
+    whole = with_lower(students, expansion.students)
+    assert_equal(whole.layers[0], shared)
+    losses = jax.vmap(imitation_loss, (0, None, None))(whole, x, y)
+    np.testing.assert_allclose(losses, expansion.loss, rtol=1e-12)
+
+
+def test_lower_layers_that_differ_cannot_be_frozen_together(key):
+    students, x, _ = problem(key=key)
+    with pytest.raises(ValueError, match="differ in layer 0"):
+        without_lower(students, x, n_layers=1)
+    with pytest.raises(ValueError, match=r"`n_layers` is within 0 \.\.\. 2"):
+        without_lower(students, x, n_layers=3)
+
+
+# --- refusals ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("batch", 0),
+        ("max_epochs", 0),
+        ("epochs_per_call", 0),
+        ("patience", -1),
+        ("cooldown", -1),
+        ("factor", 1.0),
+        ("min_learning_rate", 0.0),
+        ("min_learning_rate", 1.0),
+    ],
+)
+def test_settings_out_of_range_are_refused(field, value):
+    with pytest.raises(ValueError, match=f"`{field}`"):
+        MinibatchConfig(**{field: value})
+
+
+def test_data_that_do_not_fit_are_refused(key):
+    students, x, y = problem(key=key)
+    with pytest.raises(ValueError, match="one leading axis"):
+        expand_minibatch(student(students, 0), x, y, key=key)
+    with pytest.raises(ValueError, match="`x` is"):
+        expand_minibatch(students, x[:, :2], y, key=key)
+    with pytest.raises(ValueError, match="one dtype"):
+        expand_minibatch(students, x.astype(jnp.float32), y, key=key)
+
+
+def test_a_state_of_another_run_is_refused(key):
+    students, x, y = problem(key=key)
+    _, state = expand_minibatch(students, x, y, config=CONFIG, key=key)
+    with pytest.raises(ValueError, match="another `key`"):
+        expand_minibatch(students, x, y, config=CONFIG, key=jr.key(0), state=state)
+    with pytest.raises(ValueError, match="`max_epochs` is 2"):
+        expand_minibatch(students, x, y, config=dataclasses.replace(CONFIG, max_epochs=2), key=key, state=state)
+    wider, _, _ = problem((3, 6, 4, 2), key=key)
+    with pytest.raises(ValueError, match="another shape"):
+        expand_minibatch(wider, x, y, config=CONFIG, key=key, state=state)
+    arrays = state_to_arrays(state)
+    del arrays["mu.0.w"]
+    with pytest.raises(ValueError, match=r"mu\.0\.w"):
+        state_from_arrays(arrays, students.activation)
