@@ -252,7 +252,7 @@ def train_step(
     Returns:
         Students, moments, and the losses before the step.
     """
-    gradient, loss = jax.grad(_summed_loss, has_aux=True)(students, x, y)
+    gradient, loss = jax.grad(summed_loss, has_aux=True)(students, x, y)
     with jax.numpy_dtype_promotion("standard"):  # optax mixes its step count with the weights' dtype
         update, moments = _ADAM.update(gradient, moments)  # pyright: ignore[reportAssignmentType]
 
@@ -263,7 +263,7 @@ def train_step(
     return jax.tree.map(moved, students, update), moments, loss
 
 
-def _summed_loss(students: Network, x: Inputs, y: Outputs):
+def summed_loss(students: Network, x: Inputs, y: Outputs):
     """The sum of the students' losses, whose gradient is each student's own, and the losses."""
     residual = stack_answers(students, x) - y.T[None]
     loss = jnp.mean(residual**2, axis=(1, 2))
@@ -333,7 +333,7 @@ def _measure(students: Network, x: Inputs, y: Outputs, batch: int):
     n_whole = n_samples // batch * batch
 
     def add(total, part):
-        gradient, loss = jax.grad(_summed_loss, has_aux=True)(students, *part)
+        gradient, loss = jax.grad(summed_loss, has_aux=True)(students, *part)
         share = len(part[0]) / n_samples
         return jax.tree.map(lambda total, part: total + share * part, total, (loss, gradient)), None
 

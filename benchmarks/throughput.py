@@ -1,0 +1,219 @@
+"""Student-steps per second of the mini-batch expansion, beside the reference's formulation in PyTorch.
+
+    python -m benchmarks.throughput [--rounds 8] [--cases images toy deep] [--out throughput.json]
+
+The reference keeps the students on the last axis of its weights and writes one einsum a layer, 'bi,ihn->bhn' for the
+first and 'bin,ihn->bhn' for the others, trained by torch.optim.Adam. Both sides start from the same weights, use
+activation g, and take turns within one run: a stretch of ours, a stretch of theirs, `--rounds` times. The ratio is that
+of the medians. Theirs lives in a process of its own, which sleeps while ours works, and takes steps on one ready batch;
+ours pays for its shuffles and gathers. PyTorch is optional: pip install torch==2.13.0. Without it only ours is timed.
+
+The floating-point rate counts matrix products only. Parts: gradient of students with an identity for activation
+("products"), what the true activation adds, what Adam adds, and what shuffling and gathering add.
+"""
+
+import argparse
+import itertools
+import json
+import multiprocessing
+import os
+import statistics
+import time
+from importlib.util import find_spec
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+
+from ecjax.activations import ACTIVATIONS
+from ecjax.expand.minibatch import MinibatchConfig, expand_minibatch, summed_loss, train_step
+from ecjax.networks import Network, random_students
+
+N_THREADS = 2
+CASES = {
+    "images": {"n_students": 10, "shape": (784, 512, 10), "batch": 512, "dtype": "float32", "n_batches": 10},
+    "toy": {"n_students": 20, "shape": (16, 32, 1), "batch": 5000, "dtype": "float64", "n_batches": 1},
+    "deep": {"n_students": 50, "shape": (784, 90, 90, 90, 10), "batch": 640, "dtype": "float32", "n_batches": 8},
+}
+WANTED = {"images": 1.5, "toy": 2.5, "deep": 2.0}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--out", default=None, help="JSON file")
+    arguments = parser.parse_args()
+    results = {name: compare(CASES[name], n_rounds=arguments.rounds) for name in arguments.cases}
+    print(table(results))
+    if arguments.out:
+        about = {"jax": jax.__version__, "device": jax.devices()[0].device_kind, "cores": os.cpu_count()}
+        with open(arguments.out, "w") as file:
+            json.dump({"about": about, "results": results}, file, indent=1)
+
+
+def compare(case, *, n_rounds):
+    """One case: both sides in turn, then the peak and the parts of ours."""
+    with jax.enable_x64(case["dtype"] == "float64"):
+        students, x, y = _problem(case)
+        reference = _Reference(case, students, x, y) if find_spec("torch") else None
+        ours, theirs = [], []
+        clock = time.perf_counter()
+
+        def turn(state):
+            nonlocal clock
+            jax.block_until_ready(state)
+            ours.append((time.perf_counter() - clock) / (epochs * case["n_batches"]))
+            if reference:
+                theirs.append(reference.seconds_a_step(max(2, round(1.0 / reference.warm))))
+            clock = time.perf_counter()
+
+        epochs = 1 if case["n_batches"] > 1 else 20  # of one call
+        config = MinibatchConfig(batch=case["batch"], max_epochs=(n_rounds + 1) * epochs, epochs_per_call=epochs)
+        expand_minibatch(students, x, y, config=config, key=jr.key(3), on_epochs=turn)
+        result = {"case": case, "ours_ms": _ms(ours[1:])}  # the first call compiles
+        if reference:
+            result |= {"theirs_ms": _ms(theirs[1:]), "loss_differs_by": reference.loss_differs_by}
+            result["ratio"] = statistics.median(theirs[1:]) / statistics.median(ours[1:])
+            result["ratio_of_best"] = min(theirs[1:]) / min(ours[1:])
+            reference.close()
+        best = min(ours[1:])
+        peak = matmul_peak(case["dtype"])
+        parts = step_parts(students, x[: case["batch"]], y[: case["batch"]], best)
+        result |= {"student_steps_per_s": case["n_students"] / statistics.median(ours[1:])}
+        result |= {"gflops": flops(case) / best / 1e9, "peak_gflops": peak, "of_peak": flops(case) / best / 1e9 / peak}
+        return result | {"parts_ms": parts}
+
+
+def _problem(case):
+    dtype, n_samples = case["dtype"], case["batch"] * case["n_batches"]
+    students = random_students(case["n_students"], case["shape"], "g", key=jr.key(0), dtype=dtype)
+    x = jr.normal(jr.key(1), (n_samples, case["shape"][0]), dtype)
+    return students, x, jr.normal(jr.key(2), (n_samples, case["shape"][-1]), dtype)
+
+
+def flops(case):
+    """Of the matrix products in a step: forward, by weights, and, but for the first layer, by inputs."""
+    shape = case["shape"]
+    sizes = [fan_in * fan_out for fan_in, fan_out in itertools.pairwise(shape)]
+    return 2 * case["batch"] * case["n_students"] * (2 * sizes[0] + 3 * sum(sizes[1:]))
+
+
+def matmul_peak(dtype):
+    """GFLOP/s of square matrix products in this JAX, the best of several sizes and tries."""
+    rates = []
+    for n in (512, 1024, 2048):
+        a = jr.normal(jr.key(0), (n, n), dtype)
+        rates.append(2 * n**3 / _best(jax.jit(lambda a: a @ a), a, tries=5) / 1e9)
+    return max(rates)
+
+
+def step_parts(students, x, y, epoch_step):
+    """Milliseconds of a step, part by part; they add up to `epoch_step`, the seconds of a step within an epoch."""
+    gradient = jax.jit(jax.grad(summed_loss, has_aux=True))
+    linear = Network(students.layers, ACTIVATIONS["identity"])
+    moments = optax.scale_by_adam().init(students)
+    rate = jnp.full(len(students.layers[0].w), 1e-3, x.dtype)
+    products = _best(gradient, linear, x, y)
+    gradients = _best(gradient, students, x, y)
+    step = _best(jax.jit(train_step), students, moments, x, y, rate)
+    parts = {"products": products, "activation": gradients - products, "adam": step - gradients}
+    return {name: 1e3 * seconds for name, seconds in (parts | {"shuffle": epoch_step - step}).items()}
+
+
+def _best(fn, *arguments, tries=12):
+    jax.block_until_ready(fn(*arguments))
+    seconds = []
+    for _ in range(tries):
+        start = time.perf_counter()
+        jax.block_until_ready(fn(*arguments))
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def _ms(seconds):
+    return {"median": 1e3 * statistics.median(seconds), "best": 1e3 * min(seconds), "worst": 1e3 * max(seconds)}
+
+
+def table(results):
+    lines = [
+        f"{'case':8}{'ours ms':>9}{'torch ms':>10}{'ratio':>7}{'of best':>9}{'wanted':>8}"
+        f"{'st-steps/s':>12}{'GFLOP/s':>9}{'peak':>7}{'share':>7}   parts, ms"
+    ]
+    for name, r in results.items():
+        theirs = f"{r['theirs_ms']['median']:.1f}" if "ratio" in r else "-"
+        ratios = [f"{r[key]:.2f}" if "ratio" in r else "-" for key in ("ratio", "ratio_of_best")]
+        parts = "  ".join(f"{part} {ms:.1f}" for part, ms in r["parts_ms"].items())
+        lines.append(
+            f"{name:8}{r['ours_ms']['median']:9.1f}{theirs:>10}{ratios[0]:>7}{ratios[1]:>9}{WANTED[name]:8.1f}"
+            f"{r['student_steps_per_s']:12.0f}{r['gflops']:9.0f}{r['peak_gflops']:7.0f}{r['of_peak']:7.0%}   {parts}"
+        )
+    return "\n".join(lines)
+
+
+# --- the reference's formulation -----------------------------------------------------------------------------------
+
+
+class _Reference:
+    """The reference's training step in a process of its own, so that its idle threads cost ours nothing."""
+
+    def __init__(self, case, students, x, y):
+        weights = [(np.asarray(layer.w), np.asarray(layer.b)) for layer in students.layers]
+        x, y = x[: case["batch"]], y[: case["batch"]]
+        self._pipe, theirs = multiprocessing.Pipe()
+        task = (theirs, weights, np.asarray(x), np.asarray(y))
+        self._process = multiprocessing.get_context("spawn").Process(target=_serve_steps, args=task, daemon=True)
+        self._process.start()
+        loss = np.asarray(jax.jit(summed_loss)(students, x, y)[1])
+        self.loss_differs_by = float(np.max(np.abs(self._pipe.recv() / loss - 1)))
+        if self.loss_differs_by > 1e-4:
+            raise RuntimeError(f"The two sides compute different losses: by {self.loss_differs_by:.1e}.")
+        self.seconds_a_step(3)
+        self.warm = self.seconds_a_step(3)
+
+    def seconds_a_step(self, n_steps):
+        self._pipe.send(n_steps)
+        seconds = self._pipe.recv()
+        time.sleep(0.3)  # its threads keep spinning for a while
+        return seconds
+
+    def close(self):
+        self._pipe.send(0)
+        self._process.join(10)
+
+
+def _serve_steps(pipe, weights, x, y):
+    """Send the losses at the start, then, for every number received, the seconds a step took over so many."""
+    import torch
+
+    torch.set_num_threads(N_THREADS)
+    x, y = torch.tensor(x), torch.tensor(y)
+    layers = [  # (fan_in, width, students) and (width, students)
+        tuple(torch.tensor(np.ascontiguousarray(np.moveaxis(each, 0, -1))) for each in (np.swapaxes(w, 1, 2), b))
+        for w, b in weights
+    ]
+    parameters = [parameter.requires_grad_() for layer in layers for parameter in layer]
+    optimiser = torch.optim.Adam(parameters, lr=1e-3)
+
+    def losses():
+        (w, b), *upper = layers
+        h = torch.einsum("bi,ihn->bhn", x, w) + b
+        for w, b in upper:
+            h = torch.sigmoid(4 * h) + torch.nn.functional.softplus(h)
+            h = torch.einsum("bin,ihn->bhn", h, w) + b
+        return (h - y[:, :, None]).square().mean(dim=(0, 1))
+
+    pipe.send(losses().detach().numpy())
+    while n_steps := pipe.recv():
+        start = time.perf_counter()
+        for _ in range(n_steps):
+            optimiser.zero_grad()
+            losses().sum().backward()
+            optimiser.step()
+        pipe.send((time.perf_counter() - start) / n_steps)
+
+
+if __name__ == "__main__":
+    main()
