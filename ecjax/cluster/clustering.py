@@ -176,14 +176,13 @@ class Clustering(eqx.Module):
     def aligned(self, cluster: int | np.integer) -> Aligned:
         """The members of a candidate cluster brought to one sign, phase and scale, most typical member first.
 
-        Typical is who has the smallest median distance to the others, so strays come last.
+        Typical is who lies closest to the median of each coordinate, so strays come last.
         """
         members = self.members(cluster)
         points = self.points()
         alignment = align(points, members, int(self.reference[cluster]), homogeneous=self.symmetry.homogeneous)
         x = aligned_points(points, members, alignment)
-        apart = np.sqrt(np.maximum(0, np.sum((x[:, None] - x[None]) ** 2, axis=-1)))
-        first = np.argsort(np.median(apart, axis=1), kind="stable")
+        first = np.argsort(row_norms(x - np.median(x, axis=0)), kind="stable")
         vectors = self.neurons[members] * (alignment.sign / alignment.scale)[:, None]
         vectors[:, -1] += alignment.phase
         return Aligned(

@@ -1,13 +1,23 @@
-"""What vouches for a cluster: how its members point, how far they spread."""
+"""What vouches for a cluster: how its members point, how far they spread.
 
-import equinox as eqx
+Members are first aligned: brought to one sign and phase, next to one of them. Distances of tight clusters are measured
+about their middle, where the product form does not cancel.
+"""
+
+from dataclasses import dataclass, replace
+
 import numpy as np
 from jaxtyping import Float, Int
 
-from .embedding import Points
+from .distances import condensed_distances, distance_tiles
+from .embedding import Points, row_norms
+
+_WHOLE = 4_096  # members up to which all angles are held at once: 64 MB
+_BINS = 4_096
 
 
-class Alignment(eqx.Module):
+@dataclass(frozen=True)
+class Alignment:
     """How each member of a cluster becomes comparable with the others: sign * vector / scale, phase added to the bias.
 
     The same neuron is written with outgoing weights a' where a' fn(z') = a fn(z) up to what the symmetry says of the
@@ -45,21 +55,84 @@ def aligned_points(points: Points, members: Int[np.ndarray, " members"], alignme
     return x
 
 
+def _about(points: Points, x: Float[np.ndarray, "members coordinates"]) -> tuple[Points, Points]:
+    """Aligned members about their own middle, and as they are: what product and difference form measure.
+
+    If they lie so close together that no pair is closer in another sign or phase, plain distances are theirs. Copies
+    differ from their neuron by errors of very different size, so the middle is a median: beside it, no error is small.
+    """
+    middle = np.median(x, axis=0)
+    farthest = np.sqrt(np.max(np.sum((x - middle) ** 2, axis=1)))
+    settled = (not points.sign_free or farthest <= 0.3 * np.linalg.norm(middle)) and (
+        points.antiperiod is None or farthest <= points.antiperiod / 4
+    )
+    if not settled:
+        return points, points
+    whole = replace(points, x=x, sign_free=False, antiperiod=None)
+    return replace(whole, x=x - middle), whole
+
+
+def member_distances(points: Points, members: Int[np.ndarray, " members"]) -> Float[np.ndarray, " pairs"]:
+    """Condensed distances between some points, accurate and fast where they are copies of one neuron."""
+    x = aligned_points(points, members, align(points, members, int(members[0]), homogeneous=False))
+    about, whole = _about(points.take(members), x)
+    return condensed_distances(about, exact=whole)
+
+
 def median_angle(x: Float[np.ndarray, "members coordinates"], dead: np.ndarray, *, sign_free: bool = False) -> float:
     """Median angle between two members, in radians.
 
-    A dead member has no direction; its angles count as pi, so that they fail any threshold. nan for a lone member.
+    Exact for clusters of any size; those too large to hold all pairs are gone through by blocks, several times.
+
+    Args:
+        x: Aligned members.
+        dead: Which of them have no direction. Their angles count as pi, so that they fail any threshold.
+        sign_free: Whether a member may still be taken with the other sign, pair by pair.
+
+    Returns:
+        nan for a lone member.
     """
     if len(x) < 2:
         return float("nan")
-    norm = np.linalg.norm(x, axis=1)
-    unit = x / np.where(norm > 0, norm, 1.0)[:, None]
-    i, j = np.triu_indices(len(x), 1)
-    # 2 atan2(|u - v|, |u + v|) is accurate for small angles, where the arc cosine loses half of the digits.
-    angle = 2 * np.arctan2(np.linalg.norm(unit[i] - unit[j], axis=1), np.linalg.norm(unit[i] + unit[j], axis=1))
-    if sign_free:
-        angle = np.minimum(angle, np.pi - angle)
-    return float(np.median(np.where(dead[i] | dead[j], np.pi, angle)))
+    live = ~dead
+    norm = row_norms(x[live])
+    unit = x[live] / np.where(norm > 0, norm, 1.0)[:, None]
+    n_pairs, n_live = len(x) * (len(x) - 1) // 2, len(unit) * (len(unit) - 1) // 2
+    ranks = sorted({(n_pairs - 1) // 2, n_pairs // 2})
+    if ranks[-1] >= n_live:  # undefined angles come last, and reach the middle
+        return float(np.pi)
+    points = Points(unit, dead[live], norm, sign_free, None)
+    # An angle grows with the distance of the unit vectors, 2 sin(angle / 2), which is accurate for tiny angles too.
+    if len(unit) <= _WHOLE:
+        chords = np.partition(member_distances(points, np.arange(len(unit))), ranks)[ranks]
+    else:
+        chords = np.array([_chord_of_rank(points, rank) for rank in ranks])
+    return float(np.mean(2 * np.arcsin(np.minimum(chords / 2, 1.0))))
+
+
+def _chord_of_rank(points: Points, rank: int) -> float:
+    """The distance with that rank among all pairs, without holding them: histograms of ever narrower ranges."""
+    low, high = 0.0, 2.0 + 1e-9
+    while True:
+        edges = np.linspace(low, high, _BINS + 1)
+        counts, below, held = np.zeros(_BINS, int), 0, []
+        for values in _pair_blocks(points):
+            below += int(np.sum(values < low))
+            inside = values[(values >= low) & (values < high)]
+            counts += np.histogram(inside, edges)[0]
+            held.append(inside if sum(map(len, held)) + len(inside) <= _WHOLE**2 else inside[:0])
+        if sum(map(len, held)) == counts.sum():
+            return float(np.partition(np.concatenate(held), rank - below)[rank - below])
+        bin_of_rank = int(np.searchsorted(np.cumsum(counts), rank - below, side="right"))
+        low, high = edges[bin_of_rank], edges[bin_of_rank + 1]
+        if not low < (low + high) / 2 < high:  # no number lies between: all that is left is equal
+            return float(low)
+
+
+def _pair_blocks(points: Points):
+    about, whole = _about(points, points.x)
+    for rows, columns, tile in distance_tiles(about, exact=whole):
+        yield tile[np.triu_indices(len(tile), 1)] if rows == columns else tile.ravel()
 
 
 def spread(x: Float[np.ndarray, "members coordinates"]) -> float:

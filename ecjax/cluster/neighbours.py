@@ -13,7 +13,6 @@ Memory: the coordinates of the bound, n * (directions + 1) numbers, and a tile.
 """
 
 from dataclasses import dataclass
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -97,25 +96,29 @@ def _fewest_directions(bound: Bound, radius: float) -> int:
     return most
 
 
-def _tile_passes(u, v, limit, signed):
-    """Which pairs of two tiles pass the bound. The last column is the norm of the rest, which has no sign."""
-    lead = 2 * (u[:, :-1] @ v[:, :-1].T)
-    rest = 2 * u[:, -1][:, None] * v[:, -1][None, :]
-    scale = jnp.sum(u * u, axis=1)[:, None] + jnp.sum(v * v, axis=1)[None, :]
-    # Rounding may raise a square by a few eps of its terms for each coordinate; no pair may be dismissed for that.
-    slack = 4 * (u.shape[1] + 2) * jnp.finfo(u.dtype).eps
-    return (1 - slack) * scale - rest - (jnp.abs(lead) if signed else lead) <= limit
+def _folded(x: np.ndarray, signed: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Left and right factors whose inner products are the squared bounds, less what rounding may add to them.
+
+    With the squared norms as two further columns a tile of the bound is one matrix product and nothing else. Single
+    precision is enough: rounding raises a square by a few eps of its terms for each column, and so much is taken off,
+    so that no pair is dismissed for it. The right factor has a leading axis for the sign that is left open.
+    """
+    squares = np.sum(x * x, axis=1) * (1 - 4 * (x.shape[1] + 4) * float(np.finfo(np.float32).eps))
+    one = np.ones_like(squares)
+    signs = [np.ones(x.shape[1])] + [np.append(-np.ones(x.shape[1] - 1), 1.0)] * signed  # a norm has no sign
+    right = np.stack([np.column_stack([-2 * sign * x, one, squares]) for sign in signs])
+    return np.column_stack([x, squares, one]).astype(np.float32), right.astype(np.float32)
 
 
-@partial(jax.jit, static_argnames=("signed",))
-def _passing(u, v, limit, *, signed):
-    return _tile_passes(u, v, limit, signed)
+@jax.jit
+def _smallest_squares(left, strip):
+    """The smallest squared bound of each tile of a strip: the square matrix itself is never written."""
+    return jax.lax.map(lambda right: jnp.min(left @ right.T), strip)
 
 
-@partial(jax.jit, static_argnames=("signed",))
-def _count_passing(u, strip, limit, *, signed):
-    """For each tile of the strip, how many pairs pass: nearly always none, and then no mask is written."""
-    return jax.lax.map(lambda v: jnp.sum(_tile_passes(u, v, limit, signed), dtype=jnp.int32), strip)
+@jax.jit
+def _tile_squares(left, right):
+    return jnp.min(jnp.stack([left @ one.T for one in right]), axis=0)
 
 
 def components(points: Points, bound: Bound, radius: float) -> Int[np.ndarray, " neurons"]:
@@ -131,26 +134,28 @@ def components(points: Points, bound: Bound, radius: float) -> Int[np.ndarray, "
     key = max(keys, key=np.std)  # each is 1-Lipschitz and the same for u and -u
     order = np.argsort(key, kind="stable")
     key = key[order]
-    # Single precision is enough: it only lets a few more pairs pass, as `_tile_passes` allows for its rounding. The
-    # origin of plain distances is free, and best where the points are.
     unit = np.sqrt(np.mean(x**2)) or 1.0
-    x = ((x if bound.signed else x - x.mean(axis=0))[order] / unit).astype(np.float32)
-    limit = np.float32((radius / unit) ** 2 * (1 + 1e-6))
+    limit = (radius / unit) ** 2 * (1 + 1e-6)
+    # The origin of plain distances is free, and best where the points are.
+    left, right = _folded(((x if bound.signed else x - x.mean(axis=0)) / unit)[order], bound.signed)
     size = min(TILE, max(64, 1 << (n - 1).bit_length()))
     tiles = -(-n // size)
-    padded = np.zeros(((tiles + _STRIP) * size, x.shape[1]), np.float32)
-    padded[:n] = x
+    left = np.pad(left, ((0, tiles * size - n), (0, 0)))
+    right = np.pad(right, ((0, 0), (0, (tiles + _STRIP) * size - n), (0, 0)))
+    right[:, n:, -1] = np.float32(1e30)  # padding is far from everything
     label = np.arange(n)
     pending: list[np.ndarray] = []
     waiting = 0
     for r in range(tiles):
-        u = padded[r * size : (r + 1) * size]
+        u = left[r * size : (r + 1) * size]
         reach = int(np.searchsorted(key, key[min((r + 1) * size, n) - 1] + radius * (1 + 1e-6), side="right"))
         for c in range(r, -(-reach // size), _STRIP):
-            strip = padded[c * size : (c + _STRIP) * size].reshape(_STRIP, size, -1)
-            counts = np.asarray(_count_passing(u, strip, limit, signed=bound.signed))
-            for t in np.flatnonzero(counts[: tiles - c]):
-                i, j = np.nonzero(np.asarray(_passing(u, strip[t], limit, signed=bound.signed)))
+            strip = right[:, c * size : (c + _STRIP) * size]
+            smallest = _smallest_squares(u, strip.reshape(-1, size, strip.shape[-1]))
+            smallest = np.min(np.asarray(smallest).reshape(len(right), _STRIP), axis=0)
+            for t in np.flatnonzero(smallest <= limit):
+                tile = _tile_squares(u, strip[:, t * size : (t + 1) * size])
+                i, j = np.nonzero(np.asarray(tile) <= limit)
                 i, j = i + r * size, j + (c + t) * size
                 ahead = (i < j) & (j < n)
                 i, j = order[i[ahead]], order[j[ahead]]
@@ -167,19 +172,14 @@ def components(points: Points, bound: Bound, radius: float) -> Int[np.ndarray, "
 
 def _joined(points: Points, label: np.ndarray, pairs: np.ndarray, radius: float) -> np.ndarray:
     """Labels after joining the components of those pairs that are close, measuring no more pairs than it must."""
-    remaining = pairs
-    while remaining.shape[1]:
-        # One pair for each two components: most of the others join the same two.
-        a, b = np.sort(label[remaining], axis=0)
-        _, first = np.unique(a * len(label) + b, return_index=True)
-        i, j = remaining[:, first]
+    while pairs.shape[1]:
+        # One pair for each component and round: most of the others join the same two, and are never measured.
+        first = np.unique(np.min(label[pairs], axis=0), return_index=True)[1]
+        i, j = pairs[:, first]
         close = pair_distances(points, i, j) <= radius
-        # Two components that this pair leaves apart may be joined by another pair, measured in the next round.
-        rejected = np.zeros(remaining.shape[1], bool)
-        rejected[first[~close]] = True
-        if close.any():
-            graph = coo_array((np.ones(close.sum()), (label[i[close]], label[j[close]])), shape=(len(label),) * 2)
-            label = connected_components(graph, directed=False)[1][label]
-        remaining = remaining[:, ~rejected]
-        remaining = remaining[:, label[remaining[0]] != label[remaining[1]]]
+        graph = coo_array((np.ones(close.sum()), (label[i[close]], label[j[close]])), shape=(len(label),) * 2)
+        label = connected_components(graph, directed=False)[1][label]
+        left = label[pairs[0]] != label[pairs[1]]
+        left[first] = False
+        pairs = pairs[:, left]
     return label

@@ -11,15 +11,15 @@ Why components are enough: a mean is at least its minimum, so clusters merge bel
 is closer than R; and heights of average linkage never decrease.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from .distances import condensed_distances, distance_tiles, nearest_distances
 from .embedding import Points, row_norms
-from .filters import align, aligned_points
+from .filters import align, aligned_points, member_distances
 from .linkage import Merges, average_linkage, dendrogram, library, merges_of, weighted_linkage
 from .neighbours import bound, components, farthest_radius
 
@@ -81,7 +81,7 @@ def _link_components(points: Points, method: Linkage, memory: float, resolution:
     standing = np.arange(n)  # the cluster of every vector at height `radius`, named by one of its vectors
     for group in np.split(order, np.cumsum(np.bincount(label))[:-1]):
         if len(group) > 1:
-            a, b, heights = merges_of(average_linkage(_local_distances(points, group), len(group)), group)
+            a, b, heights = merges_of(average_linkage(member_distances(points, group), len(group)), group)
             below = int(np.searchsorted(heights, radius, side="right"))
             parts.append((a[:below], b[:below], heights[:below]))
             standing[group] = _names(group, a[:below], b[:below])
@@ -138,23 +138,6 @@ def _names(group: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     for i, j in zip(a.tolist(), b.tolist(), strict=True):
         above[above == above[place[j]]] = above[place[i]]
     return group[above]
-
-
-def _local_distances(points: Points, group: Int[np.ndarray, " members"]) -> Float[np.ndarray, " pairs"]:
-    """Condensed distances of a component, with its own members as origin where they are tight.
-
-    Distances of copies are tiny beside their norms, where the product form cancels; around one of the copies it does
-    not. Signs and phases are settled once for all members if the component is too small to leave a choice.
-    """
-    local = points.take(group)
-    x = aligned_points(points, group, align(points, group, int(group[0]), homogeneous=False))
-    farthest = np.sqrt(np.max(np.sum((x - x[0]) ** 2, axis=1)))
-    settled = not points.sign_free or farthest <= 0.3 * np.linalg.norm(x[0])
-    settled &= points.antiperiod is None or farthest <= points.antiperiod / 4
-    if not settled:
-        return condensed_distances(local)
-    whole = Points(x, local.dead, local.norm, False, None, points.cosine)
-    return condensed_distances(replace(whole, x=x - x[0]), exact=whole)
 
 
 def _centres(points: Points, cluster: np.ndarray, sizes: np.ndarray) -> tuple[Points, float]:
