@@ -8,7 +8,7 @@
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args
 
 import equinox as eqx
 import jax
@@ -23,8 +23,8 @@ from .expand import AdamConfig, ExpandConfig, Expansion, RefineConfig, choose_me
 from .imitation import Inputs, Outputs
 from .networks import Layer, Network, random_students, student
 from .progress import Progress, silent
-from .reconstruct import Candidate, contributions, eliminate, merge, settle
-from .scaling import Scaling, scaling
+from .reconstruct import Candidate, contributions, eliminate, merge, nested_choices, settle
+from .scaling import Scaling, Standardise, scaling
 
 _Config = TypeVar("_Config")
 
@@ -38,7 +38,8 @@ class RecoveryConfig:
         n_students: How many students imitate the teacher.
         init_scale: Factor on the Glorot-normal initial weights. Students that start small are slow to use a neuron they
             do not need, so on real data their neurons come closer to the teacher's; the paper has 1.
-        standardise_inputs: Train on inputs of unit variance. The result is for the inputs as they came.
+        standardise: Train on inputs of mean 0 and variance 1, in "columns" or by one "common" factor (pixels), or "no".
+            The result is for the inputs as they came.
         propose: Where the kept clusters do not give an exact network, start from all candidates, then from the best
             students, and take neurons away as long as the network stays exact. Off, only the kept clusters count, as in
             the paper.
@@ -50,7 +51,7 @@ class RecoveryConfig:
     student_width: int
     n_students: int = 10
     init_scale: float = 1.0
-    standardise_inputs: bool = True
+    standardise: Standardise = "columns"
     propose: bool = True
     expand: ExpandConfig = field(default_factory=ExpandConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
@@ -59,6 +60,8 @@ class RecoveryConfig:
     def __post_init__(self):
         if self.student_width < 1:
             raise ValueError(f"`student_width` is at least 1, best four times the teacher's; got {self.student_width}.")
+        if self.standardise not in get_args(Standardise):
+            raise ValueError(f"`standardise` is one of {get_args(Standardise)}; got {self.standardise!r}.")
         if not self.init_scale > 0:
             raise ValueError(f"`init_scale` is a positive factor; got {self.init_scale:g}.")
         if self.n_students < 2:
@@ -82,10 +85,16 @@ class RecoveryConfig:
         defaults = {
             "init_scale": 0.1,
             "cluster": ClusterConfig(gamma=0.5, beta=np.pi / 6),
-            "expand": ExpandConfig(adam=AdamConfig(n_steps=3000, learning_rate=3e-3)),
+            "expand": ExpandConfig(
+                adam=AdamConfig(n_steps=3000, learning_rate=3e-3), lbfgs=RefineConfig(max_steps=2000, patience=300)
+            ),
         }
-        settings = {**defaults, **settings}
-        return RecoveryConfig(student_width=student_width, n_students=n_students, **settings)
+        return RecoveryConfig(student_width=student_width, n_students=n_students, **{**defaults, **settings})
+
+    @staticmethod
+    def images(student_width: int = 32, n_students: int = 6, **settings: Any) -> "RecoveryConfig":
+        """Teachers of images: as `data`, with one scale for all pixels."""
+        return RecoveryConfig.data(student_width, n_students, **{"standardise": "common", **settings})
 
 
 class Recovery(eqx.Module):
@@ -203,7 +212,7 @@ def recover(
     x, y = checked_samples(x, y, student_width=config.student_width, allow_few_samples=allow_few_samples)
 
     seconds = _Stopwatch()
-    scale = scaling(x, y, standardise_inputs=config.standardise_inputs)
+    scale = scaling(x, y, standardise=config.standardise)
     inputs, targets = scale.inputs(x), scale.targets(y)
 
     with seconds.of("expand"):
@@ -312,11 +321,12 @@ def _reconstruct(
         progress("reconstruct", number, n_attempts)
         if len(clusters) == 0:
             continue
-        start = settle(merge(clustering, loss, clusters=clusters), inputs, targets, activation, **tools)
-        start = _without_nil(start, inputs, targets, tools)
-        if start.is_exact:
-            return eliminate(start, inputs, targets, **tools), source
-        answer = answer or (start, source)
+        vectors = merge(clustering, loss, clusters=clusters)
+        for chosen in nested_choices(vectors, inputs, targets, activation):
+            start = settle(vectors[chosen], inputs, targets, activation, **tools)
+            if start.is_exact:
+                return eliminate(start, inputs, targets, **tools), source
+        answer = answer or (_without_nil(start, inputs, targets, tools), source)
     for number, i in enumerate(best_students, start=len(attempts)):
         progress("reconstruct", number, n_attempts)
         net = student(expansion.students, int(i))

@@ -6,6 +6,8 @@ directions that do not vary over the queries are left out of x'; the weights alo
 zero.
 """
 
+from typing import Literal
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +15,8 @@ from jaxtyping import Array, Float
 
 from .imitation import Inputs, Outputs
 from .networks import Layer, Network
+
+Standardise = Literal["columns", "common", "no"]
 
 
 class Scaling(eqx.Module):
@@ -63,20 +67,26 @@ def _affine(x: Array, mean: np.ndarray, matrix: np.ndarray) -> Array:
     return (x - jnp.asarray(mean, x.dtype)[None]) @ jnp.asarray(matrix.T, x.dtype)
 
 
-def scaling(x: Inputs, y: Outputs, *, standardise_inputs: bool = True) -> Scaling:
+def scaling(x: Inputs, y: Outputs, *, standardise: Standardise = "columns") -> Scaling:
     """Measure the spread of queries and targets.
 
     Args:
         x: Queries.
         y: Targets; every output varies.
-        standardise_inputs: Columns of unit variance; otherwise inputs are only rid of directions that do not vary.
+        standardise: "columns" (every input gets mean 0 and variance 1: inputs in different units), "common" (mean 0 and
+            one factor for all: pixels, of which a scale of their own would magnify those that hardly ever light up) or
+            "no" (inputs as they came, rid only of directions that do not vary).
     """
     x64, y64 = np.asarray(x, float), np.asarray(y, float)
     x_mean, spread = x64.mean(0), x64.std(0)
     constant = np.ptp(x64, axis=0) <= 4 * np.finfo(x.dtype).eps * np.abs(x64).max(0)  # but for rounding
-    x_map = np.diag(1 / np.where(constant, 1, spread) if standardise_inputs else np.ones_like(spread))[~constant]
+    if standardise == "no":
+        spread = np.ones_like(spread)
+    elif standardise == "common":
+        spread = np.full_like(spread, np.sqrt(np.mean(spread[~constant] ** 2)))
+    x_map = np.diag(1 / np.where(constant, 1, spread))[~constant]
     x_map = _independent((x64 - x_mean) @ x_map.T, np.finfo(x.dtype).eps) @ x_map
-    if not standardise_inputs and len(x_map) == x64.shape[1]:
+    if standardise == "no" and len(x_map) == x64.shape[1]:
         x_mean = np.zeros_like(x_mean)  # plain inputs, as they came
     return Scaling(x_mean, x_map, y64.mean(0), y64.std(0))
 

@@ -1,7 +1,6 @@
 """Phase 3: clusters become neurons, and refinement has the last word."""
 
 from .eliminate import eliminate as eliminate
-from .eliminate import removal_costs as removal_costs
 from .finetune import Candidate as Candidate
 from .finetune import exact_loss as exact_loss
 from .finetune import finetune as finetune
@@ -10,3 +9,5 @@ from .merge import merge as merge
 from .output import contributions as contributions
 from .output import fit_output as fit_output
 from .output import likely_signs as likely_signs
+from .output import removal_costs as removal_costs
+from .select import nested_choices as nested_choices

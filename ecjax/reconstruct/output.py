@@ -50,15 +50,50 @@ def fit_output(
         activation: Of the neurons.
         with_linear: Whether a linear map of the inputs may help.
     """
-    phi, width = responses(vectors, x, activation), len(vectors)
+    phi = responses(vectors, x, activation)
     inputs = np.asarray(x, float) if with_linear else np.zeros((len(x), 0))
-    basis = np.concatenate([phi, inputs, np.ones((len(x), 1))], axis=1)
-    scale = np.maximum(np.linalg.norm(basis, axis=0), np.finfo(float).tiny)  # columns compare by direction
-    solution, *_ = np.linalg.lstsq(basis / scale, np.asarray(y, float), rcond=1e-13)
+    fit = fit_columns(phi, inputs, np.asarray(y, float))
+    return fit if with_linear else fit._replace(linear=np.zeros((y.shape[1], x.shape[1])))
+
+
+def fit_columns(
+    phi: Float[np.ndarray, "samples width"],
+    inputs: Float[np.ndarray, "samples n_inputs"],
+    y: Float[np.ndarray, "samples fan_out"],
+) -> OutputFit:
+    """Least squares of targets on neurons' responses, inputs (possibly none) and a constant."""
+    width = phi.shape[1]
+    basis, scale = _basis(phi, inputs)
+    solution, *_ = np.linalg.lstsq(basis / scale, y, rcond=1e-13)
     weights = (solution / scale[:, None]).T
-    loss = float(np.mean((basis @ weights.T - np.asarray(y, float)) ** 2))
-    linear = weights[:, width:-1] if with_linear else np.zeros((y.shape[1], x.shape[1]))
-    return OutputFit(weights[:, :width], weights[:, -1], linear, loss)
+    loss = float(np.mean((basis @ weights.T - y) ** 2))
+    return OutputFit(weights[:, :width], weights[:, -1], weights[:, width:-1], loss)
+
+
+def removal_costs(
+    phi: Float[np.ndarray, "samples width"],
+    inputs: Float[np.ndarray, "samples n_inputs"],
+    y: Float[np.ndarray, "samples fan_out"],
+) -> Float[np.ndarray, " width"]:
+    """How much the mean squared error of `fit_columns` rises when a neuron is left out.
+
+    With G the Gram matrix of the fit's columns, leaving out column i costs sum(a_i^2) / (G^-1)_ii.
+    """
+    width, fit = phi.shape[1], fit_columns(phi, inputs, y)
+    basis, scale = _basis(phi, inputs)
+    # R of the scaled columns: (G^-1)_ii is the squared norm of row i of R^-1. Columns that others replace have singular
+    # values of rounding size; a floor keeps their cost at (nearly) nothing instead of nan.
+    r = np.linalg.qr(basis / scale, mode="r")
+    _, singular, vt = np.linalg.svd(r)
+    inverse = vt.T / np.maximum(singular, 1e-14 * singular.max())
+    gain = np.sum(inverse**2, axis=1)[:width]
+    return np.sum((fit.a * scale[:width]) ** 2, axis=0) / gain / y.size
+
+
+def _basis(phi: np.ndarray, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Columns of a fit and their norms, so that they compare by direction."""
+    basis = np.concatenate([phi, inputs, np.ones((len(phi), 1))], axis=1)
+    return basis, np.maximum(np.linalg.norm(basis, axis=0), np.finfo(float).tiny)
 
 
 def as_network(vectors: Vectors, fit: OutputFit, activation: Activation, dtype) -> Network:
@@ -77,6 +112,11 @@ def vectors_of(net: Network) -> Vectors:
 def leaves_linear_map(activation: Activation) -> bool:
     """Whether a change of sign leaves a linear map behind, so that signs have to be resolved."""
     return activation.symmetry.parity != 0 and activation.symmetry.linear != 0
+
+
+def linear_inputs(x: Inputs, activation: Activation) -> Float[np.ndarray, "samples n_inputs"]:
+    """The queries where neurons of open sign may need a linear map of them, else no columns at all."""
+    return np.asarray(x, float)[:, slice(None) if leaves_linear_map(activation) else slice(0)]
 
 
 def likely_signs(

@@ -1,0 +1,45 @@
+"""Which of many candidate neurons explain the targets: nested choices by least squares, before anything is refined.
+
+Clusters are many where students agree on more than the teacher's neurons. Taking away, again and again, the candidate
+whose loss costs least orders them; the sizes worth refining begin where the fit stops being hopeless, and the smallest
+that refines to machine precision is the teacher's.
+"""
+
+import numpy as np
+from jaxtyping import Int
+
+from ..activations import Activation
+from ..imitation import Inputs, Outputs
+from .output import Vectors, fit_columns, linear_inputs, removal_costs, responses
+
+_WORTH_REFINING = (
+    2e-2  # least-squares loss, in units of the targets' variance, from which a refinement may still recover
+)
+
+
+def nested_choices(vectors: Vectors, x: Inputs, y: Outputs, activation: Activation) -> list[Int[np.ndarray, " chosen"]]:
+    """Choices of candidates worth refining, smallest first, each a part of the next, the last one all of them.
+
+    Sizes grow by one and then by a quarter: small networks are cheap to refine, and a few neurons too many are taken
+    away again afterwards (`ecjax.reconstruct.eliminate`).
+
+    Args:
+        vectors: Incoming weight vectors of the candidates, bias last.
+        x: Queries.
+        y: Targets.
+        activation: Of the neurons.
+    """
+    phi, inputs, targets = responses(vectors, x, activation), linear_inputs(x, activation), np.asarray(y, float)
+    chosen = np.arange(len(vectors))
+    choices = [chosen]
+    while len(chosen) > 1:
+        chosen = np.delete(chosen, np.argmin(removal_costs(phi[:, chosen], inputs, targets)))
+        if fit_columns(phi[:, chosen], inputs, targets).loss > _WORTH_REFINING:
+            break
+        choices.append(chosen)
+    choices.reverse()
+    sizes, size = [], 0
+    while size < len(choices) - 1:
+        sizes.append(size)
+        size += max(1, len(choices[size]) // 4) if len(sizes) > 2 else 1
+    return [choices[size] for size in sizes] + choices[-1:]
