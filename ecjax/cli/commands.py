@@ -86,7 +86,7 @@ class Digits:
     Attributes:
         width: Hidden neurons of the teacher.
         activation: Of teacher and students.
-        copies: Noisy copies of every image that are asked beside the image itself.
+        copies: Noisy copies of every image to ask about; 0 asks about the images themselves.
         noise: Standard deviation of their noise, in standard deviations of a pixel.
         seed: Decides teacher, noise and students.
         allow_few_samples: Go on although there are fewer answers than weights in a student.
@@ -98,7 +98,7 @@ class Digits:
     noise: float = 0.5
     seed: int = 0
     allow_few_samples: bool = False
-    settings: Annotated[Settings, arg(name="")] = field(default_factory=lambda: _like(RecoveryConfig.data()))
+    settings: Annotated[Settings, arg(name="")] = field(default_factory=lambda: _like(RecoveryConfig.images()))
     place: Annotated[Place, arg(name="")] = field(default_factory=Place)
 
 

@@ -55,7 +55,7 @@ def recover_digits(command: Digits, console: Console) -> None:
     trained = digits_teacher(command.width, command.activation, key=teacher_key)
     teacher, x = trained.network, trained.x
     if command.copies:
-        x = jnp.concatenate([x, noisy_copies(x, command.copies, command.noise, key=noise_key)])
+        x = noisy_copies(x, command.copies, command.noise, key=noise_key)
     shape = "-".join(map(str, teacher.shape))
     console.print(f"teacher: a {shape} network that reads {trained.accuracy:.1%} of held-out digits", highlight=False)
     _recover("digits", command, Problem(x, respond(teacher, x), teacher.activation, teacher, (8, 8)), key, console)
