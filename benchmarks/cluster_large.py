@@ -13,6 +13,7 @@ import time
 
 import numpy as np
 from cluster_planted import score
+
 from ecjax.activations import ACTIVATIONS
 from ecjax.cluster import ClusterConfig, cluster_neurons
 

@@ -12,6 +12,7 @@ Source:
 """
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -248,16 +249,75 @@ def recut(
     asked = {name: value for name, value in asked.items() if value is not None}
     if policy is not None:
         asked |= {"n_clusters": n_clusters, "height": height}
-    config = dataclasses.replace(clustering.config, **asked)
-    return _judge(
-        clustering.points(),
-        clustering.neurons,
-        clustering.student,
-        clustering.n_students,
-        clustering.moment,
-        clustering.symmetry,
-        config,
-        Linked(clustering.linkage, clustering.known_up_to, clustering.height_error, clustering.how),
+    return _recut(clustering, dataclasses.replace(clustering.config, **asked), clustering.points(), {})
+
+
+def _recut(was: Clustering, config: ClusterConfig, points: Points, traits: dict) -> Clustering:
+    linked = Linked(was.linkage, was.known_up_to, was.height_error, was.how)
+    return _judge(points, was.neurons, was.student, was.n_students, was.moment, was.symmetry, config, linked, traits)
+
+
+class Suggestion(eqx.Module):
+    """How the number of kept clusters depends on gamma and beta.
+
+    Attributes:
+        gammas: Shares of students tried.
+        betas: Angles tried, in radians.
+        widths: Kept clusters for each pair.
+        gamma: In the middle of the largest region of the grid with one positive width...
+        beta: ... and this one.
+        width: The width there; 0 if nothing is kept anywhere.
+        share: Share of the grid that gives this width: how little it depends on the thresholds.
+    """
+
+    gammas: Float[np.ndarray, " gammas"]
+    betas: Float[np.ndarray, " betas"]
+    widths: Int[np.ndarray, "gammas betas"]
+    gamma: float = eqx.field(static=True)
+    beta: float = eqx.field(static=True)
+    width: int = eqx.field(static=True)
+    share: float = eqx.field(static=True)
+
+
+def suggest_gamma_beta(
+    clustering: Clustering,
+    *,
+    gammas: Sequence[float] = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
+    betas: Sequence[float] = tuple(np.pi / np.array([96, 48, 24, 12, 6, 3])),
+) -> Suggestion:
+    """Try a grid of gamma and beta on one dendrogram; nothing is linked again, and no angle is measured twice.
+
+    Args:
+        clustering: Whose dendrogram is cut.
+        gammas: Shares of the students; those that mean fewer than two students are left out.
+        betas: In radians.
+
+    Raises:
+        ValueError: If no gamma means two students.
+    """
+    gammas = [gamma for gamma in gammas if gamma * clustering.n_students >= 2]
+    if not gammas:
+        raise ValueError(f"`gammas`: none of them means two of the {clustering.n_students} students.")
+    points, traits = clustering.points(), {}
+    cell = lambda gamma, beta: dataclasses.replace(clustering.config, gamma=float(gamma), beta=float(beta))
+    widths = np.array([[_recut(clustering, cell(g, b), points, traits).width for b in betas] for g in gammas])
+    # How many steps a cell is away from the next cell with another width; the edge of the grid is no change.
+    i, j = np.indices(widths.shape).reshape(2, -1)
+    steps = np.maximum(abs(i[:, None] - i), abs(j[:, None] - j))
+    other = widths.ravel()[:, None] != widths.ravel()
+    depth = np.min(np.where(other, steps, max(widths.shape)), axis=1)
+    counts = np.bincount(widths.ravel())
+    counts[0] = 0
+    width = int(np.argmax(counts)) if counts.any() else 0
+    best = int(np.argmax(np.where(widths.ravel() == width, depth, -1)))
+    return Suggestion(
+        np.array(gammas),
+        np.array(betas),
+        widths,
+        float(gammas[i[best]]),
+        float(betas[j[best]]),
+        width,
+        float(np.mean(widths == width)),
     )
 
 
@@ -297,8 +357,12 @@ def _judge(
     symmetry: Symmetry,
     config: ClusterConfig,
     linked: Linked,
+    traits: dict[int, tuple[float, float, bool]] | None = None,
 ) -> Clustering:
-    """Cut the dendrogram and put every candidate through the filters."""
+    """Cut the dendrogram and put every candidate through the filters.
+
+    `traits` keeps what was measured of nodes from one cut of this dendrogram to the next.
+    """
     needed = cutting.n_needed(config.gamma, n_students)
     typical = _typical_norm(points)
     far = 1.0 if points.cosine else np.sqrt(2) * float(np.exp(np.mean(np.log(typical))))
@@ -315,11 +379,14 @@ def _judge(
         label[members] = k
     # One of the two vectors that merged first lies where the cluster is densest.
     reference = np.array([members[np.argmin(dendrogram.parent[members])] for members in clusters], int)
-    angles, spreads, dead = np.empty(len(clusters)), np.empty(len(clusters)), np.empty(len(clusters), bool)
-    for k, members in enumerate(clusters):
-        x = aligned_points(points, members, align(points, members, int(reference[k]), homogeneous=symmetry.homogeneous))
-        angles[k] = median_angle(x, points.dead[members], sign_free=points.sign_free)
-        spreads[k], dead[k] = spread(x), np.mean(points.dead[members]) > 0.5
+    traits = {} if traits is None else traits
+    for node, members, first in zip(chosen.nodes.tolist(), clusters, reference.tolist(), strict=True):
+        if node not in traits:
+            traits[node] = _traits(points, members, first, symmetry)
+    angles, spreads, dead = (
+        np.array([traits[node][which] for node in chosen.nodes.tolist()], dtype)
+        for which, dtype in enumerate((float, float, bool))
+    )
     present = dendrogram.n_students[chosen.nodes]
 
     verdict = np.full(len(clusters), "kept", dtype=object)
@@ -354,6 +421,13 @@ def _judge(
         kept=(verdict == "kept").astype(bool),
         verdict=tuple(verdict.tolist()),
     )
+
+
+def _traits(points: Points, members: np.ndarray, reference: int, symmetry: Symmetry) -> tuple[float, float, bool]:
+    """Median angle and spread of a cluster, and whether most of it is dead."""
+    x = aligned_points(points, members, align(points, members, reference, homogeneous=symmetry.homogeneous))
+    dead = points.dead[members]
+    return median_angle(x, dead, sign_free=points.sign_free), spread(x), bool(np.mean(dead) > 0.5)
 
 
 def _choose(tree: Tree, curve: Curve, student, needed, floor, norm, far, config: ClusterConfig, cosine: bool) -> Cut:

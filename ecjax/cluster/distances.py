@@ -97,12 +97,15 @@ def pair_distances(points: Points, i: Int[np.ndarray, " pairs"], j: Int[np.ndarr
     return out
 
 
-def distance_tiles(points: Points, *, exact: Points | None = None) -> Iterator[tuple[slice, slice, np.ndarray]]:
+def distance_tiles(
+    points: Points, *, exact: Points | None = None, apart: Int[np.ndarray, " neurons"] | None = None
+) -> Iterator[tuple[slice, slice, np.ndarray]]:
     """Tiles (rows, columns, distances) on and above the diagonal of the distance matrix.
 
     Args:
         points: Of which the matrix products are taken.
         exact: The same points about another origin, if near pairs are to be measured there; else `points`.
+        apart: Group of every point, if near pairs of one group need not be measured (they may come out as -1).
     """
     size, squares = _tile_size(len(points)), np.einsum("ij,ij->i", points.x, points.x)
     blocks = [slice(start, min(start + size, len(points))) for start in range(0, len(points), size)]
@@ -116,6 +119,9 @@ def distance_tiles(points: Points, *, exact: Points | None = None) -> Iterator[t
             if rows == columns:
                 np.fill_diagonal(tile, 0.0)
             i, j = np.nonzero(tile < 0)
+            if apart is not None:
+                needed = apart[rows][i] != apart[columns][j]
+                i, j = i[needed], j[needed]
             if len(i):
                 tile[i, j] = pair_distances(exact or points, i + rows.start, j + columns.start)
             yield rows, columns, tile

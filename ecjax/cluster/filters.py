@@ -14,6 +14,7 @@ from .embedding import Points, row_norms
 
 _WHOLE = 4_096  # members up to which all angles are held at once: 64 MB
 _BINS = 4_096
+_FEW = 32
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,9 @@ def member_distances(points: Points, members: Int[np.ndarray, " members"]) -> Fl
     """Condensed distances between some points, accurate and fast where they are copies of one neuron."""
     x = aligned_points(points, members, align(points, members, int(members[0]), homogeneous=False))
     about, whole = _about(points.take(members), x)
+    if len(members) <= _FEW and about is not whole and not points.cosine:  # not worth a call to the device
+        i, j = np.triu_indices(len(members), 1)
+        return row_norms(x[i] - x[j])
     return condensed_distances(about, exact=whole)
 
 

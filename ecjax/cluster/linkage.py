@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.cluster import hierarchy
 
-Merges = tuple[Int[np.ndarray, " merges"], Int[np.ndarray, " merges"], Float[np.ndarray, " merges"]]
+Merges = tuple[Int[np.ndarray, "_"], Int[np.ndarray, "_"], Float[np.ndarray, "_"]]
 
 # Above this many vectors fastcluster (optional) is used where it is installed: 2.5 times faster than SciPy, and it
 # works in the matrix itself, where SciPy makes a copy. The dendrogram is the same up to ties.

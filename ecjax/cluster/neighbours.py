@@ -58,13 +58,21 @@ class Bound:
 def bound(points: Points) -> Bound:
     """The bound for these points. A phase may move their last coordinate, which then stays out of it."""
     x = points.x if points.antiperiod is None else points.x[:, :-1]
-    sample = x[np.linspace(0, len(x) - 1, min(len(x), 20_000)).astype(int)]
-    directions = np.linalg.eigh(sample.T @ sample)[1][:, ::-1][:, :_DIRECTIONS]  # any orthonormal ones are valid
+    directions = _leading_directions(x[np.linspace(0, len(x) - 1, min(len(x), 4_096)).astype(int)])
     lead = x @ directions
     rest = np.maximum(0, np.einsum("ij,ij->i", x, x) - np.einsum("ij,ij->i", lead, lead))
     if directions.shape[1] == x.shape[1]:
         rest[:] = 0
     return Bound(np.column_stack([lead, np.sqrt(rest)]), points.sign_free)
+
+
+def _leading_directions(x: np.ndarray) -> np.ndarray:
+    """Orthonormal directions along which these vectors are long. Any orthonormal ones make a valid bound."""
+    k = x.shape[1]
+    if k <= _DIRECTIONS:
+        return np.linalg.eigh(x.T @ x)[1][:, ::-1]
+    # Two powers of the second moment on random directions: as good as eigenvectors here, and far cheaper.
+    return np.linalg.qr(x.T @ (x @ (x.T @ (x @ np.random.default_rng(0).standard_normal((k, _DIRECTIONS))))))[0]
 
 
 def farthest_radius(bound: Bound, copies: float) -> float:
@@ -84,7 +92,7 @@ def farthest_radius(bound: Bound, copies: float) -> float:
 
 def _fewest_directions(bound: Bound, radius: float) -> int:
     rng = np.random.default_rng(1)
-    i, j = rng.integers(len(bound.x), size=(2, 1 << 17))
+    i, j = rng.integers(len(bound.x), size=(2, min(1 << 17, 4 * len(bound.x))))
     most = bound.x.shape[1] - 1
     for directions in (4, 8, 16, 32):
         # Copies pass whatever the bound; what counts is how many pass that a better bound would have dismissed.

@@ -171,7 +171,7 @@ def _mean_distances(points: Points, cluster: np.ndarray, sizes: np.ndarray) -> F
     order = np.argsort(cluster, kind="stable")
     of = cluster[order]
     total = np.zeros((len(sizes),) * 2)
-    for rows, columns, tile in distance_tiles(points.take(order)):
+    for rows, columns, tile in distance_tiles(points.take(order), apart=of):
         summed = _sum_runs(_sum_runs(tile, of[rows]).T, of[columns]).T
         i, j = slice(of[rows][0], of[rows][-1] + 1), slice(of[columns][0], of[columns][-1] + 1)
         total[i, j] += summed
