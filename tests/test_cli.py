@@ -227,6 +227,8 @@ def test_networks_in_files_are_compared(folder, capsys):
         (["recover", "toy", *SMALL, "--out", "{folder}"], "exists already"),
         (["recover", "toy", *SMALL, "--out", "{folder}/figures"], "no run folder"),
         (["recover", "toy", "--activation", "tanhh"], "tanhh"),
+        (["recover", "toy", "--gamma", "1.3"], "`gamma` is a share"),
+        (["recover", "toy", "--gamma", "0.1", "--n-students", "3"], "is below 2"),
         (["recover", "toy", "--n-samples", "20", "--out", "{folder}/../few"], "allow_few_samples"),
         (["recover", "data", "{folder}/nothing.npz", "--activation", "tanh"], "there is no file"),
     ],

@@ -32,9 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = next((name for name in COMMANDS if arguments[: len(name.split())] == name.split()), None)
     if name is None:
         return _help(arguments)
-    command = tyro.cli(COMMANDS[name], prog=f"ecjax {name}", args=arguments[len(name.split()) :])
     errors = Console(stderr=True)
     try:
+        command = tyro.cli(COMMANDS[name], prog=f"ecjax {name}", args=arguments[len(name.split()) :])
         with jax.enable_x64(True):  # entered here, in the door: the library follows the precision of its data
             _run(command, Console())
     except Interrupted as interrupted:
