@@ -32,7 +32,7 @@ class Scaling(eqx.Module):
         """How many independent input directions do not vary over the queries."""
         return self.x_map.shape[1] - self.x_map.shape[0]
 
-    def inputs(self, x: Inputs) -> Inputs:
+    def inputs(self, x: Inputs) -> Float[Array, "samples rank"]:
         """The queries as students see them."""
         return _affine(x, self.x_mean, self.x_map)
 
@@ -78,14 +78,15 @@ def scaling(x: Inputs, y: Outputs, *, standardise: Standardise = "columns") -> S
             "no" (inputs as they came, rid only of directions that do not vary).
     """
     x64, y64 = np.asarray(x, float), np.asarray(y, float)
+    eps = float(np.finfo(x.dtype).eps)
     x_mean, spread = x64.mean(0), x64.std(0)
-    constant = np.ptp(x64, axis=0) <= 4 * np.finfo(x.dtype).eps * np.abs(x64).max(0)  # but for rounding
+    constant = np.ptp(x64, axis=0) <= 4 * eps * np.abs(x64).max(0)  # but for rounding
     if standardise == "no":
         spread = np.ones_like(spread)
     elif standardise == "common":
         spread = np.full_like(spread, np.sqrt(np.mean(spread[~constant] ** 2)))
     x_map = np.diag(1 / np.where(constant, 1, spread))[~constant]
-    x_map = _independent((x64 - x_mean) @ x_map.T, np.finfo(x.dtype).eps) @ x_map
+    x_map = _independent((x64 - x_mean) @ x_map.T, eps) @ x_map
     if standardise == "no" and len(x_map) == x64.shape[1]:
         x_mean = np.zeros_like(x_mean)  # plain inputs, as they came
     return Scaling(x_mean, x_map, y64.mean(0), y64.std(0))
