@@ -30,7 +30,7 @@ def study(dims, noises, dusts, draws, n):
     for dim in dims:
         for dust in dusts:
             for noise in noises:
-                tallies = {policy: {name: 0 for name in ("perfect", *COUNTS)} for policy in POLICIES}
+                tallies = {policy: dict.fromkeys(("perfect", *COUNTS), 0) for policy in POLICIES}
                 n_planted = 0
                 for draw in range(draws):
                     rng = np.random.default_rng([dim, round(100 * dust), round(-np.log10(noise)), draw])

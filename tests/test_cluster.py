@@ -4,12 +4,15 @@ import dataclasses
 import itertools
 
 import jax
+import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.cluster import hierarchy
-from scipy.spatial.distance import squareform
+from scipy.spatial.distance import pdist, squareform
+from sklearn.datasets import load_digits
 
 from ecjax.activations import ACTIVATIONS, SYMMETRIES, Symmetry
 from ecjax.cluster import ClusterConfig, cluster_neurons, condensed_distances, embed, recut, second_moment
@@ -176,7 +179,7 @@ def test_float64_scope_leaves_no_trace():
     wide = condensed_distances(points)
     with jax.enable_x64(False):
         narrow = condensed_distances(points)
-        assert jax.numpy.zeros(1).dtype == np.float32
+        assert jnp.zeros(1).dtype == np.float32
     assert narrow.dtype == np.float64
     np.testing.assert_array_equal(wide, narrow)
 
@@ -224,26 +227,78 @@ def test_curve_and_flat_cuts_equal_fcluster_at_every_height(seed, gamma):
         assert {frozenset(dendrogram.members(node).tolist()) for node in nodes} == large
 
 
-@given(seed=seeds)
-@few
-def test_paper_policy_equals_its_description(seed):
+def reference_procedure(x, needed, beta):
+    """The published procedure from its description: every height tried, lists scanned. Kept sets, and the heights."""
+    linkage = hierarchy.linkage(pdist(x), "average")
+    best, best_sets, ended = -1, set(), False
+    for height in np.unique(linkage[:, 2]):
+        sets = {s for s in partition(hierarchy.fcluster(linkage, height, "distance")) if len(s) >= needed}
+        if len(sets) > best:
+            best, best_sets, ended = len(sets), sets, False
+        elif len(sets) == best and not ended:
+            best_sets = sets
+        else:
+            ended = True
+    angle = lambda s: np.median(np.arccos(np.clip(1 - pdist(x[sorted(s)], "cosine"), -1, 1)))
+    return {s for s in best_sets if angle(s) <= beta}, linkage[:, 2]
+
+
+def equals_reference_procedure(x, student, n_students, linkage):
+    config = ClusterConfig(metric="euclidean", policy="paper", linkage=linkage)
+    ours = cluster_neurons(x, student, n_students=n_students, symmetry=NONE, config=config)
+    kept, heights = reference_procedure(x, ours.needed, config.beta)
+    narrow = np.flatnonzero(ours.median_angle <= config.beta)
+    assert {frozenset(ours.members(k).tolist()) for k in narrow} == kept
+    np.testing.assert_allclose(ours.linkage[:, 2], heights, rtol=1e-12)
+
+
+def reference_case(seed, linkage):
     rng = np.random.default_rng(seed)
     x, student, _ = planted(rng, noise=10 ** rng.uniform(-6, -1), n_dust=int(rng.integers(5, 80)))
-    clustering = cluster_neurons(
-        x, student, n_students=6, symmetry=ODD, config=ClusterConfig(metric="euclidean", policy="paper")
-    )
-    heights = np.unique(clustering.linkage[:, 2])
-    counts = [
-        sum(len(s) >= 5 for s in partition(hierarchy.fcluster(clustering.linkage, h, "distance"))) for h in heights
-    ]
-    first = int(np.argmax(counts))
-    last = first
-    while last + 1 < len(counts) and counts[last + 1] == counts[first]:
-        last += 1
-    assert clustering.height == heights[last]
-    labels = hierarchy.fcluster(clustering.linkage, heights[last], "distance")
-    expected = {s for s in partition(labels) if len(s) >= 5}
-    assert partition(clustering.label) - {frozenset(np.flatnonzero(clustering.label < 0).tolist())} == expected
+    equals_reference_procedure(x, student, 6, linkage)
+
+
+@pytest.mark.parametrize("linkage", ["matrix", "components"])
+@given(seed=seeds)
+@few
+def test_paper_policy_equals_the_reference_procedure(linkage, seed):
+    reference_case(seed, linkage)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("linkage", ["matrix", "components"])
+@given(seed=seeds)
+@settings(max_examples=1000, deadline=None)
+def test_paper_policy_equals_the_reference_procedure_in_a_thousand_cases(linkage, seed):
+    reference_case(seed, linkage)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("teacher", ["synthetic", "digits"])
+def test_neurons_of_trained_students_are_clustered_as_by_the_reference(teacher, key):
+    if teacher == "digits":
+        x, y = load_digits(return_X_y=True)
+        x, y, width = jnp.asarray(x / 16), jax.nn.one_hot(y, 10, dtype=float), 16
+    else:
+        x = jr.normal(key, (500, 4))
+        y, width = jnp.tanh(x @ jr.normal(jr.fold_in(key, 1), (4, 4))).sum(axis=1, keepdims=True), 12
+
+    def train(key):
+        keys = jr.split(key, 2)
+        shapes = (width, x.shape[1] + 1), (y.shape[1], width)
+        start = tuple(jr.normal(k, s) / s[1] ** 0.5 for k, s in zip(keys, shapes, strict=True))
+        loss = lambda p: jnp.mean((jnp.tanh(x @ p[0][:, :-1].T + p[0][:, -1][None, :]) @ p[1].T - y) ** 2)
+
+        def step(state, _):  # momentum
+            p, speed = state
+            speed = jax.tree.map(lambda v, g: 0.95 * v - 0.02 * g, speed, jax.grad(loss)(p))
+            return (jax.tree.map(jnp.add, p, speed), speed), None
+
+        return jax.lax.scan(step, (start, jax.tree.map(jnp.zeros_like, start)), None, length=1500)[0][0][0]
+
+    w = np.asarray(jax.jit(jax.vmap(train))(jr.split(jr.fold_in(key, 2), 10)))
+    for linkage in ("matrix", "components"):
+        equals_reference_procedure(w.reshape(-1, w.shape[-1]), np.repeat(np.arange(10), width), 10, linkage)
 
 
 @pytest.mark.parametrize("gamma", [0.5, 0.6, 0.7, 0.8, 1.0])
@@ -467,7 +522,7 @@ def test_aligned_members_are_one_neuron_with_the_outgoing_weights_told(name):
             aligned.vectors, np.broadcast_to(aligned.vectors[0], aligned.vectors.shape), atol=1e-7
         )
         before, after = (
-            np.asarray(activation(jax.numpy.asarray(inputs @ w[:, :-1].T + w[:, -1])))
+            np.asarray(activation(jnp.asarray(inputs @ w[:, :-1].T + w[:, -1])))
             for w in (x[aligned.members], aligned.vectors)
         )
         factor = aligned.scale * (-1.0) ** aligned.turns
