@@ -1,8 +1,9 @@
 """How long work tells of itself: the core never prints, it calls what it was given."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Called between compiled pieces of work."""
 

@@ -19,11 +19,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from .activations import Activation, as_activation
 from .checks import checked_activation, checked_samples
 from .cluster import ClusterConfig, Clustering, cluster_neurons, second_moment
-from .expand import AdamConfig, ExpandConfig, Expansion, RefineConfig, choose_method, expand
+from .expand import AdamConfig, ExpandConfig, Expansion, RefineConfig, expand
 from .imitation import Inputs, Outputs
-from .networks import Layer, Network, random_students, student
+from .networks import Layer, Network, random_students
 from .progress import Progress, silent
-from .reconstruct import Candidate, contributions, eliminate, merge, nested_choices, settle
+from .reconstruct import Candidate, reconstruct_layer
 from .scaling import Scaling, Standardise, scaling
 
 _Config = TypeVar("_Config")
@@ -40,9 +40,9 @@ class RecoveryConfig:
             do not need, so on real data their neurons come closer to the teacher's; the paper has 1.
         standardise: Train on inputs of mean 0 and variance 1, in "columns" or by one "common" factor (pixels), or "no".
             The result is for the inputs as they came.
-        propose: Where the kept clusters do not give an exact network, start from all candidates, then from the best
-            students, and take neurons away as long as the network stays exact. Off, only the kept clusters count, as in
-            the paper.
+        propose: Where the kept clusters do not give an exact network, start from clusters of half as many students,
+            then from the best students, and take neurons away as long as the network stays exact. Off, only the kept
+            clusters count, as in the paper.
         expand: How the students are trained.
         cluster: Thresholds, metric and cut.
         finetune: When the refinement of the reconstructed network stops.
@@ -81,10 +81,10 @@ class RecoveryConfig:
 
     @staticmethod
     def data(student_width: int = 32, n_students: int = 8, **settings: Any) -> "RecoveryConfig":
-        """Teachers of real data: students agree less closely, so gamma is lower and beta wider."""
+        """Teachers of real data: students agree less closely, so beta is wider."""
         defaults = {
             "init_scale": 0.1,
-            "cluster": ClusterConfig(gamma=0.5, beta=np.pi / 6),
+            "cluster": ClusterConfig(gamma=0.8, beta=np.pi / 6),
             "expand": ExpandConfig(
                 adam=AdamConfig(n_steps=3000, learning_rate=3e-3), lbfgs=RefineConfig(max_steps=2000, patience=300)
             ),
@@ -105,8 +105,8 @@ class Recovery(eqx.Module):
         linear: A linear map of the inputs that is part of the answer because signs stayed undecided; else None.
         loss: Final imitation loss, in units of the targets' variance.
         is_exact: Whether the loss is that of rounding errors, on many more numbers than the network has parameters.
-        found_by: "clusters" as in the paper; "all candidate clusters" where those that the filters dropped were needed
-            too, and refinement chose among them; "elimination" where neurons were taken away from a good student.
+        found_by: "clusters" as in the paper; "clusters of a laxer cut" where refinement had to choose among clusters of
+            half as many students; "elimination" where neurons were taken away from a good student.
         unidentified: What the data cannot decide, in words.
         expansion: The students, trained on scaled inputs and targets.
         clusterings: One for every hidden layer.
@@ -254,7 +254,15 @@ def rebuild(
 def _rebuilt(x, y, expansion, clustering, scale: Scaling, config, seconds: "_Stopwatch", progress) -> Recovery:
     inputs, targets = scale.inputs(x), scale.targets(y)
     with seconds.of("reconstruct"):
-        candidate, found_by = _reconstruct(expansion, clustering, inputs, targets, config, progress)
+        candidate, found_by = reconstruct_layer(
+            expansion,
+            clustering,
+            inputs,
+            targets,
+            config=config.finetune,
+            propose=config.propose,
+            progress=progress,
+        )
     network, linear = scale.undo(candidate.network, candidate.linear)
     return Recovery(
         network=normalised(network),
@@ -296,65 +304,6 @@ def normalised(net: Network) -> Network:
     norm = jnp.where(norm == 0, 1, norm)
     layers = (Layer(hidden.w / norm[:, None], hidden.b / norm), Layer(output.w * norm[None], output.b))
     return Network(layers, net.activation)
-
-
-def _reconstruct(
-    expansion: Expansion, clustering: Clustering, inputs: Inputs, targets: Outputs, config: RecoveryConfig, progress
-) -> tuple[Candidate, str]:
-    """The smallest exact network that clusters or the best students lead to; if none, what the clusters say."""
-    activation = expansion.students.activation
-    loss = np.where(expansion.finite, np.asarray(expansion.loss, float), np.inf)
-    second_order = choose_method(activation, student(expansion.students, 0).n_parameters) != "adam_lbfgs"
-    pad_to = config.student_width if second_order else 0
-    tools = {"config": config.finetune, "pad_to": pad_to}
-
-    kept = clustering.kept_clusters
-    everything = np.flatnonzero([verdict != "dead" for verdict in clustering.verdict])
-    attempts = {"clusters": kept}
-    if config.propose and len(kept) < len(everything) <= config.student_width:
-        attempts["all candidate clusters"] = everything
-    best_students = np.argsort(loss, kind="stable")[:_N_PROPOSALS] if config.propose and second_order else []
-    n_attempts = len(attempts) + len(best_students)
-
-    answer = None
-    for number, (source, clusters) in enumerate(attempts.items()):
-        progress("reconstruct", number, n_attempts)
-        if len(clusters) == 0:
-            continue
-        vectors = merge(clustering, loss, clusters=clusters)
-        for chosen in nested_choices(vectors, inputs, targets, activation):
-            start = settle(vectors[chosen], inputs, targets, activation, **tools)
-            if start.is_exact:
-                return eliminate(start, inputs, targets, **tools), source
-        answer = answer or (_without_nil(start, inputs, targets, tools), source)
-    for number, i in enumerate(best_students, start=len(attempts)):
-        progress("reconstruct", number, n_attempts)
-        net = student(expansion.students, int(i))
-        start = Candidate(net, np.zeros((targets.shape[1], inputs.shape[1])), float(loss[i]))
-        smallest = eliminate(start, inputs, targets, **tools)
-        if smallest.is_exact and smallest.network.widths < net.widths:
-            return smallest, "elimination"
-    if answer is None:
-        raise ValueError(
-            f"No cluster reaches {clustering.needed} of {clustering.n_students} students (losses {loss.min():.1e} to "
-            f"{loss.max():.1e}): train longer (`max_steps`), use more or wider students, or lower `gamma`."
-        )
-    return answer
-
-
-_N_PROPOSALS = 3  # students from whom neurons are taken away, best first
-_NIL = 1e-6  # rms contribution, in units of the targets' standard deviation, at which a neuron counts as silent
-
-
-def _without_nil(candidate: Candidate, inputs: Inputs, targets: Outputs, tools: dict) -> Candidate:
-    """Remove neurons that contribute nothing, refining after each removal."""
-    while True:
-        share = contributions(candidate.network, inputs)
-        audible = share > _NIL
-        if audible.all() or not audible.any():
-            return candidate
-        activation = candidate.network.activation
-        candidate = settle(candidate.vectors[audible], inputs, targets, activation, **tools)
 
 
 def _unidentified(candidate: Candidate, scale: Scaling, x: Inputs) -> tuple[str, ...]:

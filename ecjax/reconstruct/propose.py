@@ -1,0 +1,110 @@
+"""From clusters to one network: proposals from the strictest to the laxest, and refinement as the judge.
+
+    1. the clusters that were kept, as in the paper;
+    2. the clusters that half as many students agree on, whatever their angles: a cut that loses a neuron is repaired;
+    3. the best students themselves, neuron by neuron taken away (small students only).
+
+Each proposal is refined in nested choices, smallest first; the first that is exact is the answer. A network with fewer
+parameters than there are numbers to explain does not reach rounding errors by chance, so it is safe to try many.
+"""
+
+import numpy as np
+
+from ..cluster import Clustering, recut
+from ..expand import Expansion, RefineConfig, choose_method
+from ..imitation import Inputs, Outputs
+from ..networks import student
+from ..progress import Progress, silent
+from .eliminate import eliminate
+from .finetune import Candidate, settle
+from .merge import merge
+from .output import contributions
+from .select import nested_choices
+
+_N_STUDENTS = 3  # from whom neurons are taken away, best first
+_NIL = 1e-6  # rms contribution, in units of the targets' standard deviation, at which a neuron counts as silent
+
+
+def reconstruct_layer(
+    expansion: Expansion,
+    clustering: Clustering,
+    inputs: Inputs,
+    targets: Outputs,
+    *,
+    config: RefineConfig,
+    propose: bool = True,
+    progress: Progress = silent,
+) -> tuple[Candidate, str]:
+    """The smallest exact network that the clusters or the best students lead to.
+
+    Args:
+        expansion: The students, trained on these inputs and targets.
+        clustering: Of their hidden neurons.
+        inputs: Queries as the students saw them.
+        targets: Targets likewise, in units of their standard deviation.
+        config: When a refinement stops.
+        propose: Whether to go beyond the clusters that were kept.
+        progress: Called before every proposal.
+
+    Returns:
+        The network and where it was found: "clusters", "clusters of a laxer cut" or "elimination". If no proposal is
+        exact, the refined network of the first, without neurons that contribute nothing.
+
+    Raises:
+        ValueError: If there is no cluster at all to start from.
+    """
+    activation = expansion.students.activation
+    loss = np.where(expansion.finite, np.asarray(expansion.loss, float), np.inf)
+    width = expansion.students.widths[0]
+    second_order = choose_method(activation, expansion.students.n_parameters) != "adam_lbfgs"
+    tools = {"config": config, "pad_to": width if second_order else 0}
+
+    cuts = {"clusters": (clustering, clustering.kept_clusters)}
+    if propose:
+        cuts["clusters of a laxer cut"] = _laxer(clustering, n_most=width)
+    best_students = np.argsort(loss, kind="stable")[:_N_STUDENTS] if propose and second_order else []
+    n_proposals = len(cuts) + len(best_students)
+
+    answer = None
+    for number, (source, (cut, clusters)) in enumerate(cuts.items()):
+        progress("reconstruct", number, n_proposals)
+        if not len(clusters):
+            continue
+        vectors = merge(cut, loss, clusters=clusters)
+        for chosen in nested_choices(vectors, inputs, targets, activation):
+            refined = settle(vectors[chosen], inputs, targets, activation, **tools)
+            if refined.is_exact:
+                return eliminate(refined, inputs, targets, **tools), source
+        answer = answer or (_without_nil(refined, inputs, targets, tools), source)
+    for number, i in enumerate(best_students, start=len(cuts)):
+        progress("reconstruct", number, n_proposals)
+        start = Candidate(
+            student(expansion.students, int(i)), np.zeros((targets.shape[1], inputs.shape[1])), float(loss[i])
+        )
+        smallest = eliminate(start, inputs, targets, **tools)
+        if smallest.is_exact and len(smallest.vectors) < width:
+            return smallest, "elimination"
+    if answer is None:
+        raise ValueError(
+            f"No cluster reaches {clustering.needed} of {clustering.n_students} students (losses {loss.min():.1e} to "
+            f"{loss.max():.1e}): train longer (`max_steps`), use more or wider students, or lower `gamma`."
+        )
+    return answer
+
+
+def _laxer(clustering: Clustering, *, n_most: int) -> tuple[Clustering, np.ndarray]:
+    """The same dendrogram cut for half as many students and any angle, and its most stable clusters."""
+    share = max(clustering.config.gamma / 2, 2 / clustering.n_students)
+    lax = recut(clustering, gamma=min(share, 1.0), beta=np.pi / 2)
+    alive = np.flatnonzero([verdict != "dead" for verdict in lax.verdict])
+    return lax, alive[np.argsort(-lax.stability[alive], kind="stable")][:n_most]
+
+
+def _without_nil(candidate: Candidate, inputs: Inputs, targets: Outputs, tools: dict) -> Candidate:
+    """Remove neurons that contribute nothing, refining after each removal."""
+    while True:
+        audible = contributions(candidate.network, inputs) > _NIL
+        if audible.all() or not audible.any():
+            return candidate
+        activation = candidate.network.activation
+        candidate = settle(candidate.vectors[audible], inputs, targets, activation, **tools)
