@@ -17,7 +17,9 @@ from .cluster import Clustering as Clustering
 from .cluster import cluster_neurons as cluster_neurons
 from .cluster import recut as recut
 from .cluster import second_moment as second_moment
+from .cluster import suggest_gamma_beta as suggest_gamma_beta
 from .compare import Comparison as Comparison
+from .compare import LayerComparison as LayerComparison
 from .compare import compare as compare
 from .expand import RESULTS as RESULTS
 from .expand import AdamConfig as AdamConfig
@@ -54,6 +56,8 @@ from .recover import Recovery as Recovery
 from .recover import RecoveryConfig as RecoveryConfig
 from .recover import rebuild as rebuild
 from .recover import recover as recover
+from .teachers import TrainedTeacher as TrainedTeacher
+from .teachers import digits as digits
 from .teachers import digits_teacher as digits_teacher
 from .teachers import synthetic_teacher as synthetic_teacher
 from .teachers import trained_teacher as trained_teacher

@@ -70,6 +70,9 @@ def respond(net: Network, x: Float[Array, "*samples fan_in"]) -> Float[Array, "*
 def random_network(shape: Sequence[int], activation: Activation | str, *, key: PRNGKeyArray, dtype=None) -> Network:
     """Draw a Glorot-normal network with zero biases (standard deviation sqrt(2 / (fan_in + fan_out))).
 
+    The draws are those of `jax.nn.initializers.glorot_normal`: cut off at about two standard deviations, with the
+    variance made good for it, where the paper's are not cut off.
+
     Args:
         shape: (fan_in, width, ..., fan_out).
         activation: An `Activation` or its name.
