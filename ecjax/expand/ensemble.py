@@ -69,7 +69,7 @@ def over_students(
 
     store = {} if store is None else store
     losses = [float(store[i].loss) for i in range(n_students) if i in store]
-    progress("expand", len(losses), n_students, losses=losses)
+    progress("expand", len(losses), n_students, losses=losses.copy())
     todo = [i for i in range(n_students) if i not in store]
     for start in range(0, len(todo), size):
         members = todo[start : start + size]
@@ -79,5 +79,5 @@ def over_students(
         for place, i in enumerate(members):
             store[i] = jax.tree.map(lambda leaf: leaf[place], done) if batched else done  # noqa: B023
             losses.append(float(store[i].loss))
-        progress("expand", len(losses), n_students, losses=losses)
+        progress("expand", len(losses), n_students, losses=losses.copy())
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(store[i] for i in range(n_students)))

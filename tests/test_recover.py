@@ -1,0 +1,300 @@
+"""The whole road on small teachers: exact widths and weights, the same bits for the same key, and refusals in words."""
+
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import jaxtyping
+import numpy as np
+import pytest
+
+import ecjax as ec
+from ecjax.checks import checked_samples
+from ecjax.expand import Student
+from ecjax.recover import normalised
+from ecjax.scaling import scaling
+
+TOY = ec.RecoveryConfig.toy(student_width=8, n_students=6)
+STRICT = ec.RecoveryConfig.toy(student_width=8, n_students=6, propose=False)  # only the kept clusters count
+N_SAMPLES = 250
+
+
+@cache
+def problem(activation="tanh", d_out=1):
+    """A teacher of 3 inputs and width 2, queries and answers."""
+    teacher_key, x_key = jr.split(jr.key(11))
+    teacher = ec.synthetic_teacher(3, 2, d_out, activation, key=teacher_key)
+    x = ec.gaussian_queries(N_SAMPLES, 3, key=x_key)
+    return teacher, x, ec.respond(teacher, x)
+
+
+@cache
+def recovered(activation="tanh", d_out=1):
+    """A recovery, the students in its store, and what it told of its progress; made once for all tests."""
+    _, x, y = problem(activation, d_out)
+    store, told = {}, []
+    progress = lambda phase, done, total, **info: told.append((phase, done, total, info))
+    recovery = ec.recover(x, y, activation=activation, key=jr.key(0), config=TOY, store=store, progress=progress)
+    return recovery, store, told
+
+
+def recover(x, y, **settings):
+    return ec.recover(x, y, **{"activation": "tanh", "key": jr.key(0), "config": TOY, **settings})
+
+
+@pytest.fixture
+def as_users_run_it(monkeypatch):
+    """Without the type checks of these tests, which would stand before ecjax's own refusals."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+def with_network(student: Student, net, loss=None) -> Student:
+    loss = student.loss if loss is None else jnp.asarray(loss, student.loss.dtype)
+    return Student(net, loss, student.gradient_norm, student.n_steps, student.result)
+
+
+def assert_same_bits(a: ec.Recovery, b: ec.Recovery):
+    parts = lambda recovery: jax.tree.leaves((recovery.network, recovery.expansion, recovery.clusterings))
+    for one, other in zip(parts(a), parts(b), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert (a.loss, a.found_by, a.unidentified) == (b.loss, b.found_by, b.unidentified)
+
+
+# --- exact recovery ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("activation", "d_out"), [("tanh", 1), ("softplus", 1), ("relu", 1), ("g", 1), ("tanh", 2)], ids=str
+)
+def test_a_teacher_is_recovered_exactly(activation, d_out):
+    teacher, x, y = problem(activation, d_out)
+    recovery, _, _ = recovered(activation, d_out)
+    assert recovery.widths == teacher.widths == (2,)
+    assert recovery.is_exact
+    assert recovery.linear is None
+    assert recovery.unidentified == ()
+    comparison = ec.compare(recovery, teacher, x)
+    assert comparison.n_missing == comparison.n_excess == 0
+    assert comparison.parameter_error <= 1e-8
+    np.testing.assert_allclose(ec.respond(recovery.network, x), y, rtol=0, atol=1e-8)
+    # The loss told is the loss of the network given, in units of the answers' variance.
+    rms = jnp.sqrt(jnp.mean((ec.respond(recovery.network, x) - y) ** 2 / jnp.var(y, axis=0)[None]))
+    assert float(rms) < 1e-8
+    assert recovery.loss < 1e-20
+
+
+def test_homogeneous_neurons_come_back_with_norm_one():
+    recovery, _, _ = recovered("relu")
+    hidden = recovery.network.layers[0]
+    np.testing.assert_allclose(jnp.sum(hidden.w**2, axis=1) + hidden.b**2, 1, rtol=1e-12)
+    teacher, x, y = problem("relu")
+    np.testing.assert_allclose(ec.respond(normalised(teacher), x), y, rtol=0, atol=1e-12)
+    assert normalised(problem("tanh")[0]) is problem("tanh")[0]
+
+
+def test_summary_says_what_was_found_and_how_sure_that_is():
+    recovery, _, _ = recovered()
+    text = recovery.summary()
+    for words in ("3-2-1 tanh network, exact", "6 of 6 students count", "levenberg_marquardt", "Layer 1: 2 clusters"):
+        assert words in text
+    assert "NOT exact" not in text
+    assert set(recovery.seconds) == {"expand", "cluster", "reconstruct"}
+
+
+def test_progress_is_told_and_students_are_stored():
+    recovery, store, told = recovered()
+    assert sorted(store) == list(range(6))
+    phases = [phase for phase, *_ in told]
+    assert sorted(set(phases), key=phases.index) == ["expand", "cluster", "reconstruct"]
+    expand = [(done, total, len(info["losses"])) for phase, done, total, info in told if phase == "expand"]
+    assert expand == [(done, 6, done) for done in range(7)]
+    np.testing.assert_array_equal(recovery.expansion.loss, [store[i].loss for i in range(6)])
+
+
+def test_the_same_key_gives_the_same_bits_and_so_does_an_interrupted_run():
+    _, x, y = problem()
+    recovery, store, _ = recovered()
+    assert_same_bits(recover(x, y), recovery)
+    half = {i: store[i] for i in (0, 1, 4)}
+    assert_same_bits(recover(x, y, store=half), recovery)
+    assert sorted(half) == list(range(6))
+
+
+def test_numpy_and_one_number_a_sample_are_as_good():
+    _, x, y = problem()
+    recovery, store, _ = recovered()
+    assert_same_bits(recover(np.asarray(x), np.asarray(y)[:, 0], store=dict(store)), recovery)
+
+
+def test_float32_gives_a_float32_network():
+    _, x, y = problem()
+    recovery = recover(x.astype(jnp.float32), y.astype(jnp.float32))
+    assert recovery.widths == (2,)
+    assert recovery.is_exact
+    assert {leaf.dtype for leaf in jax.tree.leaves(recovery.network)} == {np.dtype(np.float32)}
+    np.testing.assert_allclose(ec.respond(recovery.network, x.astype(jnp.float32)), y, rtol=0, atol=1e-2)
+    assert len(recovery.clusterings[0].neurons) == 6 * 8
+    assert recovery.clusterings[0].neurons.dtype == np.float64
+
+
+def test_rebuild_follows_another_cut_without_training():
+    teacher, x, y = problem()
+    recovery, _, _ = recovered()
+    clustering = ec.recut(recovery.clusterings[0], gamma=0.5, beta=np.pi / 6)
+    again = ec.rebuild(recovery, clustering, x, y)
+    assert again.is_exact
+    assert again.config.cluster.gamma == 0.5
+    assert again.expansion is recovery.expansion
+    assert ec.compare(again, teacher, x).parameter_error <= 1e-8
+    assert_same_bits(ec.rebuild(recovery, recovery.clusterings[0], x, y), recovery)
+
+
+# --- what cannot be known ------------------------------------------------------------------------------------------
+
+
+def test_an_input_that_never_varies_is_reported_not_guessed():
+    teacher, x, y = problem()
+    wider = jnp.insert(x, 1, 0.7, axis=1)
+    recovery = recover(wider, y)
+    assert recovery.is_exact
+    (note,) = recovery.unidentified
+    assert "1 of 4 input directions do not vary (constant inputs: 1)" in note
+    assert note in recovery.summary()
+    hidden, output = recovery.network.layers
+    np.testing.assert_array_equal(hidden.w[:, 1], 0)
+    without = ec.Network((ec.Layer(jnp.delete(hidden.w, 1, axis=1), hidden.b), output), teacher.activation)
+    assert ec.compare(without, teacher, x).parameter_error <= 1e-8
+
+
+def test_a_linear_map_that_no_signs_explain_is_kept_and_said():
+    """Students that know the neurons, and answers with a linear map added: no sum of two neurons can be those."""
+    _, x, y = problem("softplus")
+    _, store, _ = recovered("softplus")
+    y = y + x @ jnp.array([[0.7], [-0.4], [1.1]])
+    recovery = recover(x, y, activation="softplus", store=dict(store), gamma=0.8, config=STRICT)
+    assert recovery.widths == (2,)
+    assert recovery.is_exact
+    assert "the signs of some neurons" in recovery.unidentified[0]
+    answers = ec.respond(recovery.network, x) + x @ recovery.linear.w.T + recovery.linear.b[None]
+    np.testing.assert_allclose(answers, y, rtol=0, atol=1e-8)
+
+
+def test_a_network_that_is_not_exact_is_not_called_recovered():
+    """Students of one teacher, answers of another: their clusters do not explain them, and that is said."""
+    _, store, _ = recovered()
+    _, x, y = problem()
+    noise = y + jr.normal(jr.key(1), y.shape)
+    recovery = recover(x, noise, store=dict(store), config=STRICT)
+    assert not recovery.is_exact
+    assert recovery.found_by == "clusters"
+    assert recovery.loss > 0.1
+    assert "NOT exact: take the widths as a guess" in recovery.summary()
+
+
+def test_students_that_agree_on_nothing_are_no_recovery(key):
+    _, x, y = problem()
+    _, store, _ = recovered()
+    strangers = ec.random_students(6, (3, 8, 1), "tanh", key=key)
+    store = {i: with_network(store[i], ec.student(strangers, i)) for i in range(6)}
+    with pytest.raises(ValueError, match=r"No cluster reaches 6 of 6 students .*lower `gamma`"):
+        recover(x, y, store=store, config=STRICT, gamma=1.0, beta=1e-6)
+
+
+def test_a_diverged_student_does_not_count_and_too_many_are_an_error():
+    teacher, x, y = problem()
+    _, store, _ = recovered()
+    broken = lambda i: with_network(store[i], jax.tree.map(lambda leaf: jnp.nan * leaf, store[i].network), jnp.nan)
+    recovery = recover(x, y, store={**store, 2: broken(2)})
+    assert ec.compare(recovery, teacher, x).parameter_error <= 1e-8
+    assert "5 of 6 students count" in recovery.summary()
+    assert 2 not in recovery.clusterings[0].student
+    with pytest.raises(ValueError, match=r"3 of 6 students diverged, more than gamma leaves.*`method`"):
+        recover(x, y, store={**store, **{i: broken(i) for i in range(3)}})
+
+
+# --- bad input -----------------------------------------------------------------------------------------------------
+
+X, Y = np.random.default_rng(0).normal(size=(50, 3)), np.random.default_rng(1).normal(size=(50, 1))
+WITH_NAN = np.where(np.arange(50)[:, None] == 7, np.nan, X)
+WITH_INF = np.where(np.arange(50)[:, None] == 9, np.inf, Y)
+
+BAD_SAMPLES = {
+    "one-dimensional x": (X[:, 0], Y, r"`x` is a matrix \[samples, inputs\].*got shapes \(50,\)"),
+    "images": (X.reshape(50, 3, 1), Y, r"Flatten images to one row each: x.reshape\(len\(x\), -1\)"),
+    "rows that disagree": (X, Y[:-1], "one row a sample; got 50 and 49 rows"),
+    "nothing": (X[:0], Y[:0], r"at least 2 samples and 1 input; got shape \(0, 3\)"),
+    "no inputs": (X[:, :0], Y, r"at least 2 samples and 1 input; got shape \(50, 0\)"),
+    "NaN in x": (WITH_NAN, Y, "`x` has NaN or infinite entries in 1 rows, the first of them row 7"),
+    "infinity in y": (X, WITH_INF, "`y` has NaN or infinite entries in 1 rows, the first of them row 9"),
+    "integers": (X, np.arange(50), r"`y` is an array of floating point numbers; got int64. Convert it: y.astype"),
+    "lists of words": ([["a"]] * 50, Y, "`x` is an array of floating point numbers"),
+    "two precisions": (X, Y.astype(np.float32), "one dtype.*got float64 and float32"),
+    "constant output": (X, np.column_stack([Y, np.ones(50)]), r"`y` is constant in columns \[1\]: nothing to imitate"),
+    "constant x": (np.ones((50, 3)), Y, "`x` is the same in every sample"),
+    "too few samples": (X[:20], Y[:20], "`y` has 20 numbers for students of 41 parameters.*allow_few_samples=True"),
+}
+
+
+@pytest.mark.parametrize(("x", "y", "message"), BAD_SAMPLES.values(), ids=BAD_SAMPLES.keys())
+def test_bad_samples_are_refused(x, y, message):
+    with pytest.raises(ValueError, match=message):
+        checked_samples(x, y, student_width=8)
+
+
+def test_few_samples_go_on_when_told():
+    x, y = checked_samples(X[:20].tolist(), Y[:20], student_width=8, allow_few_samples=True)
+    assert (x.shape, y.shape) == ((20, 3), (20, 1))
+    with pytest.raises(ValueError, match="allow_few_samples=True"):
+        recover(X[:20], Y[:20])
+
+
+BAD_SETTINGS = {
+    "unknown activation": ({"activation": "tahn"}, "`activation` is one of .*got 'tahn'"),
+    "polynomial": ({"activation": "square"}, "`activation` square is a polynomial.*infinitely many ways"),
+    "false symmetry": ({"activation": ec.Activation(jnp.tanh, symmetry="even")}, "`symmetry` .*claims what"),
+    "unknown method": ({"method": "sgd"}, "`method` is one of .*got 'sgd'"),
+    "unknown metric": ({"metric": "manhattan"}, "`metric` is one of .*got 'manhattan'"),
+    "too small a gamma": ({"gamma": 0.3}, r"gamma \* n_students = 1.8 is below 2"),
+    "gamma above 1": ({"gamma": 1.2}, "`gamma` is a share of the students"),
+    "beta in degrees": ({"beta": 30.0}, r"`beta` is in radians, within \(0, pi/2\]; got 30. See np.deg2rad"),
+    "one student": ({"n_students": 1}, "`n_students` is at least 2"),
+    "no neurons": ({"student_width": 0}, "`student_width` is at least 1"),
+    "deep": ({"hidden_layers": 2}, "`hidden_layers`.*got 2"),
+}
+
+
+@pytest.mark.parametrize(("settings", "message"), BAD_SETTINGS.values(), ids=BAD_SETTINGS.keys())
+def test_bad_settings_are_refused(settings, message, as_users_run_it):
+    with pytest.raises(ValueError, match=message):
+        recover(X, Y, **settings)
+
+
+def test_bad_configs_are_refused(as_users_run_it):
+    with pytest.raises(ValueError, match=r"`standardise` is one of .*got 'yes'"):
+        ec.RecoveryConfig.toy(standardise="yes")
+    with pytest.raises(ValueError, match="`init_scale` is a positive factor"):
+        ec.RecoveryConfig.data(init_scale=0.0)
+
+
+def test_presets_take_settings_over_their_own():
+    assert ec.RecoveryConfig.images().standardise == "common"
+    assert ec.RecoveryConfig.images(n_students=9, standardise="no").standardise == "no"
+    assert ec.RecoveryConfig.data(init_scale=0.5).init_scale == 0.5
+
+
+def test_float64_under_float32_only_is_an_error_that_says_how_to_switch():
+    key = jr.key(0)
+    with jax.enable_x64(False):
+        with pytest.raises(ValueError, match=r"`x` is float64, but JAX is in float32-only mode.*jax_enable_x64"):
+            recover(X, Y, key=key)
+        with pytest.raises(ValueError, match="`y` is float64"):
+            checked_samples(X.astype(np.float32), Y, student_width=8)
+
+
+def test_scaling_of_a_recovery_is_that_of_its_data():
+    _, x, y = problem()
+    recovery, _, _ = recovered()
+    fresh = scaling(x, y, standardise="columns")
+    for got, wanted in zip(jax.tree.leaves(recovery.scaling), jax.tree.leaves(fresh), strict=True):
+        np.testing.assert_array_equal(got, wanted)
