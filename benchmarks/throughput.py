@@ -10,7 +10,8 @@ ours pays for its shuffles and gathers. PyTorch is optional: pip install torch==
 
 The floating-point rate counts matrix products only. Parts: the gradient of students with relu in place of g
 ("products": all matrix products, and memory traffic), what g adds to that, what Adam adds, and what shuffling and
-gathering add. Each part is a difference of best times, so on a busy machine it may come out negative.
+the loop over chunks of students add. Each part is a difference of best times, so on a busy machine it may come out
+negative.
 """
 
 import argparse
@@ -29,7 +30,7 @@ import numpy as np
 import optax
 
 from ecjax.activations import ACTIVATIONS
-from ecjax.expand.minibatch import MinibatchConfig, expand_minibatch, summed_loss, train_step
+from ecjax.expand.minibatch import MinibatchConfig, chunk_size, expand_minibatch, summed_loss, train_step
 from ecjax.networks import Network, random_students
 
 N_THREADS = 2
@@ -120,13 +121,15 @@ def matmul_peak(dtype):
 
 def step_parts(students, x, y, epoch_step):
     """Milliseconds of a step, part by part; they add up to `epoch_step`, the seconds of a step within an epoch."""
+    n_chunks = len(students.layers[0].w) // (size := chunk_size(students, len(x)))
+    students = jax.tree.map(lambda leaf: leaf[:size], students)
     gradient = jax.jit(jax.grad(summed_loss, has_aux=True))
     cheap = Network(students.layers, ACTIVATIONS["relu"])
     moments = optax.scale_by_adam().init(students)
     rate = jnp.full(len(students.layers[0].w), 1e-3, x.dtype)
-    products = _best(gradient, cheap, x, y)
-    gradients = _best(gradient, students, x, y)
-    step = _best(jax.jit(train_step), students, moments, x, y, rate)
+    products = n_chunks * _best(gradient, cheap, x, y)
+    gradients = n_chunks * _best(gradient, students, x, y)
+    step = n_chunks * _best(jax.jit(train_step), students, moments, x, y, rate)
     parts = {"products": products, "activation": gradients - products, "adam": step - gradients}
     return {name: 1e3 * seconds for name, seconds in (parts | {"shuffle": epoch_step - step}).items()}
 

@@ -18,6 +18,7 @@ from ecjax.expand.minibatch import (
     MinibatchConfig,
     Plateau,
     _lowered,
+    chunk_size,
     expand_minibatch,
     stack_answers,
     state_from_arrays,
@@ -26,12 +27,12 @@ from ecjax.expand.minibatch import (
     without_lower,
 )
 from ecjax.imitation import imitation_loss
-from ecjax.networks import Network, random_network, random_students, respond, stack, student
+from ecjax.networks import Layer, Network, random_network, random_students, respond, stack, student
 
 CONFIG = MinibatchConfig(batch=16, max_epochs=7, epochs_per_call=3, learning_rate=1e-2)
 
 
-def problem(shape=(3, 5, 4, 2), *, n_students=3, n_samples=50, activation="g", key, dtype=None):
+def problem(shape=(3, 4, 2), *, n_students=3, n_samples=50, activation="g", key, dtype=None):
     """Students and a teacher of the same shape."""
     student_key, teacher_key, x_key = jr.split(key, 3)
     teacher = random_network(shape, activation, key=teacher_key, dtype=dtype)
@@ -83,9 +84,9 @@ def slow_expansion(students, x, y, config, key):
     return stack(trained), np.array(histories).T
 
 
-@pytest.mark.parametrize("activation", ["g", "relu"])
-def test_the_stack_is_trained_as_its_students_would_be_one_by_one(activation, key):
-    students, x, y = problem(activation=activation, key=key)
+@pytest.mark.parametrize(("shape", "activation"), [((3, 5, 4, 2), "g"), ((3, 4, 2), "relu")])
+def test_the_stack_is_trained_as_its_students_would_be_one_by_one(shape, activation, key):
+    students, x, y = problem(shape, activation=activation, key=key)
     config = dataclasses.replace(CONFIG, max_epochs=3)
     wanted, losses = slow_expansion(students, x, y, config, key)
     expansion, state = expand_minibatch(students, x, y, config=config, key=key)
@@ -109,13 +110,21 @@ def test_a_batch_of_everything_is_full_batch_adam(batch, key):
     np.testing.assert_array_equal(expansion.n_steps, 2)
 
 
-def test_students_do_not_depend_on_their_neighbours(key):
+@pytest.mark.parametrize("chunk", [1, 2])
+def test_students_do_not_depend_on_their_neighbours(chunk, key):
     """Only rounding may differ: the batched products of another number of students are other products."""
     students, x, y = problem(n_students=4, key=key)
     fewer = jax.tree.map(lambda leaf: leaf[1:3], students)
-    all_four, _ = expand_minibatch(students, x, y, config=CONFIG, key=key)
+    config = dataclasses.replace(CONFIG, chunk=chunk)
+    all_four, _ = expand_minibatch(students, x, y, config=config, key=key)
     two, _ = expand_minibatch(fewer, x, y, config=CONFIG, key=key)
     np.testing.assert_allclose(all_four.loss[1:3], two.loss, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("width", "size"), [(1, 12), (1000, 6), (2000, 4), (2500, 3), (4000, 2), (10**6, 1)])
+def test_chunks_divide_the_students_and_fit_the_cache(width, size):
+    layers = (Layer(jnp.zeros((12, width, 1)), jnp.zeros((12, width))),)
+    assert chunk_size(Network(layers, ACTIVATIONS["g"]), batch=16) == size
 
 
 def test_a_diverging_student_is_frozen_and_the_others_go_on(key):
@@ -130,12 +139,13 @@ def test_a_diverging_student_is_frozen_and_the_others_go_on(key):
     np.testing.assert_array_equal(state.n_epochs, [7, 1, 7])
 
 
-def test_a_student_at_its_target_keeps_its_weights_and_ends_its_history(key):
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_a_student_at_its_target_keeps_its_weights_and_ends_its_history(chunk, key):
     students, x, y = problem(key=key)
-    _, free = expand_minibatch(students, x, y, config=CONFIG, key=key)
+    _, free = expand_minibatch(students, x, y, config=dataclasses.replace(CONFIG, chunk=chunk), key=key)
     first = free.losses[2]  # the middle of the road: students fall below at different epochs
     target = float(np.median(first))
-    config = dataclasses.replace(CONFIG, target_loss=target, epochs_per_call=1)
+    config = dataclasses.replace(CONFIG, target_loss=target, epochs_per_call=1, chunk=chunk)
     seen = []
     _, state = expand_minibatch(students, x, y, config=config, key=key, on_epochs=seen.append)
     below = free.losses <= target
@@ -157,7 +167,7 @@ def test_all_done_ends_the_run_within_a_call(key):
     assert expansion.reasons() == [str(RESULTS[RESULTS.reached_target])] * 3
 
 
-@pytest.mark.parametrize("epochs_per_call", [1, 2, 7])
+@pytest.mark.parametrize("epochs_per_call", [1, 7])
 def test_calls_of_any_length_give_the_same_numbers(epochs_per_call, key):
     students, x, y = problem(key=key)
     one = expand_minibatch(students, x, y, config=CONFIG, key=key)
@@ -263,7 +273,7 @@ def test_a_student_whose_rate_became_minimal_has_stalled(key):
 
 
 def test_upper_layers_are_trained_above_a_shared_frozen_one(key):
-    students, x, y = problem(key=key)
+    students, x, y = problem((3, 5, 4, 2), key=key)
     shared = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[:1], leaf.shape), students.layers[0])
     students = Network((shared, *students.layers[1:]), students.activation)
     upper, features = without_lower(students, x, n_layers=1)
@@ -279,7 +289,7 @@ def test_lower_layers_that_differ_cannot_be_frozen_together(key):
     students, x, _ = problem(key=key)
     with pytest.raises(ValueError, match="differ in layer 0"):
         without_lower(students, x, n_layers=1)
-    with pytest.raises(ValueError, match=r"`n_layers` is within 0 \.\.\. 2"):
+    with pytest.raises(ValueError, match=r"`n_layers` is within 0 \.\.\. 1"):
         without_lower(students, x, n_layers=3)
 
 
@@ -292,6 +302,7 @@ def test_lower_layers_that_differ_cannot_be_frozen_together(key):
         ("batch", 0),
         ("max_epochs", 0),
         ("epochs_per_call", 0),
+        ("chunk", 0),
         ("patience", -1),
         ("cooldown", -1),
         ("factor", 1.0),
@@ -310,6 +321,8 @@ def test_data_that_do_not_fit_are_refused(key):
         expand_minibatch(student(students, 0), x, y, key=key)
     with pytest.raises(ValueError, match="`x` is"):
         expand_minibatch(students, x[:, :2], y, key=key)
+    with pytest.raises(ValueError, match="`chunk` is a divisor of the number of students, 3; got 2"):
+        expand_minibatch(students, x, y, config=dataclasses.replace(CONFIG, chunk=2), key=key)
     with pytest.raises(ValueError, match="one dtype"):
         expand_minibatch(students, x.astype(jnp.float32), y, key=key)
 
@@ -321,7 +334,7 @@ def test_a_state_of_another_run_is_refused(key):
         expand_minibatch(students, x, y, config=CONFIG, key=jr.key(0), state=state)
     with pytest.raises(ValueError, match="`max_epochs` is 2"):
         expand_minibatch(students, x, y, config=dataclasses.replace(CONFIG, max_epochs=2), key=key, state=state)
-    wider, _, _ = problem((3, 6, 4, 2), key=key)
+    wider, _, _ = problem((3, 6, 2), key=key)
     with pytest.raises(ValueError, match="another shape"):
         expand_minibatch(wider, x, y, config=CONFIG, key=key, state=state)
     arrays = state_to_arrays(state)
