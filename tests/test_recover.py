@@ -201,6 +201,19 @@ def test_students_that_agree_on_nothing_are_no_recovery(key):
         recover(x, y, store=store, config=STRICT, gamma=1.0, beta=1e-6)
 
 
+def test_one_good_student_is_a_proposal_of_its_own():
+    """Where students share nothing but dead neurons, neurons are taken away from the best of them."""
+    teacher, x, y = problem()
+    _, store, _ = recovered()
+    dead = {i: with_network(store[i], jax.tree.map(jnp.zeros_like, store[i].network), 1.0) for i in range(6)}
+    recovery = recover(x, y, store={**dead, 3: store[3]})
+    assert recovery.found_by == "elimination"
+    assert recovery.is_exact
+    assert ec.compare(recovery, teacher, x).parameter_error <= 1e-8
+    with pytest.raises(ValueError, match="No cluster reaches 5 of 6 students"):
+        recover(x, y, store={**dead, 3: store[3]}, config=STRICT)
+
+
 def test_a_diverged_student_does_not_count_and_too_many_are_an_error():
     teacher, x, y = problem()
     _, store, _ = recovered()
