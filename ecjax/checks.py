@@ -56,7 +56,8 @@ def checked_samples(x, y, *, student_width: int, allow_few_samples: bool = False
     constant = np.flatnonzero(np.ptp(np.asarray(y), axis=0) == 0)
     if len(constant):
         raise ValueError(f"`y` is constant in columns {constant.tolist()}: nothing to imitate. Drop these outputs.")
-    if not np.ptp(np.asarray(x), axis=0).any():
+    host = np.asarray(x, float)
+    if np.all(np.ptp(host, axis=0) <= 4 * np.finfo(x.dtype).eps * np.abs(host).max(0)):  # as `scaling` tells it
         raise ValueError("`x` is the same in every sample: ask the teacher at different inputs.")
     n_parameters = student_width * (x.shape[1] + 1 + y.shape[1]) + y.shape[1]
     if y.size < n_parameters and not allow_few_samples:
