@@ -43,12 +43,15 @@ from ecjax.runs import versions, write_json
 
 from .cluster_planted import planted, score
 
+Shape = tuple[int, int, int]  # inputs, student width, outputs
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
     """How large the problems are; activation g, Gaussian queries, float64."""
 
-    shapes: tuple[tuple[int, int, int], ...] = ((4, 16, 1), (8, 32, 1), (16, 16, 10))  # inputs, student width, outputs
+    shapes: tuple[Shape, ...] = ((4, 16, 1), (8, 32, 1), (16, 16, 10))  # of the students whose loss is differentiated
+    solved: tuple[Shape, ...] = ((4, 16, 1), (8, 32, 1))  # of those that solvers train, the first also as an ensemble
     n_samples: int = 1000
     n_steps: int = 20  # of a solver
     n_students: int = 20
@@ -106,7 +109,7 @@ def _timed(run):
 # --- phase 1 -------------------------------------------------------------------------------------------------------
 
 
-def _problem(shape: tuple[int, int, int], sizes: Sizes):
+def _problem(shape: Shape, sizes: Sizes):
     """Fresh students and a teacher's answers."""
     d_in, width, d_out = shape
     teacher_key, query_key, key = jr.split(jr.key(0), 3)
@@ -115,7 +118,7 @@ def _problem(shape: tuple[int, int, int], sizes: Sizes):
     return ec.random_students(sizes.n_students, shape, teacher.activation, key=key), x, ec.respond(teacher, x)
 
 
-def _words(shape: tuple[int, int, int], sizes: Sizes) -> str:
+def _words(shape: Shape, sizes: Sizes) -> str:
     d_in, width, d_out = shape
     n_parameters = width * (d_in + 1) + d_out * (width + 1)
     return f"{d_in}-{width}-{d_out}, {n_parameters} parameters, {sizes.n_samples} queries"
@@ -163,7 +166,7 @@ def hessians(sizes: Sizes) -> Iterator[Trial]:
 
 
 def _solves(sizes: Sizes, solvers: dict[str, Callable]) -> Iterator[Trial]:
-    for shape in sizes.shapes:
+    for shape in sizes.solved:
         students, x, y = _problem(shape, sizes)
         start = ec.student(students, 0)
         judge = lambda done: {"loss": float(done.loss)}
@@ -188,7 +191,7 @@ def flow_steps(sizes: Sizes) -> Iterator[Trial]:
 
 
 def ensembles(sizes: Sizes) -> Iterator[Trial]:
-    shape = sizes.shapes[0]
+    shape = sizes.solved[0]
     students, x, y = _problem(shape, sizes)
     refining = ec.RefineConfig(max_steps=5 * sizes.n_steps)
     configs = {

@@ -15,7 +15,8 @@ from ecjax import cli
 from ecjax.cli import work
 from ecjax.runs import read_json
 
-SMALL = {"shapes": ((2, 4, 1),), "n_samples": 40, "n_steps": 3, "n_students": 2, "n_vectors": 100, "rounds": 1}
+SHAPES = {"shapes": ((2, 4, 1),), "solved": ((2, 4, 1),)}
+SMALL = {**SHAPES, "n_samples": 40, "n_steps": 3, "n_students": 2, "n_vectors": 100, "rounds": 1}
 
 
 @pytest.fixture
@@ -110,7 +111,7 @@ def test_phases_are_timed_and_their_answers_judged(phase, benchmark_named):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("phase", ["second-order step", "flow step", "ensemble"])
-def test_solvers_are_timed_and_their_losses_told(phase, benchmark_named, tmp_path, monkeypatch, capsys):
+def test_solvers_are_timed_and_their_losses_told(phase, benchmark_named):
     phases = benchmark_named("phases")
     small = phases.Sizes(**SMALL)
     rows = list(phases.run((phase,), small))
