@@ -122,7 +122,9 @@ def test_neurons_may_trade_places(key):
 def test_derivatives_keep_float32(key):
     net, x, y = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), problem((3, 4, 2), "gelu", key))
     derivatives = lambda *at: (gradient(*at), jacobian(*at[:2]), gauss_newton(*at), hessian(*at))
-    assert {leaf.dtype for leaf in jax.tree.leaves(eqx.filter_eval_shape(derivatives, net, x, y))} == {np.dtype(np.float32)}
+    assert {leaf.dtype for leaf in jax.tree.leaves(eqx.filter_eval_shape(derivatives, net, x, y))} == {
+        np.dtype(np.float32)
+    }
 
 
 # --- fields for solvers --------------------------------------------------------------------------------------------
