@@ -121,7 +121,7 @@ def test_students_do_not_depend_on_their_neighbours(chunk, key):
     np.testing.assert_allclose(all_four.loss[1:3], two.loss, rtol=1e-9)
 
 
-@pytest.mark.parametrize(("width", "size"), [(1, 12), (1000, 6), (2000, 4), (2500, 3), (4000, 2), (10**6, 1)])
+@pytest.mark.parametrize(("width", "size"), [(1, 12), (4000, 6), (8000, 4), (10000, 3), (16000, 2), (10**6, 1)])
 def test_chunks_divide_the_students_and_fit_the_cache(width, size):
     layers = (Layer(jnp.zeros((12, width, 1)), jnp.zeros((12, width))),)
     assert chunk_size(Network(layers, ACTIVATIONS["g"]), batch=16) == size

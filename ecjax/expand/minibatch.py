@@ -272,9 +272,9 @@ def _n_batches(n_samples: int, config: MinibatchConfig) -> int:
     return max(1, n_samples // config.batch)
 
 
-# Bytes of the widest layer's activations that a chunk may have on a CPU. Measured with 2 MiB of second-level cache for
-# each core; twice or half of it costs a tenth more time, ten times of it twice the time.
-_CACHE = 2**20
+# Bytes of the widest activations that a chunk may have on a CPU. Measured on two cores with 2 MiB of cache each:
+# a quarter of it costs a tenth more time, because small products do not keep both cores busy; ten times of it, a third.
+_CACHE = 2**22
 
 
 def chunk_size(students: Network, batch: int) -> int:
