@@ -1,11 +1,12 @@
 """Second-order solvers on optimistix, down to machine precision: the end of a descent, and often the whole of it.
 
-Three share one shape, (H + lambda I) step = -gradient inside a trust region, and differ in H and in how it is solved:
+Four share one shape, (H + lambda I) step = -gradient inside a trust region, and differ in H and in how it is solved:
 
 * `levenberg_marquardt`: H = 2/D J^T J from one Gram matrix, by Cholesky. The fastest way down from a fresh student.
 * `newton`: the exact Hessian, in closed form, by Cholesky; damped until it is positive definite.
 * `orthogonal`: the same step as `levenberg_marquardt` from the QR factors of [J; sqrt(lambda) I], which does not square
   the condition number of J. Five to twenty times the time of a step; for small networks that have to be exact.
+* `conjugate`: the same by conjugate gradients, without a matrix (`ecjax.expand.conjugate`); for many parameters.
 
 and two need only gradients: `bfgs` (the paper's choice for wide students) and `lbfgs` for many parameters.
 """
@@ -18,14 +19,16 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
+import numpy as np
 import optimistix as optx
 from jaxtyping import Array, Bool, Float, Int
 
 from ..imitation import Inputs, Outputs, Theta, flatten, gauss_newton, hessian, imitation_loss, residual_field
 from ..networks import Network
+from .conjugate import answer_field, conjugate_newton
 from .records import RESULTS, Student, judged
 
-Solver = Literal["levenberg_marquardt", "newton", "orthogonal", "bfgs", "lbfgs"]
+Solver = Literal["levenberg_marquardt", "newton", "orthogonal", "conjugate", "bfgs", "lbfgs"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,9 +76,13 @@ def refine(
     start, unflatten = flatten(student)
     free = jnp.ones(start.shape, bool) if free is None else free
     full = lambda theta: jnp.where(free, theta, start)
-    field = residual_field(student, x, y)
     if solver == "orthogonal":
-        fn, solve, inner = field, optx.least_squares, optx.LevenbergMarquardt(rtol=0.0, atol=0.0)
+        fn, solve = residual_field(student, x, y), optx.least_squares
+        inner = optx.LevenbergMarquardt(rtol=0.0, atol=0.0)
+    elif solver == "conjugate":
+        answers, wanted = answer_field(student, x), y.reshape(-1) / np.sqrt(y.size)
+        fn, solve = (lambda theta: answers(theta) - wanted), optx.least_squares
+        inner = conjugate_newton(student, x, _BOLD)
     else:
         fn, solve = (lambda theta: imitation_loss(unflatten(theta), x, y)), optx.minimise
         inner = _minimiser(solver, _Curvature(student, x, y, free, exact=solver == "newton"))
@@ -199,6 +206,9 @@ class _DampedNewton(optx.AbstractQuasiNewton):
 # Steps are judged generously and the damping moves by fours: the textbook's 0.99 for a "very good" step hardly ever
 # lowers the damping in these valleys.
 _TRUST = optx.ClassicalTrustRegion(high_cutoff=0.5, low_cutoff=1e-4, high_constant=4.0, low_constant=0.25)
+
+# Without a matrix a step is dear and a rejection costs no more than another: damping falls by tens.
+_BOLD = optx.ClassicalTrustRegion(high_cutoff=0.5, low_cutoff=1e-4, high_constant=10.0, low_constant=0.25)
 
 
 class _DampedDescent(optx.AbstractDescent):
