@@ -1,5 +1,7 @@
 """What comes in at the door of `recover` is checked here, before anything compiles."""
 
+import itertools
+
 import numpy as np
 from jaxtyping import Array
 
@@ -21,13 +23,13 @@ def checked_activation(activation: Activation) -> None:
     check_symmetry(activation)
 
 
-def checked_samples(x, y, *, student_width: int, allow_few_samples: bool = False) -> tuple[Array, Array]:
+def checked_samples(x, y, *, student_widths: tuple[int, ...], allow_few_samples: bool = False) -> tuple[Array, Array]:
     """Queries [samples, fan_in] and answers [samples, fan_out] on the device, in the precision that they came in.
 
     Args:
         x: Queries.
         y: Answers, [samples, fan_out] or [samples].
-        student_width: Of the students that are to imitate; their parameters should be fewer than the numbers in y.
+        student_widths: Of the students that are to imitate; their parameters should be fewer than the numbers in y.
         allow_few_samples: Go on with fewer.
 
     Raises:
@@ -59,7 +61,8 @@ def checked_samples(x, y, *, student_width: int, allow_few_samples: bool = False
     host = np.asarray(x, float)
     if np.all(np.ptp(host, axis=0) <= 4 * np.finfo(x.dtype).eps * np.abs(host).max(0)):  # as `scaling` tells it
         raise ValueError("`x` is the same in every sample: ask the teacher at different inputs.")
-    n_parameters = student_width * (x.shape[1] + 1 + y.shape[1]) + y.shape[1]
+    shape = (x.shape[1], *student_widths, y.shape[1])
+    n_parameters = sum(n * (m + 1) for m, n in itertools.pairwise(shape))
     if y.size < n_parameters and not allow_few_samples:
         raise ValueError(
             f"`y` has {y.size} numbers for students of {n_parameters} parameters, so that students can fit them "

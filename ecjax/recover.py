@@ -2,29 +2,46 @@
 
     x, y  ->  expand  ->  cluster  ->  reconstruct  ->  finetune  ->  Recovery
 
+A deep teacher is recovered a hidden layer at a time. The neurons of a reconstructed layer answer the queries, their
+answers are the queries of the layers above, and these are trained again, from where the students had them (carried
+over by least squares) or afresh. At the end all weights are fine-tuned together.
+
 `recover` alone knows all phases. Every phase can be called by itself with the records of the one before.
 """
 
+import itertools
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar, cast, get_args
+from typing import Any, Literal, TypeVar, cast, get_args
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .activations import Activation, as_activation
 from .checks import checked_activation, checked_samples
 from .cluster import ClusterConfig, Clustering, cluster_neurons, second_moment
-from .expand import AdamConfig, ExpandConfig, Expansion, RefineConfig, expand
+from .expand import (
+    SECOND_ORDER_UP_TO,
+    AdamConfig,
+    ExpandConfig,
+    Expansion,
+    LayerStore,
+    MinibatchConfig,
+    RefineConfig,
+    expand,
+)
 from .imitation import Inputs, Outputs
-from .networks import Layer, Network, random_students
+from .networks import Layer, Network, random_students, stack, student
 from .progress import Progress, silent
-from .reconstruct import Candidate, reconstruct_layer
+from .reconstruct import Candidate, before_next, exact_loss, finetune, fit_output, reconstruct_layer
 from .scaling import Scaling, Standardise, scaling
+
+Upper = Literal["carried", "fresh"]
 
 _Config = TypeVar("_Config")
 
@@ -34,32 +51,45 @@ class RecoveryConfig:
     """Settings of a recovery; start from `RecoveryConfig.toy` or `RecoveryConfig.data`.
 
     Attributes:
-        student_width: Neurons in the hidden layer of every student; about four times what you expect of the teacher.
+        student_width: Neurons in a hidden layer of every student, one number for all layers or one for each; about four
+            times what you expect of the teacher.
         n_students: How many students imitate the teacher.
         init_scale: Factor on the Glorot-normal initial weights. Students that start small are slow to use a neuron they
             do not need, so on real data their neurons come closer to the teacher's; the paper has 1.
         standardise: Train on inputs of mean 0 and variance 1, in "columns" or by one "common" factor (pixels), or "no".
             The result is for the inputs as they came.
+        upper: What a deep student's upper layers start from when a layer below is reconstructed: "carried" keeps what
+            the student had learned, "fresh" draws them again, which makes the last hidden layer a shallow problem.
         propose: Where the kept clusters do not give an exact network, start from clusters of half as many students,
             then from the best students, and take neurons away as long as the network stays exact. Off, only the kept
             clusters count, as in the paper.
         expand: How the students are trained.
         cluster: Thresholds, metric and cut.
         finetune: When the refinement of the reconstructed network stops.
+        exact_loss: Loss, in units of the targets' variance, at which a reconstructed network counts as exact; by
+            default what rounding errors explain. Refining thousands of weights that far takes long, and is not needed
+            to tell a right width from a wrong one.
     """
 
-    student_width: int
+    student_width: int | tuple[int, ...]
     n_students: int = 10
     init_scale: float = 1.0
     standardise: Standardise = "columns"
+    upper: Upper = "carried"
     propose: bool = True
     expand: ExpandConfig = field(default_factory=ExpandConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     finetune: RefineConfig = field(default_factory=lambda: RefineConfig(max_steps=200, patience=30))
+    exact_loss: float | None = None
 
     def __post_init__(self):
-        if self.student_width < 1:
+        widths = self.student_width if isinstance(self.student_width, tuple) else (self.student_width,)
+        if not widths or min(widths) < 1:
             raise ValueError(f"`student_width` is at least 1, best four times the teacher's; got {self.student_width}.")
+        if self.upper not in get_args(Upper):
+            raise ValueError(f"`upper` is one of {get_args(Upper)}; got {self.upper!r}.")
+        if self.exact_loss is not None and not self.exact_loss > 0:
+            raise ValueError(f"`exact_loss` is a positive mean squared error; got {self.exact_loss:g}.")
         if self.standardise not in get_args(Standardise):
             raise ValueError(f"`standardise` is one of {get_args(Standardise)}; got {self.standardise!r}.")
         if not self.init_scale > 0:
@@ -74,13 +104,28 @@ class RecoveryConfig:
                 f"would make a cluster. Raise `n_students` (now {self.n_students}) or `gamma`."
             )
 
+    def widths(self, hidden_layers: int) -> tuple[int, ...]:
+        """The students' widths, one for each of so many hidden layers.
+
+        Raises:
+            ValueError: If the settings have another number of widths.
+        """
+        if not isinstance(self.student_width, tuple):
+            return (self.student_width,) * hidden_layers
+        if len(self.student_width) not in (1, hidden_layers):
+            raise ValueError(
+                f"`student_width` has {len(self.student_width)} widths for {hidden_layers} hidden layers: give one for "
+                "all, or one for each."
+            )
+        return self.student_width * (hidden_layers // len(self.student_width))
+
     @staticmethod
-    def toy(student_width: int = 16, n_students: int = 20, **settings: Any) -> "RecoveryConfig":
+    def toy(student_width: int | tuple[int, ...] = 16, n_students: int = 20, **settings: Any) -> "RecoveryConfig":
         """Small teachers in float64 on white inputs."""
         return RecoveryConfig(student_width=student_width, n_students=n_students, **settings)
 
     @staticmethod
-    def data(student_width: int = 32, n_students: int = 8, **settings: Any) -> "RecoveryConfig":
+    def data(student_width: int | tuple[int, ...] = 32, n_students: int = 8, **settings: Any) -> "RecoveryConfig":
         """Teachers of real data: students agree less closely, so beta is wider."""
         defaults = {
             "init_scale": 0.1,
@@ -92,9 +137,62 @@ class RecoveryConfig:
         return RecoveryConfig(student_width=student_width, n_students=n_students, **{**defaults, **settings})
 
     @staticmethod
-    def images(student_width: int = 32, n_students: int = 6, **settings: Any) -> "RecoveryConfig":
-        """Teachers of images: as `data`, with one scale for all pixels."""
+    def digits(student_width: int | tuple[int, ...] = 32, n_students: int = 6, **settings: Any) -> "RecoveryConfig":
+        """Teachers of small images, trained on all of them at once: as `data`, with one scale for all pixels."""
         return RecoveryConfig.data(student_width, n_students, **{"standardise": "common", **settings})
+
+    @staticmethod
+    def images(student_width: int | tuple[int, ...] = 64, n_students: int = 8, **settings: Any) -> "RecoveryConfig":
+        """Teachers of images, trained on mini-batches of thousands of them."""
+        defaults = {
+            "init_scale": 0.1,
+            "standardise": "common",
+            "cluster": ClusterConfig(gamma=0.5, beta=np.pi / 6),
+            "expand": ExpandConfig(
+                method="minibatch",
+                minibatch=MinibatchConfig(
+                    batch=250, learning_rate=1e-2, patience=30, factor=0.3, cooldown=10, min_learning_rate=1e-4,
+                    max_epochs=1000, dtype="float32",
+                ),
+            ),
+            "finetune": RefineConfig(max_steps=60, patience=5, target_loss=1e-12),
+            "exact_loss": 1e-9,
+        }  # fmt: skip
+        return RecoveryConfig(student_width=student_width, n_students=n_students, **{**defaults, **settings})
+
+    @staticmethod
+    def paper_shallow(
+        student_width: int | tuple[int, ...] = 512, n_students: int = 10, **settings: Any
+    ) -> "RecoveryConfig":
+        """The paper's settings for image teachers with one hidden layer, of width 128 there."""
+        defaults = {
+            "standardise": "common",
+            "propose": False,
+            "cluster": ClusterConfig(gamma=0.5, beta=np.pi / 6),
+            "expand": ExpandConfig(method="minibatch", minibatch=MinibatchConfig(dtype="float32")),
+            "finetune": RefineConfig(max_steps=60, patience=5, target_loss=1e-12),
+            "exact_loss": 1e-9,
+        }
+        return RecoveryConfig(student_width=student_width, n_students=n_students, **{**defaults, **settings})
+
+    @staticmethod
+    def paper_deep(
+        student_width: int | tuple[int, ...] = 90, n_students: int = 50, **settings: Any
+    ) -> "RecoveryConfig":
+        """The paper's settings for deep image teachers, of widths 30-30-30 there."""
+        defaults = {"cluster": ClusterConfig(gamma=0.5, beta=np.pi / 3)}
+        return RecoveryConfig.paper_shallow(student_width, n_students, **{**defaults, **settings})
+
+
+# The settings to start from, by the names that the command line has for them.
+PRESETS = {
+    "toy": RecoveryConfig.toy,
+    "data": RecoveryConfig.data,
+    "digits": RecoveryConfig.digits,
+    "images": RecoveryConfig.images,
+    "paper-shallow": RecoveryConfig.paper_shallow,
+    "paper-deep": RecoveryConfig.paper_deep,
+}
 
 
 class Recovery(eqx.Module):
@@ -104,11 +202,14 @@ class Recovery(eqx.Module):
         network: The recovered network, for inputs and outputs as they came.
         linear: A linear map of the inputs that is part of the answer because signs stayed undecided; else None.
         loss: Final imitation loss, in units of the targets' variance.
-        is_exact: Whether the loss is that of rounding errors, on many more numbers than the network has parameters.
-        found_by: "clusters" as in the paper; "clusters of a laxer cut" where refinement had to choose among clusters of
-            half as many students; "elimination" where neurons were taken away from a good student.
+        is_exact: Whether the loss is that of rounding errors (or below `RecoveryConfig.exact_loss`), on many more
+            numbers than the network has parameters.
+        found_by: For each hidden layer "clusters", as in the paper; "clusters of a laxer cut" where refinement had to
+            choose among clusters of half as many students; "elimination" where neurons were taken away from a good
+            student.
         unidentified: What the data cannot decide, in words.
-        expansion: The students, trained on scaled inputs and targets.
+        expansions: The students that each hidden layer was clustered from. The first ones were trained on scaled inputs
+            and targets; of those after them only the layers above the reconstructed ones are there.
         clusterings: One for every hidden layer.
         scaling: Between the students' units and the user's.
         config: Settings.
@@ -119,9 +220,9 @@ class Recovery(eqx.Module):
     linear: Layer | None
     loss: float = eqx.field(static=True)
     is_exact: bool = eqx.field(static=True)
-    found_by: str = eqx.field(static=True)
+    found_by: tuple[str, ...] = eqx.field(static=True)
     unidentified: tuple[str, ...] = eqx.field(static=True)
-    expansion: Expansion
+    expansions: tuple[Expansion, ...]
     clusterings: tuple[Clustering, ...]
     scaling: Scaling
     config: RecoveryConfig = eqx.field(static=True)
@@ -132,22 +233,26 @@ class Recovery(eqx.Module):
         """How many neurons each hidden layer has, first to last."""
         return self.network.widths
 
+    @property
+    def expansion(self) -> Expansion:
+        """The students as a whole, from which the first hidden layer was clustered."""
+        return self.expansions[0]
+
     def summary(self) -> str:
         """What was found, how sure that is, and what it cost, in a few lines."""
-        losses = np.asarray(self.expansion.loss)
-        verdict = "exact to machine precision" if self.is_exact else "NOT exact: take the widths as a guess"
+        exact = "exact to machine precision" if self.config.exact_loss is None else "exact"
+        verdict = exact if self.is_exact else "NOT exact: take the widths as a guess"
         widths = "-".join(map(str, self.network.shape))
-        lines = [
-            f"Recovered a {widths} {self.network.activation.name} network, {verdict} (loss {self.loss:.1e}).",
-            f"Found by {self.found_by}; {int(np.sum(self.expansion.finite))} of {len(losses)} students count "
-            f"({self.expansion.method}, loss {np.nanmin(losses):.1e} to {np.nanmax(losses):.1e}).",
-        ]
-        for number, clustering in enumerate(self.clusterings, start=1):
-            kept = clustering.kept_clusters
-            lines.append(
-                f"Layer {number}: {len(kept)} clusters kept of {len(clustering.kept)} candidates, each in at least "
-                f"{clustering.needed} of {clustering.n_students} students."
-            )
+        lines = [f"Recovered a {widths} {self.network.activation.name} network, {verdict} (loss {self.loss:.1e})."]
+        layers = zip(self.expansions, self.clusterings, self.found_by, strict=True)
+        for number, (expansion, clustering, found_by) in enumerate(layers, start=1):
+            losses = np.asarray(expansion.loss)
+            lines += [
+                f"Layer {number}: {int(np.sum(expansion.finite))} of {len(losses)} students count "
+                f"({expansion.method}, loss {np.nanmin(losses):.1e} to {np.nanmax(losses):.1e}).",
+                f"Layer {number}: {len(clustering.kept_clusters)} clusters kept of {len(clustering.kept)} candidates, "
+                f"each in at least {clustering.needed} of {clustering.n_students} students; found by {found_by}.",
+            ]
         lines += [f"Cannot be known: {each}" for each in self.unidentified]
         lines.append(", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in self.seconds.items()))
         return "\n".join(lines)
@@ -161,7 +266,7 @@ def recover(
     key: PRNGKeyArray,
     hidden_layers: int = 1,
     config: RecoveryConfig | None = None,
-    student_width: int | None = None,
+    student_width: int | tuple[int, ...] | None = None,
     n_students: int | None = None,
     gamma: float | None = None,
     beta: float | None = None,
@@ -179,7 +284,7 @@ def recover(
         y: The teacher's answers, one a row (or one number a sample).
         activation: Of the teacher's hidden neurons.
         key: For the students' initial weights. Used up.
-        hidden_layers: Of the teacher.
+        hidden_layers: How many the teacher has.
         config: All settings; by default `RecoveryConfig.toy()`.
         student_width: Overrides the config, as all that follow do.
         n_students: See `RecoveryConfig`.
@@ -190,6 +295,7 @@ def recover(
         method: See `ExpandConfig`.
         allow_few_samples: Go on although there are fewer numbers in y than parameters in a student.
         store: Finished students by number, a mutable mapping; given back, an interrupted recovery goes on where it was.
+            Mini-batch training keeps its state there under "epochs", and layer l > 1 has the keys (l, ...).
         progress: Called as the work advances.
 
     Returns:
@@ -206,32 +312,44 @@ def recover(
     given = config or RecoveryConfig.toy()
     cluster = _override(given.cluster, gamma=gamma, beta=beta, metric=metric, policy=policy)
     config = _override(given, cluster=cluster, expand=_override(given.expand, method=method), **overrides)
-    if hidden_layers != 1:
-        raise ValueError(f"`hidden_layers`: recovery of 1 hidden layer is available; got {hidden_layers}.")
     checked_activation(activation)
-    x, y = checked_samples(x, y, student_width=config.student_width, allow_few_samples=allow_few_samples)
+    if hidden_layers < 1:
+        raise ValueError(f"`hidden_layers` is how many the teacher has, at least 1; got {hidden_layers}.")
+    widths = config.widths(hidden_layers)
+    x, y = checked_samples(x, y, student_widths=widths, allow_few_samples=allow_few_samples)
 
     seconds = _Stopwatch()
     scale = scaling(x, y, standardise=config.standardise)
     inputs, targets = scale.inputs(x), scale.targets(y)
-
-    with seconds.of("expand"):
-        shape = (inputs.shape[1], config.student_width, y.shape[1])
-        fresh = random_students(config.n_students, shape, activation, key=key, dtype=x.dtype)
-        fresh = jax.tree.map(lambda leaf: config.init_scale * leaf, fresh)
-        expansion = expand(fresh, inputs, targets, config=config.expand, store=store, progress=progress)
-        expansion = jax.block_until_ready(expansion)
-    if expansion.finite.sum() < config.cluster.gamma * config.n_students:
-        raise ValueError(
-            f"{int((~expansion.finite).sum())} of {config.n_students} students diverged, more than gamma leaves: try "
-            'another `method` (method="adam_levenberg_marquardt" is the most careful), or look at the scale of x.'
-        )
-
-    progress("cluster", 0, 1)
-    with seconds.of("cluster"):
-        clustering = cluster_layer(expansion, inputs, config=config.cluster)
-    progress("cluster", 1, 1, clusters=clustering.width)
-    return _rebuilt(x, y, expansion, clustering, scale, config, seconds, progress)
+    students = random_students(
+        config.n_students, (inputs.shape[1], *widths, y.shape[1]), activation, key=key, dtype=x.dtype
+    )
+    students = jax.tree.map(lambda leaf: config.init_scale * leaf, students)
+    found = _Layers()
+    for number in range(1, hidden_layers + 1):
+        tell = progress if number == 1 else _numbered(progress, number)
+        with seconds.of("expand"):
+            expansion = expand(
+                students,
+                inputs,
+                targets,
+                config=config.expand,
+                # Students use up fold_in(key, 0), fold_in(key, 1), ...: shuffles come from the other end.
+                key=jr.fold_in(key, 2**32 - number),
+                store=store if store is None or number == 1 else LayerStore(store, number),
+                progress=tell,
+            )
+            expansion = jax.block_until_ready(expansion)
+        _check_finite(expansion, config)
+        tell("cluster", 0, 1)
+        with seconds.of("cluster"):
+            clustering = cluster_layer(expansion, inputs, config=config.cluster)
+        tell("cluster", 1, 1, clusters=clustering.width)
+        with seconds.of("reconstruct"):
+            candidate = found.add(expansion, clustering, inputs, targets, config, tell)
+        if number < hidden_layers:
+            students, inputs = _upper_students(expansion, candidate, inputs, config, key=jr.fold_in(key, number))
+    return _finished(x, y, found, candidate, scale, config, seconds, progress)  # pyright: ignore[reportPossiblyUnbound]
 
 
 def rebuild(
@@ -246,33 +364,106 @@ def rebuild(
         y: The answers.
         progress: Called as the work advances.
     """
+    if len(recovery.clusterings) != 1:
+        raise ValueError(
+            f"`recovery` has {len(recovery.clusterings)} hidden layers: another cut of one of them means training the "
+            "layers above it again. Recover once more with the new settings."
+        )
     config = replace(recovery.config, cluster=clustering.config)
-    checked = checked_samples(x, y, student_width=config.student_width, allow_few_samples=True)
-    return _rebuilt(*checked, recovery.expansion, clustering, recovery.scaling, config, _Stopwatch(), progress)
-
-
-def _rebuilt(x, y, expansion, clustering, scale: Scaling, config, seconds: "_Stopwatch", progress) -> Recovery:
-    inputs, targets = scale.inputs(x), scale.targets(y)
+    x, y = checked_samples(x, y, student_widths=config.widths(1), allow_few_samples=True)
+    seconds, found = _Stopwatch(), _Layers()
+    inputs, targets = recovery.scaling.inputs(x), recovery.scaling.targets(y)
     with seconds.of("reconstruct"):
+        candidate = found.add(recovery.expansion, clustering, inputs, targets, config, progress)
+    return _finished(x, y, found, candidate, recovery.scaling, config, seconds, progress)
+
+
+class _Layers:
+    """What was found so far, a hidden layer at a time."""
+
+    def __init__(self):
+        self.layers: list[Layer] = []
+        self.expansions: list[Expansion] = []
+        self.clusterings: list[Clustering] = []
+        self.found_by: list[str] = []
+
+    def add(self, expansion, clustering, inputs, targets, config: RecoveryConfig, progress: Progress) -> Candidate:
+        """Reconstruct the first hidden layer that these students have."""
         candidate, found_by = reconstruct_layer(
             expansion,
             clustering,
             inputs,
             targets,
             config=config.finetune,
+            exact_below=config.exact_loss,
             propose=config.propose,
             progress=progress,
         )
-    network, linear = scale.undo(candidate.network, candidate.linear)
+        self.layers.append(candidate.network.layers[0])
+        self.expansions.append(expansion)
+        self.clusterings.append(clustering)
+        self.found_by.append(found_by)
+        return candidate
+
+
+def _upper_students(
+    expansion: Expansion, candidate: Candidate, inputs: Inputs, config: RecoveryConfig, *, key: PRNGKeyArray
+) -> tuple[Network, Inputs]:
+    """Students of the layers above a reconstructed one, and the queries that these see.
+
+    A student's next layer is carried over by least squares: the weights with which the reconstructed neurons come
+    nearest to the pre-activations that the student's own made. Of a neuron that the student had in several copies, that
+    is the sum of their outgoing weights.
+    """
+    layer, activation = candidate.network.layers[0], expansion.students.activation
+    features = activation(inputs @ layer.w.T + layer.b[None])
+    if config.upper == "fresh":
+        shape = (features.shape[1], *expansion.students.shape[2:])
+        return random_students(expansion.n_students, shape, activation, key=key, dtype=features.dtype), features
+    uppers = []
+    for i in range(expansion.n_students):
+        one = student(expansion.students, i)
+        fit = fit_output(candidate.vectors, inputs, jnp.nan_to_num(before_next(one, inputs)), activation)
+        carried = Layer(jnp.asarray(fit.a, features.dtype), jnp.asarray(fit.c, features.dtype))
+        uppers.append(Network((carried, *one.layers[2:]), activation))
+    return stack(uppers), features
+
+
+def _check_finite(expansion: Expansion, config: RecoveryConfig) -> None:
+    if expansion.finite.sum() < config.cluster.gamma * config.n_students:
+        raise ValueError(
+            f"{int((~expansion.finite).sum())} of {config.n_students} students diverged, more than gamma leaves: try "
+            'another `method` (method="adam_levenberg_marquardt" is the most careful), or look at the scale of x.'
+        )
+
+
+def _finished(
+    x, y, found: _Layers, last: Candidate, scale: Scaling, config: RecoveryConfig, seconds: "_Stopwatch", progress
+) -> Recovery:
+    """All layers fine-tuned together, in the user's units."""
+    inputs, targets = scale.inputs(x), scale.targets(y)
+    exact_below = exact_loss(x.dtype) if config.exact_loss is None else config.exact_loss
+    progress("finetune", 0, 1)
+    with seconds.of("finetune"):
+        network = Network((*found.layers[:-1], *last.network.layers), last.network.activation)
+        rest = (
+            targets - jnp.asarray(np.asarray(inputs, float) @ last.linear.T, x.dtype) if last.linear.any() else targets
+        )
+        students = found.expansions[0].students  # small ones are padded to, so that their compiled program serves again
+        pad_to = students.widths[0] if students.n_parameters <= SECOND_ORDER_UP_TO else 0
+        network, loss = finetune(network, inputs, rest, config=config.finetune, exact_below=exact_below, pad_to=pad_to)
+    progress("finetune", 1, 1)
+    refined = Candidate(network, last.linear, loss, exact_below)
+    network, linear = scale.undo(network, last.linear)
     return Recovery(
         network=normalised(network),
         linear=linear,
-        loss=candidate.loss,
-        is_exact=candidate.is_exact,
-        found_by=found_by,
-        unidentified=_unidentified(candidate, scale, x),
-        expansion=expansion,
-        clusterings=(clustering,),
+        loss=loss,
+        is_exact=refined.is_exact,
+        found_by=tuple(found.found_by),
+        unidentified=_unidentified(refined, scale, x),
+        expansions=tuple(found.expansions),
+        clusterings=tuple(found.clusterings),
         scaling=scale,
         config=config,
         seconds=seconds.seconds,
@@ -299,11 +490,14 @@ def normalised(net: Network) -> Network:
     """The same function with incoming vectors (w, b) of norm 1, if the activation is positive homogeneous."""
     if not net.activation.symmetry.homogeneous:
         return net
-    hidden, output = net.layers
-    norm = jnp.sqrt(jnp.sum(hidden.w**2, axis=-1) + hidden.b**2)
-    norm = jnp.where(norm == 0, 1, norm)
-    layers = (Layer(hidden.w / norm[:, None], hidden.b / norm), Layer(output.w * norm[None], output.b))
-    return Network(layers, net.activation)
+    layers = list(net.layers)
+    for i, (hidden, following) in enumerate(itertools.pairwise(net.layers)):
+        hidden = Layer(layers[i].w, hidden.b)  # scaled by the layer before
+        norm = jnp.sqrt(jnp.sum(hidden.w**2, axis=-1) + hidden.b**2)
+        norm = jnp.where(norm == 0, 1, norm)
+        layers[i] = Layer(hidden.w / norm[:, None], hidden.b / norm)
+        layers[i + 1] = Layer(following.w * norm[None], following.b)
+    return Network(tuple(layers), net.activation)
 
 
 def _unidentified(candidate: Candidate, scale: Scaling, x: Inputs) -> tuple[str, ...]:
@@ -319,6 +513,11 @@ def _unidentified(candidate: Candidate, scale: Scaling, x: Inputs) -> tuple[str,
     if np.any(candidate.linear):
         notes.append("the signs of some neurons: a linear map of the inputs is kept beside the network.")
     return tuple(notes)
+
+
+def _numbered(progress: Progress, number: int) -> Progress:
+    """Progress of a later hidden layer: its phases carry its number."""
+    return lambda phase, done, total, **info: progress(f"{phase} {number}", done, total, **info)
 
 
 def _override(config: _Config, **values: Any) -> _Config:

@@ -88,7 +88,7 @@ def test_every_setting_of_the_library_is_reachable():
 
 
 def test_the_door_starts_from_the_library_presets():
-    for name, preset in (("recover toy", ec.RecoveryConfig.toy()), ("recover digits", ec.RecoveryConfig.images())):
+    for name, preset in (("recover toy", ec.RecoveryConfig.toy()), ("recover digits", ec.RecoveryConfig.digits())):
         settings = COMMANDS[name]().settings
         assert runs.as_json(settings) == runs.as_json(preset)
         assert {field.name for field in dataclasses.fields(Settings)} == {f.name for f in dataclasses.fields(preset)}

@@ -29,7 +29,8 @@ from ecjax.reconstruct.output import as_network, fit_columns, leaves_linear_map,
 from ecjax.teachers import synthetic_teacher
 
 EVEN_LINEAR = [name for name, activation in ACTIVATIONS.items() if leaves_linear_map(activation)]
-TOOLS = {"config": RefineConfig(max_steps=60, patience=20), "pad_to": 9}  # one compiled program for all widths
+EXACT = exact_loss(np.float64)
+TOOLS = {"config": RefineConfig(max_steps=60, patience=20), "exact_below": EXACT, "pad_to": 9}  # one compiled program
 
 
 def problem(activation="tanh", d_in=3, width=3, d_out=1, n_samples=200, *, key):
@@ -128,7 +129,7 @@ def test_signs_are_open_only_where_a_flip_leaves_a_linear_map():
 
 def test_settle_turns_neurons_to_the_teachers_signs(key):
     teacher, vectors, x, y = problem("softplus", key=key)
-    settled = settle(vectors * [[-1.0], [1.0], [-1.0]], x, y, teacher.activation, **TOOLS)
+    settled = settle(vectors * [[-1.0], [1.0], [-1.0]], x, y, teacher, **TOOLS)
     assert settled.is_exact
     assert not settled.linear.any()
     np.testing.assert_allclose(settled.vectors, vectors, rtol=0, atol=1e-8)
@@ -137,7 +138,7 @@ def test_settle_turns_neurons_to_the_teachers_signs(key):
 def test_settle_keeps_a_linear_map_that_no_signs_explain(key):
     teacher, vectors, x, y = problem("softplus", key=key)
     planted = np.array([[0.7, -1.1, 0.4]])
-    settled = settle(vectors * [[-1.0], [1.0], [1.0]], x, y + x @ planted.T, teacher.activation, **TOOLS)
+    settled = settle(vectors * [[-1.0], [1.0], [1.0]], x, y + x @ planted.T, teacher, **TOOLS)
     assert settled.is_exact
     # The neuron's own map is kept with the planted one: nothing here tells which sign is the teacher's.
     own = np.asarray(teacher.layers[1].w)[:, :1] * vectors[:1, :-1]
@@ -188,9 +189,8 @@ def test_frozen_neurons_change_nothing(key):
     start = as_network(
         vectors + 0.05, fit_output(vectors + 0.05, x, y, teacher.activation), teacher.activation, x.dtype
     )
-    config = TOOLS["config"]
-    net, loss = finetune(start, x, y, config=config)
-    padded, padded_loss = finetune(start, x, y, config=config, pad_to=TOOLS["pad_to"])
+    net, loss = finetune(start, x, y, **{**TOOLS, "pad_to": 0})
+    padded, padded_loss = finetune(start, x, y, **TOOLS)
     assert padded.shape == net.shape == (3, 3, 1)
     assert max(loss, padded_loss) < exact_loss(x.dtype)
     np.testing.assert_allclose(vectors_of(net), vectors, rtol=0, atol=1e-9)
@@ -223,7 +223,7 @@ def test_scaffolding_goes_and_nothing_else(planted, key):
     net = teacher
     for name in planted:
         net = SCAFFOLDING[name](net)
-    start = Candidate(net, np.zeros((1, 3)), float(np.mean((respond(net, x) - y) ** 2)))
+    start = Candidate(net, np.zeros((1, 3)), float(np.mean((respond(net, x) - y) ** 2)), EXACT)
     assert start.is_exact
     smallest = eliminate(start, x, y, **TOOLS)
     assert smallest.is_exact
@@ -242,12 +242,13 @@ def test_elimination_from_an_inexact_start_ends_at_the_teacher_or_where_it_began
         with_neurons(teacher, [[1.0, 0.2, 0.1, 0.0]], [0.01]),
         np.zeros((1, 3)),
         1e-3,
+        EXACT,
     )
     assert not near.is_exact
     assert eliminate(near, x, y, **TOOLS).network.widths == (3,)
     # Targets that no network of this size can meet: nothing is taken away.
     noise = jr.normal(key, y.shape)
-    hopeless = Candidate(teacher, np.zeros((1, 3)), 1.0)
+    hopeless = Candidate(teacher, np.zeros((1, 3)), 1.0, EXACT)
     assert eliminate(hopeless, x, noise, **TOOLS) is hopeless
 
 

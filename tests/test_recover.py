@@ -99,14 +99,14 @@ def test_summary_says_what_was_found_and_how_sure_that_is():
     for words in ("3-2-1 tanh network, exact", "6 of 6 students count", "levenberg_marquardt", "Layer 1: 2 clusters"):
         assert words in text
     assert "NOT exact" not in text
-    assert set(recovery.seconds) == {"expand", "cluster", "reconstruct"}
+    assert set(recovery.seconds) == {"expand", "cluster", "reconstruct", "finetune"}
 
 
 def test_progress_is_told_and_students_are_stored():
     recovery, store, told = recovered()
     assert sorted(store) == list(range(6))
     phases = [phase for phase, *_ in told]
-    assert sorted(set(phases), key=phases.index) == ["expand", "cluster", "reconstruct"]
+    assert sorted(set(phases), key=phases.index) == ["expand", "cluster", "reconstruct", "finetune"]
     expand = [(done, total, len(info["losses"])) for phase, done, total, info in told if phase == "expand"]
     assert expand == [(done, 6, done) for done in range(7)]
     np.testing.assert_array_equal(recovery.expansion.loss, [store[i].loss for i in range(6)])
@@ -187,7 +187,7 @@ def test_a_network_that_is_not_exact_is_not_called_recovered():
     noise = y + jr.normal(jr.key(1), y.shape)
     recovery = recover(x, noise, store=dict(store), config=STRICT)
     assert not recovery.is_exact
-    assert recovery.found_by == "clusters"
+    assert recovery.found_by == ("clusters",)
     assert recovery.loss > 0.1
     assert "NOT exact: take the widths as a guess" in recovery.summary()
 
@@ -207,7 +207,7 @@ def test_one_good_student_is_a_proposal_of_its_own():
     _, store, _ = recovered()
     dead = {i: with_network(store[i], jax.tree.map(jnp.zeros_like, store[i].network), 1.0) for i in range(6)}
     recovery = recover(x, y, store={**dead, 3: store[3]})
-    assert recovery.found_by == "elimination"
+    assert recovery.found_by == ("elimination",)
     assert recovery.is_exact
     assert ec.compare(recovery, teacher, x).parameter_error <= 1e-8
     with pytest.raises(ValueError, match="No cluster reaches 5 of 6 students"):
@@ -252,11 +252,11 @@ BAD_SAMPLES = {
 @pytest.mark.parametrize(("x", "y", "message"), BAD_SAMPLES.values(), ids=BAD_SAMPLES.keys())
 def test_bad_samples_are_refused(x, y, message):
     with pytest.raises(ValueError, match=message):
-        checked_samples(x, y, student_width=8)
+        checked_samples(x, y, student_widths=(8,))
 
 
 def test_few_samples_go_on_when_told():
-    x, y = checked_samples(X[:20].tolist(), Y[:20], student_width=8, allow_few_samples=True)
+    x, y = checked_samples(X[:20].tolist(), Y[:20], student_widths=(8,), allow_few_samples=True)
     assert (x.shape, y.shape) == ((20, 3), (20, 1))
     with pytest.raises(ValueError, match="allow_few_samples=True"):
         recover(X[:20], Y[:20])
@@ -273,7 +273,8 @@ BAD_SETTINGS = {
     "beta in degrees": ({"beta": 30.0}, r"`beta` is in radians, within \(0, pi/2\]; got 30. See np.deg2rad"),
     "one student": ({"n_students": 1}, "`n_students` is at least 2"),
     "no neurons": ({"student_width": 0}, "`student_width` is at least 1"),
-    "deep": ({"hidden_layers": 2}, "`hidden_layers`.*got 2"),
+    "no hidden layer": ({"hidden_layers": 0}, "`hidden_layers`.*at least 1; got 0"),
+    "widths of another depth": ({"hidden_layers": 3, "student_width": (8, 8)}, "has 2 widths for 3 hidden layers"),
 }
 
 
@@ -291,7 +292,7 @@ def test_bad_configs_are_refused(as_users_run_it):
 
 
 def test_presets_take_settings_over_their_own():
-    assert ec.RecoveryConfig.images().standardise == "common"
+    assert ec.RecoveryConfig.digits().standardise == "common"
     assert ec.RecoveryConfig.images(n_students=9, standardise="no").standardise == "no"
     assert ec.RecoveryConfig.data(init_scale=0.5).init_scale == 0.5
 
@@ -302,7 +303,7 @@ def test_float64_under_float32_only_is_an_error_that_says_how_to_switch():
         with pytest.raises(ValueError, match=r"`x` is float64, but JAX is in float32-only mode.*jax_enable_x64"):
             recover(X, Y, key=key)
         with pytest.raises(ValueError, match="`y` is float64"):
-            checked_samples(X.astype(np.float32), Y, student_width=8)
+            checked_samples(X.astype(np.float32), Y, student_widths=(8,))
 
 
 def test_scaling_of_a_recovery_is_that_of_its_data():

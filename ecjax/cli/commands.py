@@ -98,7 +98,7 @@ class Digits:
     noise: float = 0.5
     seed: int = 0
     allow_few_samples: bool = False
-    settings: Annotated[Settings, arg(name="")] = field(default_factory=lambda: _like(RecoveryConfig.images()))
+    settings: Annotated[Settings, arg(name="")] = field(default_factory=lambda: _like(RecoveryConfig.digits()))
     place: Annotated[Place, arg(name="")] = field(default_factory=Place)
 
 

@@ -2,12 +2,20 @@
 
 from .adam import AdamConfig as AdamConfig
 from .adam import adam as adam
+from .ensemble import EPOCHS as EPOCHS
+from .ensemble import LayerStore as LayerStore
 from .ensemble import over_students as over_students
+from .expand import SECOND_ORDER_UP_TO as SECOND_ORDER_UP_TO
 from .expand import ExpandConfig as ExpandConfig
 from .expand import choose_method as choose_method
 from .expand import expand as expand
 from .flow import FlowConfig as FlowConfig
 from .flow import gradient_flow as gradient_flow
+from .minibatch import MinibatchConfig as MinibatchConfig
+from .minibatch import MinibatchState as MinibatchState
+from .minibatch import expand_minibatch as expand_minibatch
+from .minibatch import state_from_arrays as state_from_arrays
+from .minibatch import state_to_arrays as state_to_arrays
 from .records import RESULTS as RESULTS
 from .records import Expansion as Expansion
 from .records import Student as Student

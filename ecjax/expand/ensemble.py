@@ -7,7 +7,7 @@ skip those that `store` already holds, so that an interrupted expansion goes on 
 """
 
 from collections.abc import Callable, MutableMapping
-from typing import Literal
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -20,7 +20,34 @@ from ..progress import Progress, silent
 from .records import Student
 
 Placement = Literal["auto", "map", "vmap"]
-Store = MutableMapping[int, Student]
+# Finished students by number; an ensemble that is trained as a whole keeps its state under the name EPOCHS.
+Store = MutableMapping[Any, Any]
+EPOCHS = "epochs"
+
+
+class LayerStore(MutableMapping[Any, Any]):
+    """The part of a store that belongs to a later hidden layer of a deep recovery: its keys are (layer, key)."""
+
+    def __init__(self, store: Store, layer: int):
+        self.store, self.layer = store, layer
+
+    def __getitem__(self, key):
+        return self.store[self.layer, key]
+
+    def __setitem__(self, key, value):
+        self.store[self.layer, key] = value
+
+    def __delitem__(self, key):
+        del self.store[self.layer, key]
+
+    def __contains__(self, key):
+        return (self.layer, key) in self.store
+
+    def __iter__(self):
+        return (key[1] for key in self.store if isinstance(key, tuple) and key[0] == self.layer)
+
+    def __len__(self):
+        return sum(1 for _ in self)
 
 
 @eqx.filter_jit

@@ -6,31 +6,39 @@ A *method* is a short road of solvers, each starting where the last one stopped:
     flow                       gradient flow, then Levenberg-Marquardt: the paper's way with toy teachers
     adam_levenberg_marquardt   Adam, then Levenberg-Marquardt: activations with kinks
     adam_lbfgs                 Adam, then L-BFGS: students with too many parameters for a Hessian
+    minibatch                  Adam on mini-batches, all students at once: many samples (`ecjax.expand.minibatch`)
+    minibatch_lbfgs            the same, then L-BFGS on all samples in the precision of the data
 
 "auto" chooses by smoothness and size, and the Expansion says which ran.
 """
 
+import time
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import PRNGKeyArray
 
 from ..activations import Activation
 from ..imitation import Inputs, Outputs
 from ..networks import Network, student
 from ..progress import Progress, silent
 from .adam import AdamConfig, adam
-from .ensemble import Placement, Store, over_students
+from .ensemble import EPOCHS, Placement, Store, over_students
 from .flow import FlowConfig, gradient_flow
+from .minibatch import MinibatchConfig, MinibatchState, expand_minibatch
 from .records import Expansion, Student
 from .refine import RefineConfig, refine
 
-Method = Literal["auto", "levenberg_marquardt", "flow", "adam_levenberg_marquardt", "adam_lbfgs"]
+Method = Literal[
+    "auto", "levenberg_marquardt", "flow", "adam_levenberg_marquardt", "adam_lbfgs", "minibatch", "minibatch_lbfgs"
+]
 
 # A Levenberg-Marquardt step costs samples * parameters^2 operations, a gradient samples * parameters: beyond this many
 # parameters several hundred L-BFGS steps cost less than the ten or twenty that Levenberg-Marquardt would need.
-_SECOND_ORDER_UP_TO = 800
+SECOND_ORDER_UP_TO = 800
+_SAVE_EVERY = 20.0  # seconds of mini-batch training that a killed process may cost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +49,7 @@ class ExpandConfig:
         method: A road of solvers, or "auto" to choose by smoothness and size.
         flow: The flow's settings, where the method has one.
         adam: Adam's settings, where the method has it.
+        minibatch: Its settings, where the method has it.
         refine: When a second-order end of the road stops.
         lbfgs: When L-BFGS stops, where the method ends with it: many cheap steps, and patience with slow ones.
         placement: "map", "vmap" or "auto"; see `ecjax.expand.ensemble`.
@@ -50,6 +59,7 @@ class ExpandConfig:
     method: Method = "auto"
     flow: FlowConfig = field(default_factory=FlowConfig)
     adam: AdamConfig = field(default_factory=AdamConfig)
+    minibatch: MinibatchConfig = field(default_factory=MinibatchConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)
     lbfgs: RefineConfig = field(default_factory=lambda: RefineConfig(max_steps=3000, patience=300))
     placement: Placement = "auto"
@@ -62,7 +72,7 @@ class ExpandConfig:
 
 def choose_method(activation: Activation, n_parameters: int) -> Method:
     """The road that "auto" takes for students of this activation and size."""
-    if n_parameters > _SECOND_ORDER_UP_TO:
+    if n_parameters > SECOND_ORDER_UP_TO:
         return "adam_lbfgs"
     return "levenberg_marquardt" if activation.smooth else "adam_levenberg_marquardt"
 
@@ -73,6 +83,7 @@ def expand(
     y: Outputs,
     *,
     config: ExpandConfig | None = None,
+    key: PRNGKeyArray | None = None,
     store: Store | None = None,
     progress: Progress = silent,
 ) -> Expansion:
@@ -83,16 +94,27 @@ def expand(
         x: Queries.
         y: Targets; the tolerances of the solvers are absolute, so give them in units of their standard deviation.
         config: How.
-        store: Finished students by number; an interrupted expansion that gets it back goes on where it was.
-        progress: Called as students finish.
+        key: Of the mini-batches' shuffles; used up. The other methods have no chance in them.
+        store: Finished students by number, and the state of a mini-batch training under `EPOCHS`; an interrupted
+            expansion that gets it back goes on where it was, and ends as if it had never stopped, bit for bit.
+        progress: Called as students finish, and as epochs pass.
 
     Returns:
         The trained students. A student that fails is marked, and the others go on.
+
+    Raises:
+        ValueError: If the method has mini-batches and there is no key.
     """
     config = config or ExpandConfig()
     one = student(students, 0)
     method = choose_method(one.activation, one.n_parameters) if config.method == "auto" else config.method
 
+    history = None
+    if method.startswith("minibatch"):
+        begun = _on_minibatches(students, x, y, config.minibatch, key, store, progress)
+        if method == "minibatch":
+            return begun
+        students, history = begun.students, begun.history
     done = over_students(
         _Road(method, config),
         students,
@@ -103,7 +125,30 @@ def expand(
         store=store,
         progress=progress,
     )
-    return Expansion(done.network, done.loss, done.gradient_norm, done.n_steps, done.result, method)
+    return Expansion(done.network, done.loss, done.gradient_norm, done.n_steps, done.result, method, history)
+
+
+def _on_minibatches(students, x, y, config: MinibatchConfig, key, store: Store | None, progress: Progress) -> Expansion:
+    """Mini-batch training, its state in the store now and then."""
+    if key is None:
+        raise ValueError("`key` is needed for the shuffles of a method with mini-batches: key=jax.random.key(0).")
+    store = {} if store is None else store
+    saved, latest = time.monotonic(), None
+
+    def keep(state: MinibatchState) -> None:
+        nonlocal saved, latest
+        latest = state
+        if time.monotonic() - saved >= _SAVE_EVERY:
+            store[EPOCHS], saved, latest = state, time.monotonic(), None
+
+    try:
+        expansion, _ = expand_minibatch(
+            students, x, y, config=config, key=key, state=store.get(EPOCHS), on_epochs=keep, progress=progress
+        )
+    finally:  # Ctrl-C too
+        if latest is not None:
+            store[EPOCHS] = latest
+    return expansion
 
 
 @dataclass(frozen=True)
@@ -128,7 +173,7 @@ def _follow(method: Method, start: Network, x: Inputs, y: Outputs, config: Expan
             begun = None
     if begun is not None:
         start, n_steps = begun.network, begun.n_steps
-    if method == "adam_lbfgs":
+    if method in ("adam_lbfgs", "minibatch_lbfgs"):
         ended = refine(start, x, y, solver="lbfgs", config=config.lbfgs)
     else:
         ended = refine(start, x, y, solver="levenberg_marquardt", config=config.refine)

@@ -14,6 +14,7 @@ Source: Martinelli et al., ICML 2024 (arXiv:2304.12794), image teachers. Batch 6
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -48,6 +49,8 @@ class MinibatchConfig:
             influence on the numbers.
         chunk: Students that go through a step together, a divisor of their number. By default all on an accelerator,
             and on a CPU as many as its cache holds the activations of.
+        dtype: "float32" trains in single precision whatever that of the data, in which the students come back; "data"
+            trains in that of the data.
         precision: Of the matrix products, as in `jax.default_matmul_precision`. Recent GPUs would otherwise multiply
             float32 in TF32, and clusters would stay as loose as its 10 bits.
     """
@@ -62,9 +65,12 @@ class MinibatchConfig:
     target_loss: float = 0.0
     epochs_per_call: int = 10
     chunk: int | None = None
+    dtype: Literal["float32", "data"] = "data"
     precision: str = "highest"
 
     def __post_init__(self):
+        if self.dtype not in ("float32", "data"):
+            raise ValueError(f'`dtype` is "float32" or "data"; got {self.dtype!r}.')
         for name in ("batch", "max_epochs", "epochs_per_call", "chunk"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -139,14 +145,21 @@ def expand_minibatch(
     """
     config = config or MinibatchConfig()
     _check(students, x, y, config)
+    as_trained = lambda tree: jax.tree.map(lambda leaf: leaf.astype(config.dtype), tree) if _casts(config) else tree
+    students, batch_x, batch_y = as_trained((students, x, y))
     state = _begin(students, config, key) if state is None else _continued(state, students, config, key)
     n_students = len(state.n_epochs)
     while int(state.epoch) < config.max_epochs and not bool(state.plateau.done.all()):
-        state = _train(state, x, y, key, config)
+        state = _train(state, batch_x, batch_y, key, config)
         if on_epochs is not None:
             on_epochs(state)
         progress("expand", int(state.plateau.done.sum()), n_students, losses=state.losses[-1], epoch=int(state.epoch))
-    return _expansion(state, x, y, config), state
+    expansion = _expansion(state, x, y, config)
+    return eqx.tree_at(lambda done: done.history, expansion, state.losses, is_leaf=lambda leaf: leaf is None), state
+
+
+def _casts(config: MinibatchConfig) -> bool:
+    return config.dtype != "data"
 
 
 def _check(students: Network, x: Inputs, y: Outputs, config: MinibatchConfig) -> None:
@@ -356,8 +369,9 @@ def _lowered(plateau: Plateau, loss: Float[Array, " students"], config: Minibatc
 
 @eqx.filter_jit
 def _expansion(state: MinibatchState, x: Inputs, y: Outputs, config: MinibatchConfig) -> Expansion:
+    students = jax.tree.map(lambda leaf: leaf.astype(x.dtype), state.students)
     with jax.default_matmul_precision(config.precision):
-        loss, norm = _measure(state.students, x, y, min(config.batch, len(x)))
+        loss, norm = _measure(students, x, y, min(config.batch, len(x)))
 
     def result(loss, rate):
         result = RESULTS.where(rate < config.min_learning_rate, RESULTS.stalled, RESULTS.max_steps)
@@ -366,7 +380,7 @@ def _expansion(state: MinibatchState, x: Inputs, y: Outputs, config: MinibatchCo
 
     n_steps = state.n_epochs * _n_batches(len(x), config)
     results = jax.vmap(result)(loss, state.plateau.rate)
-    return Expansion(state.students, loss, norm, n_steps, results, "minibatch")
+    return Expansion(students, loss, norm, n_steps, results, "minibatch")
 
 
 def _measure(students: Network, x: Inputs, y: Outputs, batch: int):

@@ -40,6 +40,7 @@ class Expansion(eqx.Module):
     n_steps: Int[Array, " students"]
     result: RESULTS
     method: str = eqx.field(static=True)  # what was run, stage by stage
+    history: Float[np.ndarray, "epochs students"] | None = None  # training loss by epoch, where training has epochs
 
     @property
     def n_students(self) -> int:

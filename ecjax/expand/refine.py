@@ -82,7 +82,7 @@ def refine(
     elif solver == "conjugate":
         answers, wanted = answer_field(student, x), y.reshape(-1) / np.sqrt(y.size)
         fn, solve = (lambda theta: answers(theta) - wanted), optx.least_squares
-        inner = conjugate_newton(student, x, _BOLD)
+        inner = conjugate_newton(student, x, _TRUST)
     else:
         fn, solve = (lambda theta: imitation_loss(unflatten(theta), x, y)), optx.minimise
         inner = _minimiser(solver, _Curvature(student, x, y, free, exact=solver == "newton"))
@@ -206,9 +206,6 @@ class _DampedNewton(optx.AbstractQuasiNewton):
 # Steps are judged generously and the damping moves by fours: the textbook's 0.99 for a "very good" step hardly ever
 # lowers the damping in these valleys.
 _TRUST = optx.ClassicalTrustRegion(high_cutoff=0.5, low_cutoff=1e-4, high_constant=4.0, low_constant=0.25)
-
-# Without a matrix a step is dear and a rejection costs no more than another: damping falls by tens.
-_BOLD = optx.ClassicalTrustRegion(high_cutoff=0.5, low_cutoff=1e-4, high_constant=10.0, low_constant=0.25)
 
 
 class _DampedDescent(optx.AbstractDescent):

@@ -2,6 +2,7 @@
 
 from .eliminate import eliminate as eliminate
 from .finetune import Candidate as Candidate
+from .finetune import before_next as before_next
 from .finetune import exact_loss as exact_loss
 from .finetune import finetune as finetune
 from .finetune import settle as settle

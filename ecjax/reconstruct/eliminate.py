@@ -10,7 +10,7 @@ import numpy as np
 
 from ..expand.refine import RefineConfig
 from ..imitation import Inputs, Outputs
-from .finetune import Candidate, settle
+from .finetune import Candidate, settle, wanted
 from .output import linear_inputs, removal_costs, responses
 
 _NEEDED = 1e-2  # cost beyond which refinement has never made good for the loss of a neuron of an exact network
@@ -23,16 +23,18 @@ def eliminate(
     y: Outputs,
     *,
     config: RefineConfig,
+    exact_below: float,
     pad_to: int = 0,
     n_tries: int = 2,
 ) -> Candidate:
-    """Remove neurons from a network as long as refinement makes good for them.
+    """Remove neurons of the first hidden layer from a network as long as refinement makes good for them.
 
     Args:
         start: A refined network, exact or not.
         x: Queries.
         y: Targets.
         config: When a refinement stops.
+        exact_below: Loss at which a network is exact.
         pad_to: See `finetune`.
         n_tries: How many of the cheapest neurons are tried before the network counts as minimal.
 
@@ -44,16 +46,16 @@ def eliminate(
         Şimşek et al., ICML 2021 (arXiv:2105.12221).
     """
     activation = start.network.activation
-    inputs, targets = linear_inputs(x, activation), np.asarray(y, float)
-    current, best = start, start
+    inputs, current, best = linear_inputs(x, activation), start, start
+    tools = {"config": config, "exact_below": exact_below, "pad_to": pad_to, "n_signs": 2}
     while len(current.vectors) > 1:
-        vectors = current.vectors
-        costs = removal_costs(responses(vectors, x, activation), inputs, targets)
+        vectors, targets = current.vectors, np.asarray(wanted(current.network, x, y), float)
+        costs = removal_costs(responses(vectors, x, activation), inputs, targets) / np.mean(np.var(targets, axis=0))
         for neuron in np.argsort(costs, kind="stable")[:n_tries]:
             if current.is_exact and costs[neuron] > _NEEDED:
                 return best
             rest = np.delete(vectors, neuron, axis=0)
-            smaller = settle(rest, x, y, activation, config=config, pad_to=pad_to, n_signs=2)
+            smaller = settle(rest, x, y, current.network, **tools)
             if smaller.is_exact or (not current.is_exact and smaller.loss <= _HOPELESS):
                 current = smaller
                 break

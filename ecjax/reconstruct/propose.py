@@ -16,7 +16,7 @@ from ..imitation import Inputs, Outputs
 from ..networks import student
 from ..progress import Progress, silent
 from .eliminate import eliminate
-from .finetune import Candidate, settle
+from .finetune import Candidate, exact_loss, settle, wanted
 from .merge import merge
 from .output import contributions
 from .select import nested_choices
@@ -32,17 +32,21 @@ def reconstruct_layer(
     targets: Outputs,
     *,
     config: RefineConfig,
+    exact_below: float | None = None,
     propose: bool = True,
     progress: Progress = silent,
 ) -> tuple[Candidate, str]:
     """The smallest exact network that the clusters or the best students lead to.
 
+    Students with several hidden layers are reconstructed in the first of them: what stands above is the best student's.
+
     Args:
         expansion: The students, trained on these inputs and targets.
-        clustering: Of their hidden neurons.
+        clustering: Of the neurons of their first hidden layer.
         inputs: Queries as the students saw them.
         targets: Targets likewise, in units of their standard deviation.
         config: When a refinement stops.
+        exact_below: Loss at which a network counts as exact; by default what rounding explains.
         propose: Whether to go beyond the clusters that were kept.
         progress: Called before every proposal.
 
@@ -57,7 +61,9 @@ def reconstruct_layer(
     loss = np.where(expansion.finite, np.asarray(expansion.loss, float), np.inf)
     width = expansion.students.widths[0]
     second_order = choose_method(activation, expansion.students.n_parameters) != "adam_lbfgs"
-    tools = {"config": config, "pad_to": width if second_order else 0}
+    exact_below = exact_loss(inputs.dtype) if exact_below is None else exact_below
+    tools = {"config": config, "exact_below": exact_below, "pad_to": width if second_order else 0}
+    best = student(expansion.students, int(np.argmin(loss)))
 
     cuts = {"clusters": (clustering, clustering.kept_clusters)}
     if propose:
@@ -71,16 +77,15 @@ def reconstruct_layer(
         if not len(clusters):
             continue
         vectors = merge(cut, loss, clusters=clusters)
-        for chosen in nested_choices(vectors, inputs, targets, activation):
-            refined = settle(vectors[chosen], inputs, targets, activation, **tools)
+        for chosen in nested_choices(vectors, inputs, wanted(best, inputs, targets), activation):
+            refined = settle(vectors[chosen], inputs, targets, best, **tools)
             if refined.is_exact:
                 return eliminate(refined, inputs, targets, **tools), source
         answer = answer or (_without_nil(refined, inputs, targets, tools), source)
     for number, i in enumerate(best_students, start=len(cuts)):
         progress("reconstruct", number, n_proposals)
-        start = Candidate(
-            student(expansion.students, int(i)), np.zeros((targets.shape[1], inputs.shape[1])), float(loss[i])
-        )
+        none = np.zeros((targets.shape[1], inputs.shape[1]))
+        start = Candidate(student(expansion.students, int(i)), none, float(loss[i]), exact_below)
         smallest = eliminate(start, inputs, targets, **tools)
         if smallest.is_exact and len(smallest.vectors) < width:
             return smallest, "elimination"
@@ -106,5 +111,4 @@ def _without_nil(candidate: Candidate, inputs: Inputs, targets: Outputs, tools: 
         audible = contributions(candidate.network, inputs) > _NIL
         if audible.all() or not audible.any():
             return candidate
-        activation = candidate.network.activation
-        candidate = settle(candidate.vectors[audible], inputs, targets, activation, **tools)
+        candidate = settle(candidate.vectors[audible], inputs, targets, candidate.network, **tools)

@@ -12,9 +12,8 @@ from ..activations import Activation
 from ..imitation import Inputs, Outputs
 from .output import Vectors, fit_columns, linear_inputs, removal_costs, responses
 
-_WORTH_REFINING = (
-    2e-2  # least-squares loss, in units of the targets' variance, from which a refinement may still recover
-)
+# Least-squares loss, in units of the targets' variance, from which a refinement may still recover.
+_WORTH_REFINING = 2e-2
 
 
 def nested_choices(vectors: Vectors, x: Inputs, y: Outputs, activation: Activation) -> list[Int[np.ndarray, " chosen"]]:
@@ -26,15 +25,16 @@ def nested_choices(vectors: Vectors, x: Inputs, y: Outputs, activation: Activati
     Args:
         vectors: Incoming weight vectors of the candidates, bias last.
         x: Queries.
-        y: Targets.
+        y: What the chosen ones have to explain.
         activation: Of the neurons.
     """
     phi, inputs, targets = responses(vectors, x, activation), linear_inputs(x, activation), np.asarray(y, float)
+    hopeless = _WORTH_REFINING * np.mean(np.var(targets, axis=0))
     chosen = np.arange(len(vectors))
     choices = [chosen]
     while len(chosen) > 1:
         chosen = np.delete(chosen, np.argmin(removal_costs(phi[:, chosen], inputs, targets)))
-        if fit_columns(phi[:, chosen], inputs, targets).loss > _WORTH_REFINING:
+        if fit_columns(phi[:, chosen], inputs, targets).loss > hopeless:
             break
         choices.append(chosen)
     choices.reverse()

@@ -5,7 +5,7 @@ import os
 import typing
 from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from ..activations import Activation
 from ..cluster import Clustering
 from ..cluster.cut import Curve
 from ..compare import Comparison
-from ..expand import RESULTS, Expansion, Student
+from ..expand import EPOCHS, RESULTS, Expansion, MinibatchState, Student, state_from_arrays, state_to_arrays
 from ..networks import Layer, Network, load_network, save_network
 from ..recover import Recovery, RecoveryConfig
 from ..scaling import Scaling
@@ -25,44 +25,67 @@ from .files import as_json, from_json, from_value, read_arrays, read_json, write
 _MEASURED = ("loss", "gradient_norm", "n_steps")  # of every student, beside its network and why it stopped
 
 
-class StudentFiles(MutableMapping[int, Student]):
-    """Finished students, one file each, so that an interrupted expansion goes on where it was.
+class StudentFiles(MutableMapping[Any, Student | MinibatchState]):
+    """Finished students, one file each, and the state of mini-batch training: an interrupted expansion goes on.
 
-    The `store` argument of `ecjax.recover`.
+    The `store` argument of `ecjax.recover`. Keys are numbers of students and "epochs", and (layer, one of these) for
+    the later hidden layers of a deep recovery.
     """
 
     def __init__(self, folder: str | os.PathLike, activation: Activation):
         self.folder, self.activation = Path(folder), activation
         self.folder.mkdir(exist_ok=True)
 
-    def __getitem__(self, i: int) -> Student:
-        if i not in self:
-            raise KeyError(i)
-        arrays = read_arrays(self._path(i))
+    def __getitem__(self, key: Any) -> Student | MinibatchState:
+        if key not in self:
+            raise KeyError(key)
+        arrays = read_arrays(self._path(key))
+        if self._path(key).stem == EPOCHS:
+            return state_from_arrays(arrays, self.activation)
         n_layers = sum(name.endswith(".w") for name in arrays)
         layers = (Layer(jnp.asarray(arrays[f"{k}.w"]), jnp.asarray(arrays[f"{k}.b"])) for k in range(n_layers))
         return _student(Network(tuple(layers), self.activation), arrays)
 
-    def __setitem__(self, i: int, student: Student) -> None:
-        arrays = {
-            f"{k}.{part}": getattr(layer, part) for k, layer in enumerate(student.network.layers) for part in "wb"
-        }
-        write_arrays(self._path(i), arrays | _measured(student))
+    def __setitem__(self, key: Any, value: Student | MinibatchState) -> None:
+        self._path(key).parent.mkdir(exist_ok=True)
+        if isinstance(value, MinibatchState):
+            write_arrays(self._path(key), state_to_arrays(value))
+            return
+        layers = enumerate(value.network.layers)
+        arrays = {f"{k}.{part}": getattr(layer, part) for k, layer in layers for part in "wb"}
+        write_arrays(self._path(key), arrays | _measured(value))
 
-    def __delitem__(self, i: int) -> None:
-        self._path(i).unlink()
+    def __delitem__(self, key: Any) -> None:
+        self._path(key).unlink()
 
-    def __contains__(self, i: object) -> bool:
-        return isinstance(i, int) and self._path(i).is_file()
+    def __contains__(self, key: object) -> bool:
+        return self._path(key).is_file()
 
-    def __iter__(self) -> Iterator[int]:
-        return (int(path.stem) for path in sorted(self.folder.glob("*.safetensors")))
+    def __iter__(self) -> Iterator[Any]:
+        for path in sorted(self.folder.rglob("*.safetensors")):
+            key = path.stem if path.stem == EPOCHS else int(path.stem)
+            yield key if path.parent == self.folder else (int(path.parent.name.removeprefix("layer-")), key)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
-    def _path(self, i: int) -> Path:
-        return self.folder / f"{i:06d}.safetensors"
+    def describe(self, n_students: int) -> str:
+        """How far training came, in words: "7 of 20 students", "130 epochs", for the last layer that was begun."""
+        keys = list(self)
+        layer = max((key[0] for key in keys if isinstance(key, tuple)), default=1)
+        at = [
+            key if layer == 1 else key[1] for key in keys if layer == 1 or (isinstance(key, tuple) and key[0] == layer)
+        ]
+        done = f"{sum(key != EPOCHS for key in at)} of {n_students} students"
+        if EPOCHS in at:
+            state = self[EPOCHS if layer == 1 else (layer, EPOCHS)]
+            done = f"{int(cast(MinibatchState, state).epoch)} epochs of {n_students} students"
+        return done if layer == 1 else f"{done} of layer {layer}"
+
+    def _path(self, key: Any) -> Path:
+        layer, key = key if isinstance(key, tuple) else (1, key)
+        folder = self.folder if layer == 1 else self.folder / f"layer-{layer}"
+        return folder / (f"{key}.safetensors" if key == EPOCHS else f"{key:06d}.safetensors")
 
 
 def _measured(student: Student | Expansion) -> dict[str, Any]:
@@ -110,14 +133,18 @@ def save_recovery(
     comparison: Comparison | None = None,
 ) -> None:
     """Write everything that `load_run` reads into an open run folder."""
-    expansion = recovery.expansion
     save_network(recovery.network, partial / "network.safetensors")
-    save_network(expansion.students, partial / "students.safetensors")
+    for number, expansion in enumerate(recovery.expansions, start=1):
+        save_network(expansion.students, partial / _students_file(number))
     if teacher is not None:
         save_network(teacher, partial / "teacher.safetensors")
     write_arrays(partial / "data.safetensors", {"x": x, "y": y})
 
-    arrays = _under("expansion", _measured(expansion)) | _under("scaling", vars(recovery.scaling))
+    arrays = _under("scaling", vars(recovery.scaling))
+    for i, expansion in enumerate(recovery.expansions):
+        arrays |= _under(f"expansion.{i}", _measured(expansion))
+        if expansion.history is not None:
+            arrays[f"expansion.{i}.history"] = expansion.history
     if recovery.linear is not None:
         arrays |= _under("linear", vars(recovery.linear))
     split = [_split(clustering) for clustering in recovery.clusterings]
@@ -132,8 +159,11 @@ def save_recovery(
             **{name: getattr(recovery, name) for name in plain},
             "comparison": None if comparison is None else _readable(comparison),
             "clusters": [_clusters(clustering) for clustering in recovery.clusterings],
-            "method": expansion.method,
-            "students": _rows(**{name: getattr(expansion, name) for name in _MEASURED}, stopped=expansion.reasons()),
+            "methods": [expansion.method for expansion in recovery.expansions],
+            "students": [
+                _rows(**{name: getattr(expansion, name) for name in _MEASURED}, stopped=expansion.reasons())
+                for expansion in recovery.expansions
+            ],
             "settings": recovery.config,
             "clusterings": [rest for _, rest in split],
         },
@@ -154,16 +184,24 @@ def load_run(folder: str | os.PathLike, *, activation: Activation | None = None)
     if not (folder / "result.json").is_file():
         raise ValueError(f"`run`: {folder} is no finished run of ecjax: it has no result.json.")
     result, arrays = read_json(folder / "result.json"), read_arrays(folder / "layers.safetensors")
-    students = load_network(folder / "students.safetensors", activation=activation)
-    done, linear = _student(students, _below("expansion", arrays)), _below("linear", arrays)
+    linear = _below("linear", arrays)
+    expansions = []
+    for i, method in enumerate(result["methods"]):
+        students = load_network(folder / _students_file(i + 1), activation=activation)
+        measured = _below(f"expansion.{i}", arrays)
+        done = _student(students, measured)
+        history = measured.get("history")
+        expansions.append(
+            Expansion(students, done.loss, done.gradient_norm, done.n_steps, done.result, method, history)
+        )
     recovery = Recovery(
         network=load_network(folder / "network.safetensors", activation=activation),
         linear=Layer(jnp.asarray(linear["w"]), jnp.asarray(linear["b"])) if linear else None,
         loss=float(result["loss"]),
         is_exact=result["is_exact"],
-        found_by=result["found_by"],
+        found_by=tuple(result["found_by"]),
         unidentified=tuple(result["unidentified"]),
-        expansion=Expansion(students, done.loss, done.gradient_norm, done.n_steps, done.result, result["method"]),
+        expansions=tuple(expansions),
         clusterings=tuple(_joined(_below(str(i), arrays), rest) for i, rest in enumerate(result["clusterings"])),
         scaling=Scaling(**_below("scaling", arrays)),
         config=from_json(RecoveryConfig, result["settings"]),
@@ -178,6 +216,10 @@ def load_run(folder: str | os.PathLike, *, activation: Activation | None = None)
         y=jnp.asarray(data["y"]),
         teacher=load_network(teacher, activation=activation) if teacher.is_file() else None,
     )
+
+
+def _students_file(layer: int) -> str:
+    return "students.safetensors" if layer == 1 else f"students-{layer}.safetensors"
 
 
 def _split(clustering: Clustering) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
