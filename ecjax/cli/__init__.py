@@ -1,4 +1,4 @@
-"""The command line: `ecjax recover toy|digits|data`, `ecjax compare`, `ecjax cut`."""
+"""The command line: `ecjax recover toy|digits|data`, `ecjax teach`, `ecjax compare`, `ecjax cut`."""
 
 import sys
 from collections.abc import Sequence
@@ -8,7 +8,8 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
-from .commands import COMMANDS, Command, Compare, Cut, Data, Digits, Toy
+from .commands import COMMANDS, Command, Compare, Cut, Data, Digits, Teach, Toy
+from .teach import teach
 from .work import Interrupted, compare_networks, cut_run, recover_data, recover_digits, recover_toy
 
 HELP = """usage: ecjax COMMAND [OPTIONS]
@@ -18,6 +19,7 @@ Recover an unknown neural network, its width and every weight, from inputs and o
   ecjax recover toy                                  a random teacher, in seconds
   ecjax recover digits                               a network trained on handwritten digits
   ecjax recover data answers.npz --activation tanh   your own inputs and outputs
+  ecjax teach mnist --hidden 16                      train a teacher on real images
   ecjax compare RUN                                  recovered against teacher, neuron by neuron
   ecjax cut RUN --gamma 0.5                          cut the clusters of a run again, without training
 
@@ -57,6 +59,8 @@ def _run(command: Command, console: Console) -> None:
             recover_digits(command, console)
         case Data():
             recover_data(command, console)
+        case Teach():
+            teach(command, console)
         case Compare():
             compare_networks(command, console)
         case Cut():

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
@@ -132,6 +132,59 @@ class Data:
     place: Annotated[Place, arg(name="")] = field(default_factory=Place)
 
 
+Dataset = Literal["mnist", "fashion-mnist", "cifar-10"]
+Precision = Literal["float32", "float64"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teach:
+    """Train a network on real images, as a teacher to be recovered.
+
+    A fully connected classifier learns the classes by cross-entropy. Its outputs before the softmax are what students
+    will imitate; the folder that is written holds the network and how it was made.
+
+      ecjax teach mnist --hidden 16
+      ecjax teach mnist --hidden 30 30 30 --activation tanh
+      ecjax teach cifar-10 --hidden 16 --data ~/datasets
+      ecjax recover images --teacher teachers/mnist-16-g
+
+    Images are looked for in the folder named by --data or the environment variable ECJAX_DATA (there mnist/,
+    fashion-mnist/, cifar-10-batches-bin/ with their original files); what is not there is downloaded once.
+
+    Attributes:
+        dataset: Which images.
+        hidden: Neurons of each hidden layer, first to last.
+        activation: Of the hidden neurons: g, tanh, sigmoid, softplus, relu, gelu, silu, ...
+        n: The first so many training images; at most 60,000, of cifar-10 50,000.
+        data: Folder of the data sets.
+        held_out: Share of the images that it is not trained on but tested with.
+        n_steps: Steps of Adam, the learning rate falling to 0 along a cosine.
+        batch_size: Images in a step.
+        learning_rate: Of the first step.
+        weight_decay: Keeps neurons from saturating (AdamW); 0 for none.
+        precision: Of training and of the weights: float32, as in the paper, or float64. Students of either precision
+            can imitate a teacher of either.
+        seed: Decides initial weights, held-out images and batches.
+        out: The teacher's folder; by default teachers/<dataset>-<hidden>-<activation>, with the seed if it is not 0.
+        overwrite: Replace a teacher that is already there.
+    """
+
+    dataset: Positional[Dataset]
+    hidden: tuple[int, ...] = (16,)
+    activation: str = "g"
+    n: int = 10_000
+    data: Path | None = None
+    held_out: float = 0.2
+    n_steps: int = 2000
+    batch_size: int = 128
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.3
+    precision: Precision = "float32"
+    seed: int = 0
+    out: Path | None = None
+    overwrite: bool = False
+
+
 @dataclass(frozen=True, kw_only=True)
 class Compare:
     """Compare a recovered network with its teacher, neuron by neuron, up to what no input can reveal.
@@ -182,11 +235,12 @@ class Cut:
     place: Annotated[Place, arg(name="")] = field(default_factory=Place)
 
 
-Command = Toy | Digits | Data | Compare | Cut
+Command = Toy | Digits | Data | Teach | Compare | Cut
 COMMANDS: dict[str, type] = {
     "recover toy": Toy,
     "recover digits": Digits,
     "recover data": Data,
+    "teach": Teach,
     "compare": Compare,
     "cut": Cut,
 }
