@@ -296,15 +296,16 @@ def plot_images(
     n_blocks = -(-n // _BLOCK)
     across = -(-n // n_blocks)
     height = (0.3 + 0.95 * len(panels)) * n_blocks + (0.3 if title else 0)
-    figure, axes = _grid(1.2 + 0.95 * across, height, len(panels) * n_blocks, across)
+    figure, axes = _grid(1.5 + 0.95 * max(across, 2), height, len(panels) * n_blocks, across)
     for ax in axes.flat:
         ax.set_axis_off()
     for row, (heading, w) in enumerate(panels.items()):
         shown = np.ma.masked_array(w, mask=False if visible is None else ~np.broadcast_to(visible, w.shape))
         own = heading not in weights
-        # A neuron has its own scale, the same in every set; the difference has one scale for all neurons.
-        limits = np.maximum.reduce([np.abs(np.ma.masked_array(v, shown.mask)).max(axis=1) for v in weights.values()])
-        limits = np.full(n, np.abs(shown).max()) if own else limits
+        # A neuron has its own scale, in every set that of the first: weights of pixels that hardly ever vary are often
+        # large where they were recovered, and would bleach all others. The difference has one scale for all neurons.
+        first = np.ma.masked_array(next(iter(weights.values())), shown.mask)
+        limits = np.full(n, np.abs(shown).max()) if own else np.abs(first).max(axis=1)
         for i in range(n):
             ax = axes[i // across * len(panels) + row, i % across]
             _draw(ax, shown[i], shape, limits[i] or 1, "PuOr" if own else "RdBu_r")

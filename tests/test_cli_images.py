@@ -119,6 +119,7 @@ def test_every_layer_of_a_deep_teacher_is_compared_and_drawn(teachers, data, tmp
     shown = capsys.readouterr().out
     assert "layer 1: 3 of 3 neurons found, 1 in excess" in shown
     assert "layer 2: 2 of 2 neurons found, none in excess" in shown
+    assert "--n-students" in shown  # what to try
     assert run("cut", out, "--gamma", 0.5) == 2
     assert "2 hidden layers" in capsys.readouterr().err
 
@@ -297,11 +298,12 @@ def test_a_layer_with_nothing_found_has_no_distances(key):
 
 
 def test_epochs_are_shown():
-    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    console = Console(file=io.StringIO(), force_terminal=True, width=80)
     with Screen(console) as screen:
-        screen("expand 2", 0, 3, losses=[1e-3, 1e-5, np.nan], epoch=1230)
+        screen("reconstruct 2", 10, 12)
+        screen("expand 2", 0, 3, losses=[1e-3, 1e-5, np.nan], epoch=12300)
         screen._bars.refresh()
-    assert "epoch 1,230, loss 1e-05 to 1e-03" in console.file.getvalue()
+    assert "epoch 12,300, loss 1e-05 to 1e-03" in console.file.getvalue()
     assert "expand 2" in console.file.getvalue()
 
 
@@ -314,7 +316,7 @@ def test_a_file_gets_a_line_when_a_phase_ends(monkeypatch):
             screen("expand", done, 2, losses=[1e-3] * done)
         monkeypatch.setattr(screens, "_SECONDS_BETWEEN_LINES", -1)
         screen("cluster", 0, 5)
-    assert console.file.getvalue().split("\n") == ["expand      2/2  loss 1e-03 to 1e-03", "cluster     0/5", ""]
+    assert console.file.getvalue().split("\n") == ["expand        2/2  loss 1e-03 to 1e-03", "cluster       0/5", ""]
 
 
 def test_pages_of_images(small, tmp_path, monkeypatch, key):

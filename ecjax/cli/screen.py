@@ -21,6 +21,11 @@ from .against import layer_table, verdict
 
 _SECONDS_BETWEEN_LINES = 60
 _MOST_ROWS = 40  # of a table of candidates
+_ADVICE = (
+    "Not the whole teacher. Neurons are missed where students did not come to a low loss, and in excess where the cut\n"
+    "is too lax: give students more steps or epochs, more of them (--n-students), more questions (--n, --n-samples), or\n"
+    "another cut (--gamma, --beta)."
+)
 
 
 class Screen:
@@ -36,12 +41,11 @@ class Screen:
         self.done: dict[str, tuple[int, int]] = {}  # how far each phase came, for the message after Ctrl-C
         self._tasks: dict[str, TaskID] = {}
         self._bars = Progress(
-            TextColumn("{task.description:<12}"),
-            BarColumn(bar_width=24),
+            TextColumn("{task.description:<13}"),
+            BarColumn(bar_width=8),  # all of it, with epochs and losses, within 80 columns
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeLeft(),
+            TimeLeft(compact=True),
             TextColumn("{task.fields[note]}"),
             console=console,
             transient=True,  # the summary says what there is to keep
@@ -61,7 +65,7 @@ class Screen:
         if ends or time.monotonic() - self._said > _SECONDS_BETWEEN_LINES:
             self._said = time.monotonic()
             self._ended |= {phase} if ends else set()
-            self.console.print(f"{phase:<12}{done}/{total}  {note}".rstrip(), highlight=False, soft_wrap=True)
+            self.console.print(f"{phase:<14}{done}/{total}  {note}".rstrip(), highlight=False, soft_wrap=True)
 
     def __enter__(self) -> "Screen":
         self._bars.start()
@@ -99,6 +103,8 @@ def report(console: Console, recovery: Recovery, comparison: Comparison | None, 
         console.print()
         console.print(layer_table(comparison))
         say(verdict(comparison))
+        if comparison.n_missing or comparison.n_excess:
+            say(_ADVICE)
     say(f"\nrun      {folder}")
     figures = sorted(path.name for path in (folder / "figures").glob("*.png"))
     if figures:
