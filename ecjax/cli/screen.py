@@ -23,8 +23,8 @@ _SECONDS_BETWEEN_LINES = 60
 _MOST_ROWS = 40  # of a table of candidates
 _ADVICE = (
     "Not the whole teacher. Neurons are missed where students did not come to a low loss, and in excess where the cut\n"
-    "is too lax: give students more steps or epochs, more of them (--n-students), more questions (--n, --n-samples), or\n"
-    "another cut (--gamma, --beta)."
+    "is too lax: give students more steps or epochs, more of them (--n-students), more questions (--n, --n-samples),\n"
+    "or another cut (--gamma, --beta)."
 )
 
 
