@@ -36,11 +36,10 @@ def save_figures(
     """
     folder = Path(folder)
     folder.mkdir(exist_ok=True)
-    _save(plots.plot_losses(np.asarray(recovery.expansion.loss)), folder / "losses.png")
-    history = getattr(recovery.expansion, "history", None)
-    if history is not None and len(history):
-        _save(plots.plot_history(np.asarray(history)), folder / "history.png")
-    for i, clustering in enumerate(recovery.clusterings):
+    for i, (expansion, clustering) in enumerate(zip(recovery.expansions, recovery.clusterings, strict=True)):
+        _save(plots.plot_losses(np.asarray(expansion.loss)), folder / f"losses-{i + 1}.png")
+        if expansion.history is not None and len(expansion.history):
+            _save(plots.plot_history(expansion.history), folder / f"history-{i + 1}.png")
         _save(plots.plot_dendrogram(clustering), folder / f"dendrogram-{i + 1}.png")
         _save(plots.plot_similarity(clustering), folder / f"similarity-{i + 1}.png")
         _save(plots.plot_angles(clustering), folder / f"angles-{i + 1}.png")

@@ -1,5 +1,6 @@
 """`ecjax recover images`: from a teacher's folder to a run, its table and its figures, and on from where it was."""
 
+import dataclasses
 import io
 import json
 
@@ -57,9 +58,12 @@ def recovered(small, monkeypatch):
     def recover(x, y, **given):
         asked.update(given, x=x, y=y)
         return eqx.tree_at(
-            lambda recovery: (recovery.network, recovery.clusterings),
-            small,
-            (nearly(asked["teacher"]), small.clusterings * given["hidden_layers"]),
+            lambda recovery: (recovery.network, recovery.expansions, recovery.clusterings),
+            dataclasses.replace(small, found_by=small.found_by * given["hidden_layers"]),
+            (
+                nearly(asked["teacher"]),
+                *(each * given["hidden_layers"] for each in (small.expansions, small.clusterings)),
+            ),
         )
 
     monkeypatch.setattr(work, "recover", recover)
@@ -87,7 +91,7 @@ def nearly(teacher):
 
 
 def test_a_shallow_teacher_goes_the_whole_road(teachers, data, tmp_path, capsys):
-    quick = "--student-width 3 --n-students 3 --adam.n-steps 20 --lbfgs.max-steps 5 --finetune.max-steps 2 "
+    quick = "--student-width 3 --n-students 4 --minibatch.max-epochs 20 --finetune.max-steps 2 "
     quick += "--no-propose --allow-few-samples"
     place = ("--out", tmp_path / "run", "--data", data)
     assert run("recover", "images", "--teacher", teachers / "shallow", *quick.split(), *place) == 0
@@ -100,7 +104,7 @@ def test_a_shallow_teacher_goes_the_whole_road(teachers, data, tmp_path, capsys)
     assert "784-2-10 tanh network, which reads" in shown
     assert "against the teacher" in shown
     assert "Cannot be known" in shown  # the border never varies
-    assert (tmp_path / "run" / "figures" / "losses.png").is_file()
+    assert (tmp_path / "run" / "figures" / "losses-1.png").is_file()
 
 
 def test_every_layer_of_a_deep_teacher_is_compared_and_drawn(teachers, data, tmp_path, recovered, capsys):
@@ -115,7 +119,9 @@ def test_every_layer_of_a_deep_teacher_is_compared_and_drawn(teachers, data, tmp
         (2, 2, 2, 0),
     ]
     drawn = {path.name for path in (out / "figures").iterdir()}
-    assert drawn >= {f"{name}-{i}.png" for name in ("weights", "dendrogram", "angles", "similarity") for i in (1, 2)}
+    assert drawn >= {
+        f"{name}-{i}.png" for name in ("weights", "losses", "dendrogram", "angles", "similarity") for i in (1, 2)
+    }
     shown = capsys.readouterr().out
     assert "layer 1: 3 of 3 neurons found, 1 in excess" in shown
     assert "layer 2: 2 of 2 neurons found, none in excess" in shown
@@ -152,7 +158,6 @@ def test_a_preset_is_a_start_that_other_settings_change(preset, spelling, tmp_pa
     arguments = [*spelling.format(preset).split(), "--teacher", "here", "--gamma", "0.7"]
     command = tyro.cli(Images, args=arguments, default=images_default(arguments))
     assert command.preset == preset
-    assert command.precision == ("float64" if preset == "images" else "float32")
     wanted, got = runs.as_json(PRESETS[preset]()), runs.as_json(command.settings)
     assert got["cluster"].pop("gamma") == 0.7
     del wanted["cluster"]["gamma"]
@@ -176,6 +181,7 @@ def test_an_unknown_preset_is_refused(capsys):
         (["--teacher", "{teachers}/shallow/teacher.safetensors"], "--dataset"),
         (["--teacher", "{teachers}/shallow", "--dataset", "cifar-10"], "has learned mnist"),
         (["--teacher", "{teachers}/shallow/teacher.safetensors", "--dataset", "cifar-10"], "3072 inputs"),
+        (["--teacher", "{teachers}/shallow", "--student-width", "5", "5"], "2 widths for 1 hidden layers"),
         (["--teacher", "{teachers}/shallow", "--n", "0"], "`n`"),
         (["--teacher", "{teachers}/shallow", "--data", "{tmp}/nowhere"], "`data`"),
     ],

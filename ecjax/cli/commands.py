@@ -101,7 +101,7 @@ class Digits:
     noise: float = 0.5
     seed: int = 0
     allow_few_samples: bool = False
-    settings: Annotated[Settings, arg(name="")] = field(default_factory=lambda: _like(RecoveryConfig.images()))
+    settings: Annotated[Settings, arg(name="")] = field(default_factory=lambda: _like(RecoveryConfig.digits()))
     place: Annotated[Place, arg(name="")] = field(default_factory=Place)
 
 
@@ -219,7 +219,8 @@ class Images:
         n: Ask about the first so many training images; by default as many as the teacher has seen, for a bare network
             10,000.
         preset: What the settings below start from.
-        precision: Of students and clusters' queries.
+        precision: Of queries, clusters and refinement. Whatever it is, students are trained on mini-batches in float32,
+            unless you say --minibatch.dtype data.
         seed: Decides the students.
         allow_few_samples: Go on although there are fewer answers than weights in a student.
     """
@@ -239,8 +240,7 @@ class Images:
 def images_default(arguments: Sequence[str]) -> Images:
     """What `ecjax recover images` starts from: the settings of the preset that is named among its arguments."""
     preset: ImagePreset = next((name for name in get_args(ImagePreset) if _names(arguments, name)), "images")
-    precision: Precision = "float64" if preset == "images" else "float32"
-    default = Images(teacher=Path(), preset=preset, precision=precision, settings=_like(PRESETS[preset]()))
+    default = Images(teacher=Path(), preset=preset, settings=_like(PRESETS[preset]()))
     object.__setattr__(default, "teacher", tyro.MISSING)  # asked of the user; no Path, so the record would refuse it
     return default
 

@@ -97,7 +97,7 @@ def report(console: Console, recovery: Recovery, comparison: Comparison | None, 
         console.print()
         console.print(_clusters(clustering, f"candidates in hidden layer {i}"))
         removed = clustering.width - recovery.widths[i - 1]
-        if recovery.found_by == "clusters" and removed > 0:
+        if recovery.found_by[i - 1] == "clusters" and removed > 0:
             say(f"{removed} of these were taken away again: the network is as good without them")
     if comparison is not None:
         console.print()

@@ -80,12 +80,8 @@ def recover_digits(command: Digits, console: Console) -> None:
 def recover_images(command: Images, console: Console) -> None:
     """`ecjax recover images`."""
     saved = read_teacher(command.teacher, command.dataset)
-    depth, widths = len(saved.network.widths), command.settings.student_width
-    if not isinstance(widths, int) and len(widths) != depth:
-        raise ValueError(
-            f"`student_width` is one width for all hidden layers, as --student-width 64, or one for each of "
-            f"the teacher's {depth}; got {'-'.join(map(str, widths))}."
-        )
+    depth = len(saved.network.widths)
+    command.settings.widths(depth)  # refused before the images are read, if they do not fit
     x, _ = images(saved.dataset, command.data, saved.n if command.n is None else command.n)
     x = x.astype(command.precision)
     teacher = jax.tree.map(lambda leaf: leaf.astype(command.precision), saved.network)
@@ -169,7 +165,7 @@ def _recover(
     with workplace(command.place, name, description) as (partial, interrupted):
         store = StudentFiles(partial / "students", problem.activation)
         if interrupted:
-            there = f"going on in {partial}: {len(store)} of {n_students} students are there"
+            there = f"going on in {partial}: {store.describe(n_students)} are there"
             console.print(there, highlight=False, soft_wrap=True)
         try:
             with Screen(console) as screen, _one_blas_thread():
@@ -186,8 +182,7 @@ def _recover(
                 )
         except KeyboardInterrupt:
             raise Interrupted(
-                f"interrupted; {len(store)} of {n_students} students are safe in {partial}\n"
-                "the same command goes on from there"
+                f"interrupted; {store.describe(n_students)} are safe in {partial}\nthe same command goes on from there"
             ) from None
         except ValueError:
             if not len(store):
