@@ -47,19 +47,19 @@ class Case:
     student: tuple[int, ...]
     n_students: int
     beta: float
-    gamma: float = 0.5
+    gamma: float
+    training: MinibatchConfig
     activation: str = "g"
     n_images: int = 60_000
     teacher_steps: int = 5000
-    training: MinibatchConfig = dataclasses.field(default_factory=MinibatchConfig)
     random_images: bool = False
     seed: int = 0
 
 
 def cases(teacher_width: int = 128, *, smoke: bool = False) -> dict[str, Case]:
     """The experiments by name."""
-    shallow = Case(teacher=(teacher_width,), student=(4 * teacher_width,), n_students=10, beta=np.pi / 6)
-    deep = Case(teacher=(30, 30, 30), student=(90, 90, 90), n_students=50, beta=np.pi / 3)
+    shallow = _case((teacher_width,), ec.RecoveryConfig.paper_shallow(4 * teacher_width))
+    deep = _case((30, 30, 30), ec.RecoveryConfig.paper_deep())
     if smoke:
         tiny = {
             "n_images": 200,
@@ -71,6 +71,17 @@ def cases(teacher_width: int = 128, *, smoke: bool = False) -> dict[str, Case]:
         shallow = dataclasses.replace(shallow, teacher=(3,), student=(6,), **tiny)
         deep = dataclasses.replace(deep, teacher=(3, 2), student=(6, 6), **tiny)
     return {"shallow": shallow, "deep": deep}
+
+
+def _case(teacher: tuple[int, ...], config: ec.RecoveryConfig) -> Case:
+    return Case(
+        teacher=teacher,
+        student=config.widths(len(teacher)),
+        n_students=config.n_students,
+        beta=config.cluster.beta,
+        gamma=config.cluster.gamma,
+        training=config.expand.minibatch,
+    )
 
 
 def main(arguments=None):

@@ -90,21 +90,49 @@ def nearly(teacher):
 # --- a run ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_shallow_teacher_goes_the_whole_road(teachers, data, tmp_path, capsys):
-    quick = "--student-width 3 --n-students 4 --minibatch.max-epochs 20 --finetune.max-steps 2 "
-    quick += "--no-propose --allow-few-samples"
-    place = ("--out", tmp_path / "run", "--data", data)
-    assert run("recover", "images", "--teacher", teachers / "shallow", *quick.split(), *place) == 0
-    found = runs.load_run(tmp_path / "run")
-    assert found.x.shape == (N, 784)
-    assert found.x.dtype == jnp.float64
-    np.testing.assert_allclose(found.y, ec.respond(found.teacher, found.x), rtol=1e-12)
-    assert found.config["preset"] == "images"
-    shown = capsys.readouterr().out
-    assert "784-2-10 tanh network, which reads" in shown
-    assert "against the teacher" in shown
-    assert "Cannot be known" in shown  # the border never varies
-    assert (tmp_path / "run" / "figures" / "losses-1.png").is_file()
+QUICK = "--student-width 3 --n-students 4 --minibatch.max-epochs 20 --minibatch.epochs-per-call 5 --minibatch.batch 50 "
+QUICK += "--finetune.max-steps 2 --no-propose --allow-few-samples"
+
+
+@pytest.fixture(scope="module")
+def whole(teachers, data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    assert (
+        run("recover", "images", "--teacher", teachers / "shallow", *QUICK.split(), "--out", out, "--data", data) == 0
+    )
+    return runs.load_run(out)
+
+
+@pytest.mark.slow
+def test_a_shallow_teacher_goes_the_whole_road(whole):
+    assert whole.x.shape == (N, 784)
+    assert whole.x.dtype == jnp.float64
+    np.testing.assert_allclose(whole.y, ec.respond(whole.teacher, whole.x), rtol=1e-12)
+    assert whole.config["preset"] == "images"
+    assert any("do not vary" in each for each in whole.recovery.unidentified)  # the border
+    assert (whole.folder / "comparison.json").is_file()
+    drawn = {path.name for path in (whole.folder / "figures").iterdir()}
+    assert drawn >= {"losses-1.png", "history-1.png", "dendrogram-1.png"}
+
+
+@pytest.mark.slow
+def test_an_interrupted_training_goes_on_and_changes_no_bit(whole, teachers, data, tmp_path, monkeypatch, capsys):
+    def impatient(screen, phase, done, total, **info):
+        if info.get("epoch") == 10:
+            raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    ask = ("recover", "images", "--teacher", teachers / "shallow", *QUICK.split(), "--data", data, "--no-figures")
+    with monkeypatch.context() as patch:
+        patch.setattr(Screen, "__call__", impatient)
+        assert run(*ask) == 130
+    assert "10 epochs of 4 students are safe" in capsys.readouterr().err
+    assert run(*ask) == 0
+    assert "10 epochs of 4 students are there" in capsys.readouterr().out
+    (folder,) = (tmp_path / "runs").iterdir()
+    again = runs.load_run(folder)
+    for leaf, twin in zip(jax.tree.leaves(whole.recovery), jax.tree.leaves(again.recovery), strict=True):
+        np.testing.assert_array_equal(leaf, twin)
 
 
 def test_every_layer_of_a_deep_teacher_is_compared_and_drawn(teachers, data, tmp_path, recovered, capsys):
