@@ -20,9 +20,13 @@ from .cluster.tree import Tree, tree
 from .compare import Comparison
 from .networks import Network
 
+HIDDEN = "#d9d9d9"  # weights that can't be known
+_HIDDEN_GREY = 0xD9 / 255
 KEPT, DROPPED, REST, LIMIT = "#11698e", "#e07b39", "#b8bec6", "#b3261e"
 _EPS = np.finfo(float).eps  # angles of exact copies are drawn here
 _LARGEST_MATRIX = 1000  # neurons drawn in a similarity matrix; a page has no more pixels
+_MOST_POINTS = 2000  # epochs drawn in a history
+_BLOCK = 8  # images side by side
 
 
 def plot_losses(loss: Float[np.ndarray, " students"], *, target: float | None = None) -> Figure:
@@ -52,6 +56,38 @@ def plot_losses(loss: Float[np.ndarray, " students"], *, target: float | None = 
         xlim=(0.4, len(loss) + 0.6),
     )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+def plot_history(history: Float[np.ndarray, "epochs students"], *, target: float | None = None) -> Figure:
+    """Training loss of every student against the epoch; a dot where a student stopped before the others.
+
+    Args:
+        history: Mean loss of each epoch in units of var(y); NaN from when a student has stopped.
+        target: A loss to draw as a line, at which a student is done.
+    """
+    history = np.asarray(history, float)
+    n_epochs, n_students = history.shape
+    shown = np.unique(np.linspace(0, n_epochs - 1, min(n_epochs, _MOST_POINTS)).astype(int))
+    figure, axes = _page(6.4, 3.6)
+    for i, loss in enumerate(history.T):
+        known = np.flatnonzero(np.isfinite(loss) & (loss > 0))
+        drawn = np.intersect1d(known, shown)
+        axes.plot(drawn + 1, loss[drawn], color=KEPT, alpha=max(0.25, min(1.0, 6 / n_students)), linewidth=0.9,
+                  label="one student" if i == 0 else None)  # fmt: skip
+        if len(known) and known[-1] < n_epochs - 1:
+            axes.plot(known[-1] + 1, loss[known[-1]], "o", color=KEPT, markersize=3.5)
+    if n_students > 2:
+        alive = shown[np.isfinite(history[shown]).any(axis=1)]
+        axes.plot(alive + 1, np.nanmedian(history[alive], axis=1), color=DROPPED, linewidth=1.8, label="median")
+        axes.legend(frameon=False)
+    if target:
+        axes.axhline(target, color=LIMIT, linewidth=1, linestyle="--")
+        axes.annotate("target", (1, target), (0, 2), xycoords=("axes fraction", "data"), textcoords="offset points",
+                      color=LIMIT, ha="right", va="bottom")  # fmt: skip
+    axes.set_yscale("log")
+    axes.set(xlabel="epoch", ylabel="training loss / var(y)", title="How every student learned")
+    axes.set_xlim(0, n_epochs + 1)
     return figure
 
 
@@ -153,22 +189,26 @@ def plot_angles(clustering: Clustering) -> Figure:
 
 
 def paired_weights(
-    network: Network, teacher: Network | None = None, comparison: Comparison | None = None
+    network: Network, teacher: Network | None = None, comparison: Comparison | None = None, *, layer: int = 0
 ) -> dict[str, Float[np.ndarray, "neurons columns"]]:
-    """First-layer rows (w, b) by title, for `plot_weights` and `plot_images`.
+    """Rows (w, b) of a hidden layer by title, for `plot_weights` and `plot_images`.
 
     Args:
         network: What was recovered.
         teacher: Shown beside it...
         comparison: ...as `ecjax.compare` matched the two: only neurons with a partner, in the teacher's order, the
-            recovered ones with the teacher's signs.
+            recovered ones with the teacher's signs. In layers above the first, both are written over the teacher's
+            neurons below, then the recovered ones in excess, then whatever linear map is left.
+        layer: Which hidden layer, counted from 0.
     """
-    recovered = _rows(network)
+    recovered = _rows(network, layer)
     if teacher is None or comparison is None:
         return {"recovered": recovered}
-    layer = comparison.layers[0]
-    found = layer.partner >= 0
-    theirs, ours = _rows(teacher)[found], (layer.sign[:, None] * recovered[layer.partner])[found]
+    matched = comparison.layers[layer]
+    found = matched.partner >= 0
+    if layer:
+        return {"teacher": matched.teacher_in[found], "recovered": matched.recovered_in[found]}
+    theirs, ours = _rows(teacher, 0)[found], (matched.sign[:, None] * recovered[matched.partner])[found]
     symmetry = network.activation.symmetry
     if symmetry.antiperiod is not None:
         ours[:, -1] += symmetry.antiperiod * np.round((theirs - ours)[:, -1] / symmetry.antiperiod)
@@ -177,71 +217,118 @@ def paired_weights(
     return {"teacher": theirs, "recovered": ours}
 
 
-def _rows(network: Network) -> Float[np.ndarray, "neurons columns"]:
-    first = network.layers[0]
-    return np.column_stack([np.asarray(first.w), np.asarray(first.b)])
+def _rows(network: Network, layer: int) -> Float[np.ndarray, "neurons columns"]:
+    return np.column_stack([np.asarray(network.layers[layer].w), np.asarray(network.layers[layer].b)])
 
 
 def plot_weights(
-    weights: dict[str, Float[np.ndarray, "neurons columns"]], *, columns: Sequence[str] | None = None
+    weights: dict[str, Float[np.ndarray, "neurons columns"]],
+    *,
+    columns: Sequence[str] | str | None = None,
+    names: Sequence[int] | None = None,
+    title: str | None = None,
 ) -> Figure:
     """Neurons as rows of coloured numbers; of two sets of the same shape the difference too, on its own scale.
 
     Args:
         weights: What to draw, by title: {"teacher": ..., "recovered": ...}, row i the same neuron in each.
-        columns: A word for each column.
+        columns: A word for each column, or one for all of them.
+        names: A number for each neuron; by default 1, 2, ...
+        title: Above it all.
     """
     panels = _with_difference(weights)
     n, m = next(iter(weights.values())).shape
     largest = max(np.abs(w).max() for w in weights.values())
-    figure, axes = _grid(1.4 + max(2.2, 0.3 * min(m, 30)) * len(panels), 1.3 + 0.28 * min(n, 30), 1, len(panels))
-    for ax, (title, w) in zip(axes[0], panels.items(), strict=True):
-        own = title not in weights
+    figure, axes = _grid(1.4 + max(2.2, 0.3 * min(m, 15)) * len(panels), 1.3 + 0.28 * min(n, 18), 1, len(panels))
+    ticks = np.arange(0, n, -(-n // 30))
+    names = range(1, n + 1) if names is None else names
+    for i, (ax, (heading, w)) in enumerate(zip(axes[0], panels.items(), strict=True)):
+        own = heading not in weights
         limit = (np.abs(w).max() or 1.0) if own else largest
-        image = ax.imshow(w, cmap="PuOr" if own else "RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
-        figure.colorbar(image, ax=ax, pad=0.02, format="%.0e" if own else None)
-        ax.set(title=title, yticks=range(n), yticklabels=range(1, n + 1))
+        first = 1 if isinstance(columns, str) else 0  # what the column on the left is called
+        image = ax.imshow(
+            w,
+            cmap="PuOr" if own else "RdBu_r",
+            vmin=-limit,
+            vmax=limit,
+            aspect="auto",
+            extent=(first - 0.5, first + m - 0.5, n - 0.5, -0.5),
+        )
+        if own or i == len(weights) - 1:
+            figure.colorbar(image, ax=ax, pad=0.02, format="%.0e" if own else None)
+        ax.set_title(heading, fontsize=10)
+        ax.set_yticks(ticks, [names[k] for k in ticks] if i == 0 else [], fontsize=8)
         ax.spines[:].set_visible(False)
         ax.tick_params(length=0)
-        if columns is not None and m <= 24:
+        if columns is not None and not isinstance(columns, str) and m <= 24:
             ax.set_xticks(range(m), columns, rotation=90 if max(map(len, columns)) > 2 else 0)
         else:
-            ax.set_xlabel("weight")
+            ax.set_xlabel(columns if isinstance(columns, str) else "weight")
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0, 0].set_ylabel("neuron")
+    if title:
+        figure.suptitle(title, fontsize=11)
     return figure
 
 
 def plot_images(
     weights: dict[str, Float[np.ndarray, "neurons inputs"]],
-    shape: tuple[int, int],
+    shape: tuple[int, ...],
     *,
     visible: Bool[np.ndarray, " inputs"] | None = None,
+    names: Sequence[int] | None = None,
+    title: str | None = None,
 ) -> Figure:
     """Incoming weights drawn as images, one row a set, one column a neuron; of two sets the difference too.
 
+    Blue is negative and red positive; weights of colour images are drawn in their colours around grey.
+
     Args:
         weights: What to draw, by title: {"teacher": ..., "recovered": ...}, row i the same neuron in each.
-        shape: Height and width of the images.
+        shape: Height and width of the images, or 3, height and width of colour images, one colour after the other.
         visible: Which inputs vary; the weights of the others can't be known and are left grey.
+        names: A number for each neuron; by default 1, 2, ...
+        title: Above it all.
     """
     panels = _with_difference(weights, visible)
     n = len(next(iter(weights.values())))
-    figure, axes = _grid(1.0 + 0.95 * n, 0.3 + 1.05 * len(panels), len(panels), n)
-    for row, (title, w) in zip(axes, panels.items(), strict=True):
+    names = range(1, n + 1) if names is None else names
+    n_blocks = -(-n // _BLOCK)
+    across = -(-n // n_blocks)
+    height = (0.3 + 0.95 * len(panels)) * n_blocks + (0.3 if title else 0)
+    figure, axes = _grid(1.5 + 0.95 * max(across, 2), height, len(panels) * n_blocks, across)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for row, (heading, w) in enumerate(panels.items()):
         shown = np.ma.masked_array(w, mask=False if visible is None else ~np.broadcast_to(visible, w.shape))
-        own = title not in weights
-        # A neuron has its own scale, the same in every set; the difference has one scale for all neurons.
-        limits = np.maximum.reduce([np.abs(np.ma.masked_array(v, shown.mask)).max(axis=1) for v in weights.values()])
-        limits = np.full(n, np.abs(shown).max()) if own else limits
-        for ax, image, limit in zip(row, shown, limits, strict=True):
-            ax.set_facecolor("#d9d9d9")
-            ax.imshow(image.reshape(shape), cmap="PuOr" if own else "RdBu_r", vmin=-(limit or 1), vmax=limit or 1)
-            ax.set(xticks=[], yticks=[])
-            ax.spines[:].set_visible(False)
-        row[0].set_ylabel(title.replace(", ", "\n"), rotation=0, ha="right", va="center")
-    for i, ax in enumerate(axes[0]):
-        ax.set_title(f"{i + 1}")
+        own = heading not in weights
+        # A neuron has its own scale, in every set that of the first: weights of pixels that hardly ever vary are often
+        # large where they were recovered, and would bleach all others. The difference has one scale for all neurons.
+        first = np.ma.masked_array(next(iter(weights.values())), shown.mask)
+        limits = np.full(n, np.abs(shown).max()) if own else np.abs(first).max(axis=1)
+        for i in range(n):
+            ax = axes[i // across * len(panels) + row, i % across]
+            _draw(ax, shown[i], shape, limits[i] or 1, "PuOr" if own else "RdBu_r")
+            if row == 0:
+                ax.set_title(f"{names[i]}", fontsize=9, pad=3)
+            if i % across == 0:
+                ax.set_ylabel(heading.replace(", ", "\n"), rotation=0, ha="right", va="center", fontsize=9)
+    if title:
+        figure.suptitle(title, fontsize=11)
     return figure
+
+
+def _draw(ax: Axes, image: np.ma.MaskedArray, shape: tuple[int, ...], limit: float, cmap: str) -> None:
+    """One image of weights within -limit ... limit."""
+    ax.set_axis_on()
+    ax.set_facecolor(HIDDEN)
+    if len(shape) == 3:
+        rgb = np.moveaxis((0.5 + image / (2 * limit)).filled(_HIDDEN_GREY).reshape(shape), 0, -1)
+        ax.imshow(np.clip(rgb, 0, 1))
+    else:
+        ax.imshow(image.reshape(shape), cmap=cmap, vmin=-limit, vmax=limit)
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
 
 
 def _with_difference(weights: dict, visible: np.ndarray | None = None) -> dict:

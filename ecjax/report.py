@@ -12,6 +12,8 @@ from .compare import Comparison
 from .networks import Network
 from .recover import Recovery
 
+_PAGE = 16  # neurons drawn as images in one figure
+
 
 def save_figures(
     folder: str | os.PathLike,
@@ -20,7 +22,7 @@ def save_figures(
     teacher: Network | None = None,
     comparison: Comparison | None = None,
     *,
-    image: tuple[int, int] | None = None,
+    image: tuple[int, ...] | None = None,
 ) -> None:
     """Draw what there is to see of a recovery.
 
@@ -30,25 +32,45 @@ def save_figures(
         x: Its queries; they say which weights can be seen.
         teacher: Drawn beside it, where it is known...
         comparison: ...neuron by neuron, as this pairs them.
-        image: Height and width, if the inputs are pixels.
+        image: Height and width, if the inputs are pixels; with 3 before them, if they are pixels in colour.
     """
     folder = Path(folder)
     folder.mkdir(exist_ok=True)
-    _save(plots.plot_losses(np.asarray(recovery.expansion.loss)), folder / "losses.png")
-    for i, clustering in enumerate(recovery.clusterings, start=1):
-        _save(plots.plot_dendrogram(clustering), folder / f"dendrogram-{i}.png")
-        _save(plots.plot_similarity(clustering), folder / f"similarity-{i}.png")
-        _save(plots.plot_angles(clustering), folder / f"angles-{i}.png")
-    weights = plots.paired_weights(recovery.network, teacher, comparison)
-    if len(next(iter(weights.values()))) == 0:
-        return
-    if image is not None:
-        pixels = {title: w[:, :-1] for title, w in weights.items()}
-        visible = np.ptp(np.asarray(x), axis=0) > 0
-        _save(plots.plot_images(pixels, image, visible=visible), folder / "weights.png")
-    else:
-        columns = [f"x{i + 1}" for i in range(x.shape[1])] + ["b"]
-        _save(plots.plot_weights(weights, columns=columns), folder / "weights.png")
+    for i, (expansion, clustering) in enumerate(zip(recovery.expansions, recovery.clusterings, strict=True)):
+        _save(plots.plot_losses(np.asarray(expansion.loss)), folder / f"losses-{i + 1}.png")
+        if expansion.history is not None and len(expansion.history):
+            _save(plots.plot_history(expansion.history), folder / f"history-{i + 1}.png")
+        _save(plots.plot_dendrogram(clustering), folder / f"dendrogram-{i + 1}.png")
+        _save(plots.plot_similarity(clustering), folder / f"similarity-{i + 1}.png")
+        _save(plots.plot_angles(clustering), folder / f"angles-{i + 1}.png")
+        weights = plots.paired_weights(recovery.network, teacher, comparison, layer=i)
+        names = _numbers(weights, comparison, i)
+        if len(names) == 0:
+            continue
+        if i == 0 and image is not None:
+            _save_images(weights, image, np.ptp(np.asarray(x), axis=0) > 0, names, folder)
+            continue
+        columns = [f"x{k + 1}" for k in range(x.shape[1])] + ["b"] if i == 0 else f"neuron of layer {i}; bias last"
+        title = f"incoming weights of layer {i + 1}" if len(recovery.clusterings) > 1 else None
+        figure = plots.plot_weights(weights, columns=columns, names=names, title=title)
+        _save(figure, folder / f"weights-{i + 1}.png")
+
+
+def _numbers(weights: dict[str, np.ndarray], comparison: Comparison | None, layer: int) -> list[int]:
+    """The number of every neuron drawn: the teacher's, where there is one."""
+    if "teacher" in weights and comparison is not None:
+        return [int(k) + 1 for k in np.flatnonzero(comparison.layers[layer].partner >= 0)]
+    return list(range(1, len(weights["recovered"]) + 1))
+
+
+def _save_images(weights, image: tuple[int, ...], visible: np.ndarray, names: list[int], folder: Path) -> None:
+    """The first layer, a page of neurons at a time."""
+    pages = [slice(start, start + _PAGE) for start in range(0, len(names), _PAGE)]
+    for number, page in enumerate(pages, start=1):
+        pixels = {heading: w[page, :-1] for heading, w in weights.items()}
+        title = f"neurons {names[page][0]} to {names[page][-1]} of layer 1" if len(pages) > 1 else None
+        figure = plots.plot_images(pixels, image, visible=visible, names=names[page], title=title)
+        _save(figure, folder / ("weights-1.png" if number == 1 else f"weights-1-page{number}.png"))
 
 
 def _save(figure: Figure, path: Path) -> None:

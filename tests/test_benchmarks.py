@@ -2,10 +2,13 @@
 
 import importlib
 import shlex
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
@@ -13,7 +16,7 @@ import pytest
 import ecjax as ec
 from ecjax import cli
 from ecjax.cli import work
-from ecjax.runs import read_json
+from ecjax.runs import read_arrays, read_json, write_json
 
 SHAPES = {"shapes": ((2, 4, 1),), "solved": ((2, 4, 1),)}
 SMALL = {**SHAPES, "n_samples": 40, "n_steps": 3, "n_students": 2, "n_vectors": 100, "rounds": 1}
@@ -128,3 +131,86 @@ def test_phases_are_written_as_json(benchmark_named, tmp_path, capsys):
     assert {row["phase"] for row in written["rows"]} == {"cut"}
     assert written["about"]["packages"]["jax"] == jax.__version__
     assert "agreement" in capsys.readouterr().out
+
+
+# --- the paper's images --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def paper(benchmark_named):
+    return benchmark_named("paper_images")
+
+
+@pytest.mark.slow
+def test_training_on_images_goes_on_where_it_was(paper, tmp_path, capsys):
+    ask = ["--smoke", "--case", "shallow", "--out"]
+    paper.main([*ask, str(tmp_path / "pieces"), "--minutes", "0"])
+    first = read_json(tmp_path / "pieces" / "shallow" / "result.json")
+    assert (first["epochs"], first["sessions"]) == (2, [])  # one call, too short to tell a rate
+    for folder in ("pieces", "whole"):
+        paper.main([*ask, str(tmp_path / folder), "--minutes", "5"])
+    pieces, whole = (read_arrays(tmp_path / name / "shallow" / "state.safetensors") for name in ("pieces", "whole"))
+    assert set(pieces) == set(whole)
+    for name, array in pieces.items():
+        np.testing.assert_array_equal(array, whole[name])
+
+    result = read_json(tmp_path / "whole" / "shallow" / "result.json")
+    assert result["epochs"] == 6
+    assert result["student_steps_per_s"] > 0
+    assert set(result["clusters"]) == {"preactivation", "euclidean"}
+    assert result["loss_quantiles"]["0.0"] <= result["loss_quantiles"]["1.0"] < first["loss_quantiles"]["1.0"]
+    lines = (tmp_path / "whole" / "table.md").read_text().splitlines()
+    assert len({line.count("|") for line in lines}) == 1
+    assert "epoch 6" in capsys.readouterr().out
+
+
+def test_a_folder_of_other_settings_is_refused(paper, tmp_path):
+    (tmp_path / "shallow").mkdir()
+    write_json(tmp_path / "shallow" / "case.json", {"student": [7]})
+    with pytest.raises(ValueError, match="other settings"):
+        paper.main(["--smoke", "--case", "shallow", "--minutes", "1", "--out", str(tmp_path)])
+
+
+@pytest.mark.slow
+def test_deep_students_are_trained_and_clustered(paper, tmp_path):
+    paper.main(["--smoke", "--case", "deep", "--minutes", "5", "--out", str(tmp_path)])
+    assert read_json(tmp_path / "deep" / "result.json")["clusters"]["preactivation"]["teacher"] == 3
+
+
+def test_clusters_are_matched_with_the_teachers_neurons(paper, key):
+    """Students that are the teacher and some neurons more hold all of the teacher's neurons."""
+    case = paper.cases(smoke=True)["deep"]
+    keys = jr.split(key, 6)
+    teacher = ec.random_network((784, 3, 2, 10), "g", key=keys[0])
+
+    def student(key):
+        more = ec.random_network((784, 2, 2, 10), "g", key=key).layers[0]
+        first, second, last = teacher.layers
+        first = ec.Layer(*(jnp.concatenate([getattr(first, part), getattr(more, part)]) for part in "wb"))
+        second = ec.Layer(jnp.pad(second.w, ((0, 0), (0, 2))), second.b)
+        return ec.Network((first, second, last), teacher.activation)
+
+    students = ec.stack([student(each) for each in keys[1:]])
+    ones = jnp.ones(len(keys) - 1)
+    result = jax.vmap(lambda known: ec.RESULTS.where(known, ec.RESULTS.stalled, ec.RESULTS.max_steps))(ones > 0)
+    expansion = ec.Expansion(students, ones, ones, ones.astype(int), result, "minibatch")
+    x = ec.gaussian_queries(300, 784, key=key)
+    found = paper.first_layer(case, expansion, teacher, x, "preactivation")
+    assert (found["matched"], found["excess"], found["kept"]) == (3, 0, 3)
+    assert found["cosine_largest"] < 1e-12
+
+
+def test_floating_point_operations_of_the_papers_settings(paper):
+    """Forward and by weights for every layer, by inputs for all but the first, two operations each."""
+    cases = paper.cases()
+    assert paper.flops(cases["shallow"], 784, 10) == 2 * 640 * (2 * 784 * 512 + 3 * 512 * 10)
+    assert (cases["shallow"].student, cases["deep"].student) == ((512,), (90, 90, 90))
+    assert cases["deep"].training.max_epochs == 25_000
+
+
+def test_an_accelerator_needs_the_core_packages_only():
+    doors = ("tyro", "rich", "pooch", "matplotlib", "sklearn", "threadpoolctl")
+    program = f"import sys, benchmarks.paper_images; print([name for name in {doors} if name in sys.modules])"
+    root = Path(__file__).parent.parent
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, cwd=root)
+    assert done.stdout.strip() == "[]", done.stderr

@@ -134,6 +134,68 @@ def test_images_hide_what_cannot_be_known(tmp_path):
     assert _shows(figure, tmp_path)
 
 
+@pytest.mark.parametrize("n", [1, 7, 10, 16])
+def test_every_neuron_has_its_image_and_number(tmp_path, n):
+    teacher = np.random.default_rng(0).normal(size=(n, 4))
+    names = list(range(5, 5 + n))
+    figure = plots.plot_images({"teacher": teacher, "recovered": teacher + 1}, (2, 2), names=names, title="layer 1")
+    drawn = [axes for axes in figure.axes if axes.images]
+    assert len(drawn) == 3 * n
+    assert [int(axes.get_title()) for axes in drawn if axes.get_title()] == names
+    assert _shows(figure, tmp_path)
+
+
+def test_colour_images_are_drawn_around_grey(tmp_path):
+    """Channels come one after the other; a weight of 0 is grey, the largest of a neuron saturated."""
+    weights = np.zeros((1, 12))
+    weights[0, :4] = [2.0, -2.0, 0.0, 1.0]  # red, of the four pixels
+    visible = np.ones(12, bool)
+    visible[[3, 7, 11]] = False
+    figure = plots.plot_images({"recovered": weights}, (3, 2, 2), visible=visible)
+    (image,) = figure.axes[0].images
+    rgb = np.asarray(image.get_array())
+    np.testing.assert_allclose(rgb[0, 0], [1, 0.5, 0.5])
+    np.testing.assert_allclose(rgb[0, 1], [0, 0.5, 0.5])
+    np.testing.assert_allclose(rgb[1, 0], 0.5)
+    np.testing.assert_allclose(rgb[1, 1], 0xD9 / 255)
+    assert _shows(figure, tmp_path)
+
+
+def test_a_history_shows_every_student_and_where_it_stopped(tmp_path):
+    history = np.exp(-np.arange(30.0))[:, None] * np.ones((30, 4))
+    history[10:, 1] = np.nan
+    history[:, 3] = np.nan
+    figure = plots.plot_history(history, target=1e-9)
+    lines = figure.axes[0].lines
+    np.testing.assert_array_equal(lines[0].get_xdata(), np.arange(1, 31))
+    np.testing.assert_allclose(lines[0].get_ydata(), history[:, 0])
+    stopped = [line for line in lines if line.get_marker() == "o"]
+    assert [line.get_xdata()[0] for line in stopped] == [10]
+    assert _shows(figure, tmp_path)
+    assert _shows(plots.plot_history(history[:1, :1]), tmp_path)
+
+
+def test_a_long_history_is_thinned(monkeypatch):
+    monkeypatch.setattr(plots, "_MOST_POINTS", 50)
+    figure = plots.plot_history(np.ones((1000, 1)))
+    assert len(figure.axes[0].lines[0].get_xdata()) == 50
+    assert figure.axes[0].lines[0].get_xdata()[-1] == 1000
+
+
+def test_upper_layers_are_shown_as_they_were_compared(key, tmp_path):
+    teacher = ec.random_network((3, 5, 4, 2), "tanh", key=key)
+    recovered = ec.permute_neurons(teacher, jnp.array([1, 0, 4, 3, 2]), layer=0)
+    comparison = ec.compare(recovered, teacher, ec.gaussian_queries(200, 3, key=key))
+    weights = plots.paired_weights(recovered, teacher, comparison, layer=1)
+    np.testing.assert_allclose(weights["recovered"], weights["teacher"], atol=1e-12)
+    assert weights["teacher"].shape == (4, 6)
+    assert plots.paired_weights(recovered, layer=1)["recovered"].shape == (4, 6)
+    figure = plots.plot_weights(weights, columns="neuron below", names=[3, 5, 7, 9], title="layer 2")
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["3", "5", "7", "9"]
+    assert figure.axes[0].get_xlabel() == "neuron below"
+    assert _shows(figure, tmp_path)
+
+
 def _network(rows, activation):
     rows = jnp.asarray(rows)
     return ec.Network(

@@ -1,4 +1,4 @@
-"""The command line: `ecjax recover toy|digits|data`, `ecjax compare`, `ecjax cut`."""
+"""The command line: `ecjax recover toy|digits|images|data`, `ecjax teach`, `ecjax compare`, `ecjax cut`."""
 
 import sys
 from collections.abc import Sequence
@@ -8,8 +8,9 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
-from .commands import COMMANDS, Command, Compare, Cut, Data, Digits, Toy
-from .work import Interrupted, compare_networks, cut_run, recover_data, recover_digits, recover_toy
+from .commands import COMMANDS, Command, Compare, Cut, Data, Digits, Images, Teach, Toy, images_default
+from .teach import teach
+from .work import Interrupted, compare_networks, cut_run, recover_data, recover_digits, recover_images, recover_toy
 
 HELP = """usage: ecjax COMMAND [OPTIONS]
 
@@ -17,7 +18,9 @@ Recover an unknown neural network, its width and every weight, from inputs and o
 
   ecjax recover toy                                  a random teacher, in seconds
   ecjax recover digits                               a network trained on handwritten digits
+  ecjax recover images --teacher teachers/mnist-16-g a teacher of `ecjax teach`, layer by layer
   ecjax recover data answers.npz --activation tanh   your own inputs and outputs
+  ecjax teach mnist --hidden 16                      train a teacher on real images
   ecjax compare RUN                                  recovered against teacher, neuron by neuron
   ecjax cut RUN --gamma 0.5                          cut the clusters of a run again, without training
 
@@ -34,7 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _help(arguments)
     errors = Console(stderr=True)
     try:
-        command = tyro.cli(COMMANDS[name], prog=f"ecjax {name}", args=arguments[len(name.split()) :])
+        rest = arguments[len(name.split()) :]
+        default = images_default(rest) if name == "recover images" else tyro.MISSING_NONPROP
+        command = tyro.cli(COMMANDS[name], prog=f"ecjax {name}", args=rest, default=default)
         with jax.enable_x64(True):  # entered here, in the door: the library follows the precision of its data
             _run(command, Console())
     except Interrupted as interrupted:
@@ -57,6 +62,10 @@ def _run(command: Command, console: Console) -> None:
             recover_digits(command, console)
         case Data():
             recover_data(command, console)
+        case Images():
+            recover_images(command, console)
+        case Teach():
+            teach(command, console)
         case Compare():
             compare_networks(command, console)
         case Cut():

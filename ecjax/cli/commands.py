@@ -1,15 +1,18 @@
 """The commands and their settings; `tyro` makes the command line and its help out of these dataclasses."""
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
+import tyro
 from tyro.conf import Positional, arg
 
 from ..cluster import ClusterConfig
 from ..cluster.cut import Policy
 from ..expand import ExpandConfig
-from ..recover import RecoveryConfig
+from ..recover import PRESETS, RecoveryConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +33,7 @@ class Place:
 
     Attributes:
         out: The run folder; by default runs/<command>-<date>-<short id>. An interrupted run goes on where it was when
-            its command is given again with the same folder.
+            its command is given again.
         overwrite: Replace a run that is already there.
         figures: Draw the figures.
     """
@@ -117,6 +120,7 @@ class Data:
     Attributes:
         file: The .npz or .csv file.
         activation: Of the unknown network; try several if you don't know it, only the right one reaches a tiny loss.
+        hidden_layers: Of the unknown network.
         outputs: Columns of a .csv file that are outputs.
         seed: Decides the students.
         allow_few_samples: Go on although there are fewer answers than weights in a student, which could then fit them
@@ -125,11 +129,124 @@ class Data:
 
     file: Positional[Path]
     activation: str
+    hidden_layers: int = 1
     outputs: tuple[str, ...] = ()
     seed: int = 0
     allow_few_samples: bool = False
     settings: Annotated[Settings, arg(name="")] = field(default_factory=lambda: _like(RecoveryConfig.data()))
     place: Annotated[Place, arg(name="")] = field(default_factory=Place)
+
+
+Dataset = Literal["mnist", "fashion-mnist", "cifar-10"]
+Precision = Literal["float32", "float64"]
+ImagePreset = Literal["images", "paper-shallow", "paper-deep"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teach:
+    """Train a network on real images, as a teacher to be recovered.
+
+    A fully connected classifier learns the classes by cross-entropy. Its outputs before the softmax are what students
+    will imitate; the folder that is written holds the network and how it was made.
+
+      ecjax teach mnist --hidden 16
+      ecjax teach mnist --hidden 30 30 30 --activation tanh
+      ecjax teach cifar-10 --hidden 16 --data ~/datasets
+      ecjax recover images --teacher teachers/mnist-16-g
+
+    Images are looked for in the folder named by --data or the environment variable ECJAX_DATA (there mnist/,
+    fashion-mnist/, cifar-10-batches-bin/ with their original files); what is not there is downloaded once.
+
+    Attributes:
+        dataset: Which images.
+        hidden: Neurons of each hidden layer, first to last.
+        activation: Of the hidden neurons: g, tanh, sigmoid, softplus, relu, gelu, silu, ...
+        n: The first so many training images; at most 60,000, of cifar-10 50,000.
+        data: Folder of the data sets.
+        held_out: Share of the images that it is not trained on but tested with.
+        n_steps: Steps of Adam, the learning rate falling to 0 along a cosine.
+        batch_size: Images in a step.
+        learning_rate: Of the first step.
+        weight_decay: Keeps neurons from saturating (AdamW); 0 for none.
+        precision: Of training and of the weights: float32, as in the paper, or float64. Students of either precision
+            can imitate a teacher of either.
+        seed: Decides initial weights, held-out images and batches.
+        out: The teacher's folder; by default teachers/<dataset>-<hidden>-<activation>, with the seed if it is not 0.
+        overwrite: Replace a teacher that is already there.
+    """
+
+    dataset: Positional[Dataset]
+    hidden: tuple[int, ...] = (16,)
+    activation: str = "g"
+    n: int = 10_000
+    data: Path | None = None
+    held_out: float = 0.2
+    n_steps: int = 2000
+    batch_size: int = 128
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.3
+    precision: Precision = "float32"
+    seed: int = 0
+    out: Path | None = None
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """Recover a network that was trained on images, layer by layer.
+
+    Asks the teacher of `ecjax teach` for its outputs before the softmax, and recovers it from these alone. The teacher
+    is known, so that every layer can be compared: how many neurons, how many in excess, how close their weights.
+
+      ecjax teach mnist --hidden 16
+      ecjax recover images --teacher teachers/mnist-16-g
+      ecjax recover images --teacher teachers/mnist-16-g --student-width 64 --n-students 8
+      ecjax recover images --teacher teachers/mnist-12-12-g --student-width 48 48
+      ecjax recover images --teacher teachers/mnist-128-g --preset paper-shallow
+      ecjax recover images --teacher mine.safetensors --dataset fashion-mnist
+
+    The preset says what all the other settings start from; what is given beside it counts. The paper's are for an
+    accelerator:
+
+      images          students of minutes on two cores, in float64
+      paper-shallow   10 students of width 512 on mini-batches of 640, up to 25,000 epochs, in float32
+      paper-deep      50 students of widths 90-90-90, the same
+
+    Attributes:
+        teacher: Its folder, or a network that ecjax saved (.safetensors), which --dataset then belongs to.
+        dataset: Whose images a bare network has learned.
+        data: Folder of the data sets; by default the one that ECJAX_DATA names. See `ecjax teach --help`.
+        n: Ask about the first so many training images; by default as many as the teacher has seen, for a bare network
+            10,000.
+        preset: What the settings below start from.
+        precision: Of queries, clusters and refinement. Whatever it is, students are trained on mini-batches in float32,
+            unless you say --minibatch.dtype data.
+        seed: Decides the students.
+        allow_few_samples: Go on although there are fewer answers than weights in a student.
+    """
+
+    teacher: Path
+    dataset: Dataset | None = None
+    data: Path | None = None
+    n: int | None = None
+    preset: ImagePreset = "images"
+    precision: Precision = "float64"
+    seed: int = 0
+    allow_few_samples: bool = False
+    settings: Annotated[Settings, arg(name="")] = field(default_factory=lambda: _like(RecoveryConfig.images()))
+    place: Annotated[Place, arg(name="")] = field(default_factory=Place)
+
+
+def images_default(arguments: Sequence[str]) -> Images:
+    """What `ecjax recover images` starts from: the settings of the preset that is named among its arguments."""
+    preset: ImagePreset = next((name for name in get_args(ImagePreset) if _names(arguments, name)), "images")
+    default = Images(teacher=Path(), preset=preset, settings=_like(PRESETS[preset]()))
+    object.__setattr__(default, "teacher", tyro.MISSING)  # asked of the user; no Path, so the record would refuse it
+    return default
+
+
+def _names(arguments: Sequence[str], preset: str) -> bool:
+    return f"--preset={preset}" in arguments or ("--preset", preset) in itertools.pairwise(arguments)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,11 +299,13 @@ class Cut:
     place: Annotated[Place, arg(name="")] = field(default_factory=Place)
 
 
-Command = Toy | Digits | Data | Compare | Cut
+Command = Toy | Digits | Data | Images | Teach | Compare | Cut
 COMMANDS: dict[str, type] = {
     "recover toy": Toy,
     "recover digits": Digits,
     "recover data": Data,
+    "recover images": Images,
+    "teach": Teach,
     "compare": Compare,
     "cut": Cut,
 }

@@ -1,5 +1,6 @@
 """What the terminal shows: progress while students train, and a summary at the end."""
 
+import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -16,25 +17,35 @@ from rich.table import Table
 from ..cluster import Clustering
 from ..compare import Comparison
 from ..recover import Recovery
+from .against import layer_table, verdict
+
+_SECONDS_BETWEEN_LINES = 60
+_MOST_ROWS = 40  # of a table of candidates
+_ADVICE = (
+    "Not the whole teacher. Neurons are missed where students did not come to a low loss, and in excess where the cut\n"
+    "is too lax: give students more steps or epochs, more of them (--n-students), more questions (--n, --n-samples),\n"
+    "or another cut (--gamma, --beta)."
+)
 
 
 class Screen:
     """Shows the phases of a recovery as they go; the `progress` argument of `ecjax.recover`.
 
-    Use it as a context manager, so that the terminal is left in order whatever happens.
+    Use it as a context manager, so that the terminal is left in order whatever happens. Where the output is no terminal
+    but a file, it gets a line when a phase ends, and one a minute in between.
     """
 
     def __init__(self, console: Console):
         self.console = console
+        self._said, self._ended = time.monotonic(), set()
         self.done: dict[str, tuple[int, int]] = {}  # how far each phase came, for the message after Ctrl-C
         self._tasks: dict[str, TaskID] = {}
         self._bars = Progress(
-            TextColumn("{task.description:<12}"),
-            BarColumn(bar_width=24),
+            TextColumn("{task.description:<13}"),
+            BarColumn(bar_width=8),  # all of it, with epochs and losses, within 80 columns
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeLeft(),
+            TimeLeft(compact=True),
             TextColumn("{task.fields[note]}"),
             console=console,
             transient=True,  # the summary says what there is to keep
@@ -46,6 +57,15 @@ class Screen:
             self._tasks[phase] = self._bars.add_task(phase, total=total, note="")
         self.done[phase] = (done, total)
         self._bars.update(self._tasks[phase], completed=done, total=total, note=_note(info))
+        if not self.console.is_terminal:
+            self._log(phase, done, total, _note(info))
+
+    def _log(self, phase: str, done: int, total: int, note: str) -> None:
+        ends = done >= total and phase not in self._ended
+        if ends or time.monotonic() - self._said > _SECONDS_BETWEEN_LINES:
+            self._said = time.monotonic()
+            self._ended |= {phase} if ends else set()
+            self.console.print(f"{phase:<14}{done}/{total}  {note}".rstrip(), highlight=False, soft_wrap=True)
 
     def __enter__(self) -> "Screen":
         self._bars.start()
@@ -58,13 +78,15 @@ class Screen:
 
 
 def _note(info: Mapping[str, Any]) -> str:
-    """The range of the finished students' losses, where there are any."""
+    """The epoch, and the range of the students' losses, where there are any."""
+    epoch = [f"epoch {info['epoch']:,}"] if "epoch" in info else []
     losses = np.asarray(info.get("losses", ()), float)
     finite = losses[np.isfinite(losses)]
     if not len(finite):
-        return ""
-    failed = f", {len(losses) - len(finite)} failed" if len(finite) < len(losses) else ""
-    return f"loss {finite.min():.0e} to {finite.max():.0e}{failed}"
+        return "".join(epoch)
+    # Students that are done have no loss in later epochs; without epochs, every loss is that of a finished student.
+    failed = [f"{len(losses) - len(finite)} failed"] if len(finite) < len(losses) and not epoch else []
+    return ", ".join([*epoch, f"loss {finite.min():.0e} to {finite.max():.0e}", *failed])
 
 
 def report(console: Console, recovery: Recovery, comparison: Comparison | None, folder: Path) -> None:
@@ -75,10 +97,14 @@ def report(console: Console, recovery: Recovery, comparison: Comparison | None, 
         console.print()
         console.print(_clusters(clustering, f"candidates in hidden layer {i}"))
         removed = clustering.width - recovery.widths[i - 1]
-        if recovery.found_by == "clusters" and removed > 0:
+        if recovery.found_by[i - 1] == "clusters" and removed > 0:
             say(f"{removed} of these were taken away again: the network is as good without them")
     if comparison is not None:
-        say(_against_teacher(comparison))
+        console.print()
+        console.print(layer_table(comparison))
+        say(verdict(comparison))
+        if comparison.n_missing or comparison.n_excess:
+            say(_ADVICE)
     say(f"\nrun      {folder}")
     figures = sorted(path.name for path in (folder / "figures").glob("*.png"))
     if figures:
@@ -91,7 +117,8 @@ def _clusters(clustering: Clustering, title: str) -> Table:
     for name in ("cluster", "students", "copies", "median angle", "spread"):
         table.add_column(name, justify="right")
     table.add_column("verdict")
-    for k in np.argsort(~clustering.kept, kind="stable"):
+    order = np.argsort(~clustering.kept, kind="stable")
+    for k in order[:_MOST_ROWS]:
         table.add_row(
             str(k),
             f"{clustering.n_present[k]}/{clustering.n_students}",
@@ -101,20 +128,6 @@ def _clusters(clustering: Clustering, title: str) -> Table:
             clustering.verdict[k],
             style=None if clustering.kept[k] else "dim",
         )
+    if len(order) > _MOST_ROWS:
+        table.caption = f"and {len(order) - _MOST_ROWS} more, all of them in result.json"
     return table
-
-
-def _against_teacher(comparison: Comparison) -> str:
-    lines = ["against the teacher"]
-    for i, layer in enumerate(comparison.layers, start=1):
-        found = layer.teacher_width - len(layer.missing)
-        lines.append(
-            f"  layer {i}: {found} of {layer.teacher_width} neurons found, {len(layer.excess) or 'none'} in excess, "
-            f"largest cosine distance {np.nanmax(layer.cosine_in, initial=0.0):.1e} of incoming, "
-            f"{np.nanmax(layer.cosine_out, initial=0.0):.1e} of outgoing weights"
-        )
-    lines.append(
-        f"  largest parameter error {comparison.parameter_error:.1e}; function error "
-        f"{comparison.function_error_rms:.1e} of the outputs' standard deviation"
-    )
-    return "\n".join(lines)

@@ -2,16 +2,16 @@
 
 import hashlib
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 from rich.console import Console
+from rich.text import Text
 from threadpoolctl import threadpool_limits
 
 from ..activations import Activation, as_activation
@@ -20,11 +20,16 @@ from ..compare import compare
 from ..networks import Network, load_network, respond
 from ..queries import gaussian_queries, noisy_copies
 from ..recover import Recovery, rebuild, recover
-from ..runs import StudentFiles, as_json, close_run, default_folder, load_run, open_run, save_recovery
+from ..runs import StudentFiles, as_json, load_run, save_recovery, write_json
 from ..teachers import digits_teacher, synthetic_teacher
-from .commands import Compare, Cut, Data, Digits, Place, Toy
+from .against import comparison_json
+from .commands import Compare, Cut, Data, Digits, Images, Place, Toy
 from .files import read_data
+from .place import finish, workplace
 from .screen import Screen, report
+from .teach import images, read_teacher, unrecoverable_neurons
+
+IMAGE_SHAPES = {"mnist": (28, 28), "fashion-mnist": (28, 28), "cifar-10": (3, 32, 32)}
 
 
 class Interrupted(Exception):
@@ -39,7 +44,8 @@ class Problem:
     y: Float[Array, "samples outputs"]
     activation: Activation
     teacher: Network | None = None
-    image: tuple[int, int] | None = None  # height and width, if the inputs are pixels
+    image: tuple[int, ...] | None = None  # [channels,] height and width, if the inputs are pixels
+    hidden_layers: int = 1
 
 
 def _one_blas_thread() -> threadpool_limits:
@@ -71,29 +77,61 @@ def recover_digits(command: Digits, console: Console) -> None:
     _recover("digits", command, Problem(x, respond(teacher, x), teacher.activation, teacher, (8, 8)), key, console)
 
 
+def recover_images(command: Images, console: Console) -> None:
+    """`ecjax recover images`."""
+    saved = read_teacher(command.teacher, command.dataset)
+    depth = len(saved.network.widths)
+    command.settings.widths(depth)  # refused before the images are read, if they do not fit
+    x, _ = images(saved.dataset, command.data, saved.n if command.n is None else command.n)
+    x = x.astype(command.precision)
+    teacher = jax.tree.map(lambda leaf: leaf.astype(command.precision), saved.network)
+    with jax.default_matmul_precision("highest"):  # recent GPUs would answer in TF32
+        y = respond(teacher, x)
+    shape = "-".join(map(str, teacher.shape))
+    seen = f", which reads {saved.about['accuracy']:.1%} of held-out images" if "accuracy" in saved.about else ""
+    console.print(
+        f"teacher: a {shape} {teacher.activation.name} network{seen}\n"
+        f"asked about {len(x):,} images of {saved.dataset}, in {command.precision}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    for each in unrecoverable_neurons(teacher, x):
+        console.print(Text.assemble(("warning  ", "bold yellow"), f"the teacher's {each}"), soft_wrap=True)
+    problem = Problem(x, y, teacher.activation, teacher, IMAGE_SHAPES[saved.dataset], depth)
+    _recover("images", command, problem, jr.key(command.seed), console)
+
+
 def recover_data(command: Data, console: Console) -> None:
     """`ecjax recover data`."""
     x, y = read_data(command.file, outputs=command.outputs)
-    problem = Problem(jnp.asarray(x), jnp.asarray(y), as_activation(command.activation))
+    activation = as_activation(command.activation)
+    problem = Problem(jnp.asarray(x), jnp.asarray(y), activation, hidden_layers=command.hidden_layers)
     _recover("data", command, problem, jr.key(command.seed), console)
 
 
 def cut_run(command: Cut, console: Console) -> None:
     """`ecjax cut`: another cut of a run's dendrogram, and the network that it leads to."""
     run = load_run(command.run)
+    first, *above = run.recovery.clusterings
+    if above:
+        raise ValueError(
+            f"`run`: {command.run} is of {1 + len(above)} hidden layers, and the students of each were "
+            "trained on what was recovered below it. Recover again with another --gamma or --beta."
+        )
     names = ("gamma", "beta", "policy", "n_clusters", "height", "resolution")
     asked = {name: getattr(command, name) for name in names}
-    clustering = recut(run.recovery.clusterings[0], **asked)
+    clustering = recut(first, **asked)
     image = run.config.get("image")
     problem = Problem(run.x, run.y, run.recovery.network.activation, run.teacher, tuple(image) if image else None)
-    partial, _ = _open(command.place, f"{run.folder.name}-cut", {**run.config, "cut": asked, "of": str(command.run)})
-    try:
-        with Screen(console) as screen, _one_blas_thread():
-            recovery = rebuild(run.recovery, clustering, run.x, run.y, progress=screen)
-    except (ValueError, KeyboardInterrupt):
-        shutil.rmtree(partial)
-        raise
-    _finish(partial, recovery, problem, console, command.place)
+    description = {**run.config, "cut": asked, "of": str(command.run)}
+    with workplace(command.place, f"{run.folder.name}-cut", description) as (partial, _):
+        try:
+            with Screen(console) as screen, _one_blas_thread():
+                recovery = rebuild(run.recovery, clustering, run.x, run.y, progress=screen)
+        except (ValueError, KeyboardInterrupt):
+            shutil.rmtree(partial)
+            raise
+        _finish(partial, recovery, problem, console, command.place)
 
 
 def compare_networks(command: Compare, console: Console) -> None:
@@ -116,45 +154,41 @@ def _network(path: Path, argument: str) -> Network:
 # --- the road of every recovery ------------------------------------------------------------------------------------
 
 
-def _recover(name: str, command: Toy | Digits | Data, problem: Problem, key: PRNGKeyArray, console: Console) -> None:
+def _recover(
+    name: str, command: Toy | Digits | Data | Images, problem: Problem, key: PRNGKeyArray, console: Console
+) -> None:
     """Recover in a run folder, taking up an interrupted run."""
-    settings = command.settings
+    n_students = command.settings.n_students
     asked = {key: value for key, value in as_json(command).items() if key != "place"}
     data = hashlib.sha256(np.asarray(problem.x).tobytes() + np.asarray(problem.y).tobytes()).hexdigest()
-    partial, folder = _open(command.place, name, {"command": name, **asked, "image": problem.image, "data": data})
-    store = StudentFiles(partial / "students", problem.activation)
-    if len(store):
-        console.print(
-            f"going on in {partial}: {len(store)} of {settings.n_students} students are there", highlight=False
-        )
-    try:
-        with Screen(console) as screen, _one_blas_thread():
-            recovery = recover(
-                problem.x,
-                problem.y,
-                activation=problem.activation,
-                config=settings,
-                key=key,
-                allow_few_samples=command.allow_few_samples,
-                store=store,
-                progress=screen,
-            )
-    except KeyboardInterrupt:
-        raise Interrupted(
-            f"interrupted; {len(store)} of {settings.n_students} students are safe in {partial}\n"
-            f"the same command with --out {folder} goes on from there"
-        ) from None
-    except ValueError:
-        if not len(store):
-            shutil.rmtree(partial)  # refused before a student was trained: there is nothing to go on with
-        raise
-    _finish(partial, recovery, problem, console, command.place)
-
-
-def _open(place: Place, name: str, description: Mapping[str, Any]) -> tuple[Path, Path]:
-    """The folder to write into, and the one that it will be."""
-    folder = place.out or default_folder(name)
-    return open_run(folder, description, overwrite=place.overwrite), folder
+    description = {"command": name, **asked, "image": problem.image, "data": data}
+    with workplace(command.place, name, description) as (partial, interrupted):
+        store = StudentFiles(partial / "students", problem.activation)
+        if interrupted:
+            there = f"going on in {partial}: {store.describe(n_students)} are there"
+            console.print(there, highlight=False, soft_wrap=True)
+        try:
+            with Screen(console) as screen, _one_blas_thread():
+                recovery = recover(
+                    problem.x,
+                    problem.y,
+                    activation=problem.activation,
+                    config=command.settings,
+                    key=key,
+                    hidden_layers=problem.hidden_layers,
+                    allow_few_samples=command.allow_few_samples,
+                    store=store,
+                    progress=screen,
+                )
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"interrupted; {store.describe(n_students)} are safe in {partial}\nthe same command goes on from there"
+            ) from None
+        except ValueError:
+            if not len(store):
+                shutil.rmtree(partial)  # refused before a student was trained: there is nothing to go on with
+            raise
+        _finish(partial, recovery, problem, console, command.place)
 
 
 def _finish(partial: Path, recovery: Recovery, problem: Problem, console: Console, place: Place) -> None:
@@ -165,5 +199,7 @@ def _finish(partial: Path, recovery: Recovery, problem: Problem, console: Consol
         from ..report import save_figures  # Matplotlib is slow to import, and --help has no need of it
 
         save_figures(partial / "figures", recovery, problem.x, problem.teacher, comparison, image=problem.image)
+    if comparison is not None:
+        write_json(partial / "comparison.json", comparison_json(comparison))
     shutil.rmtree(partial / "students", ignore_errors=True)  # all of them are in students.safetensors now
-    report(console, recovery, comparison, close_run(partial))
+    report(console, recovery, comparison, finish(partial))

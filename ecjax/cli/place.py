@@ -1,0 +1,80 @@
+"""The folder in which a command works: a new one, or that of a run which was interrupted, and nobody else's."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..runs import UNFINISHED, close_run, default_folder, open_run
+from .commands import Place
+
+_LOCK = "in-use"
+
+
+@contextmanager
+def workplace(place: Place, name: str, description: Mapping[str, Any]) -> Iterator[tuple[Path, bool]]:
+    """The unfinished folder to write into, and whether it is that of an interrupted run.
+
+    Without a folder asked for, it is the last one in runs/ that the same command left unfinished, or else a new one.
+
+    Args:
+        place: What the user asked for.
+        name: Of the command; default folders start with it.
+        description: Everything that decides the result. Only a run of the same description is taken up.
+
+    Raises:
+        ValueError: If the folder asked for holds something else, or another process works in it.
+    """
+    for folder in _candidates(place, name, description):
+        interrupted = _unfinished(folder).exists() and not place.overwrite
+        partial = open_run(folder, description, overwrite=place.overwrite)
+        lock = _lock(partial)
+        if lock is not None:
+            break
+    else:
+        raise ValueError(f"`out`: another process is at work in {place.out}{UNFINISHED}; wait for it or stop it.")
+    try:
+        yield partial, interrupted
+    finally:
+        os.close(lock)
+
+
+def finish(partial: Path) -> Path:
+    """Give a complete run its final name, and return it."""
+    (partial / _LOCK).unlink()
+    return close_run(partial)
+
+
+def _candidates(place: Place, name: str, description: Mapping[str, Any]) -> Iterator[Path]:
+    if place.out is not None:
+        yield place.out
+        return
+    for partial in sorted(Path("runs").glob(f"{name}-*{UNFINISHED}"), reverse=True):
+        folder = partial.with_name(partial.name.removesuffix(UNFINISHED))
+        if (partial / "config.json").is_file() and not folder.exists() and not place.overwrite:
+            try:
+                open_run(folder, description)
+            except ValueError:  # other settings, data or versions
+                continue
+            yield folder
+    yield default_folder(name)
+
+
+def _unfinished(folder: Path) -> Path:
+    return folder.with_name(folder.name + UNFINISHED)
+
+
+def _lock(partial: Path) -> int | None:
+    """A lock that ends with this process, however it ends, or None if another one has it."""
+    file = os.open(partial / _LOCK, os.O_CREAT | os.O_RDWR)
+    try:
+        import fcntl
+    except ImportError:  # Windows refuses to replace files that another process has open, which is protection enough
+        return file
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        return None
+    return file

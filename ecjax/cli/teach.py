@@ -1,0 +1,200 @@
+"""Teachers of images on disk: trained and written by `ecjax teach`, read by `ecjax recover images`.
+
+config.json           what was asked for
+versions.json         with what it was made
+teacher.safetensors   the network
+teacher.json          what it learned, how well, and which of its neurons nothing can recover
+"""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float, Int
+from rich.console import Console
+from rich.text import Text
+
+from ..activations import as_activation
+from ..datasets import DATASETS, load_images
+from ..networks import Network, load_network, save_network
+from ..runs import as_json, close_run, open_run, read_json, write_json
+from ..teachers import trained_teacher
+from .commands import Teach
+
+N_IMAGES = 10_000  # of a teacher that does not say how many it has seen
+
+
+@dataclass(frozen=True)
+class ImageTeacher:
+    """A classifier of images, and what is known of its training.
+
+    Attributes:
+        network: Its outputs before the softmax are what students imitate.
+        dataset: Whose images it has learned.
+        n: How many of them, held-out ones included.
+        about: Everything in its teacher.json; empty for a bare network.
+    """
+
+    network: Network
+    dataset: str
+    n: int
+    about: dict[str, Any]
+
+
+def teach(command: Teach, console: Console) -> None:
+    """`ecjax teach`."""
+    as_activation(command.activation)  # refused before there is a folder
+    if not command.hidden or min(command.hidden) < 1:
+        raise ValueError(
+            f"`hidden` is at least 1 neuron for each hidden layer, as --hidden 30 30; got {command.hidden}."
+        )
+    shape = "-".join(map(str, command.hidden))
+    seed = f"-seed{command.seed}" if command.seed else ""
+    folder = command.out or Path("teachers") / f"{command.dataset}-{shape}-{command.activation}{seed}"
+    asked = {name: value for name, value in as_json(command).items() if name not in ("out", "overwrite", "data")}
+    if folder.exists() and not command.overwrite and (folder / "teacher.json").is_file():
+        raise ValueError(f"`out`: {folder} holds a teacher already; name another, or pass --overwrite to replace it.")
+    x, labels = images(command.dataset, command.data, command.n)
+    partial = open_run(folder, {"command": "teach", **asked}, overwrite=command.overwrite)
+
+    say = lambda *parts: console.print(Text.assemble(*parts), soft_wrap=True)
+    say(f"training a {x.shape[1]}-{shape}-10 {command.activation} network on {len(x):,} images of {command.dataset}")
+    try:
+        trained = trained_teacher(
+            x.astype(command.precision),
+            labels,
+            command.hidden,
+            command.activation,
+            key=jr.key(command.seed),
+            n_steps=command.n_steps,
+            batch_size=command.batch_size,
+            learning_rate=command.learning_rate,
+            weight_decay=command.weight_decay,
+            held_out=command.held_out,
+        )
+    except (ValueError, KeyboardInterrupt):
+        shutil.rmtree(partial)
+        raise
+    hopeless = unrecoverable_neurons(trained.network, trained.x)
+    save_network(trained.network, partial / "teacher.safetensors")
+    about = {
+        "dataset": command.dataset,
+        "split": "train",
+        "n": len(x),
+        "held_out": command.held_out,
+        "standardisation": {"mean": DATASETS[command.dataset].mean, "std": DATASETS[command.dataset].std},
+        "shape": trained.network.shape,
+        "activation": command.activation,
+        "precision": command.precision,
+        "accuracy": trained.accuracy,
+        "seed": command.seed,
+        "cannot_be_recovered": hopeless,
+        "versions": read_json(partial / "versions.json"),
+    }
+    write_json(partial / "teacher.json", about)
+    close_run(partial)
+    say(f"it reads {trained.accuracy:.1%} of {round(command.held_out * len(x)):,} held-out images")
+    for each in hopeless:
+        say(("warning  ", "bold yellow"), each)
+    say(f"teacher  {folder}\nrecover  ecjax recover images --teacher {folder}")
+
+
+def images(name: str, folder: Path | None, n: int | None) -> tuple[Float[Array, "n pixels"], Int[np.ndarray, " n"]]:
+    """The first n training images of a data set, in float32, and their classes.
+
+    Raises:
+        ValueError: If they can't be had, saying where they are looked for.
+        ConnectionError: If they can't be downloaded.
+    """
+    try:
+        return load_images(name, folder=folder, n=n)
+    except (ValueError, ConnectionError, ImportError) as error:
+        kind = ValueError if isinstance(error, ImportError) else type(error)  # nothing to download with
+        raise kind(str(error).replace("`folder`", "`data`")) from error
+
+
+def read_teacher(path: Path, dataset: str | None = None) -> ImageTeacher:
+    """The teacher of a folder that `ecjax teach` wrote, or of a network that ecjax saved.
+
+    Args:
+        path: The folder, or a .safetensors file.
+        dataset: Whose images a bare network has learned.
+
+    Raises:
+        ValueError: If it is neither, if a bare network comes without `dataset`, or if the network and the images do not
+            fit each other.
+    """
+    about = {}
+    if path.is_dir():
+        if not (path / "teacher.json").is_file():
+            raise ValueError(
+                f"`teacher`: {path} is no teacher: it has no teacher.json. Train one: ecjax teach mnist --hidden 16"
+            )
+        about = read_json(path / "teacher.json")
+        if dataset not in (None, about["dataset"]):
+            raise ValueError(f"`dataset`: {path} has learned {about['dataset']}, not {dataset}; leave --dataset out.")
+        dataset, path = about["dataset"], path / "teacher.safetensors"
+    if not path.is_file():
+        raise ValueError(f"`teacher`: there is no {path}. Train a teacher first: ecjax teach mnist --hidden 16")
+    if dataset is None:
+        raise ValueError(f"`dataset`: {path} does not say whose images it has learned: --dataset {'|'.join(DATASETS)}")
+    network = load_network(path)
+    n_pixels = 3072 if dataset == "cifar-10" else 784
+    if network.layers[0].w.ndim != 2 or network.shape[0] != n_pixels or not network.widths:
+        raise ValueError(
+            f"`teacher`: {path} is a network {network.shape}; images of {dataset} need {n_pixels} inputs and at least "
+            "one hidden layer."
+        )
+    return ImageTeacher(network, dataset, about.get("n", N_IMAGES), about)
+
+
+# --- what nothing can recover --------------------------------------------------------------------------------------
+
+
+def unrecoverable_neurons(network: Network, x: Float[Array, "samples inputs"]) -> list[str]:
+    """What of a teacher its answers over x can't show, in words; hidden layers and neurons count from 1.
+
+    Neurons that never change; neurons of relu and its like that never cross their kink, so that they are a part of the
+    linear map; neurons that are copies of another; neurons that nothing listens to.
+    """
+    notes = []
+    for number, (z, out) in enumerate(_hidden(network, x), start=1):
+        a = np.asarray(network.activation(z), float)
+        z = np.asarray(z, float)
+        deviation = a.std(axis=0)
+        is_constant = deviation <= 1e-5 * np.maximum(deviation.max(), np.abs(a).max(axis=0))
+        is_one_sided = network.activation.symmetry.homogeneous & ~is_constant & ((z > 0).all(0) | (z < 0).all(0))
+        heard = deviation * np.linalg.norm(out, axis=0)
+        is_unheard = ~is_constant & (heard <= 1e-5 * heard.max())
+        standard = (a - a.mean(axis=0)) / np.where(is_constant, 1, deviation)
+        alike = np.triu(np.abs(standard.T @ standard / len(a)) > 1 - 1e-6, k=1)
+        is_copy = alike.any(axis=0) & ~is_constant & ~is_one_sided
+        notes += [
+            f"hidden layer {number}: {_named(which)} {said}"
+            for which, said in (
+                (is_constant, "never changed over these images (dead or saturated): students have no use for it"),
+                (is_one_sided, "never crossed the kink over these images: a part of the linear map, no neuron"),
+                (is_copy, "did the same as another over these images: the two are found as one"),
+                (is_unheard, "has no influence on the layer above"),
+            )
+            if which.any()
+        ]
+    return notes
+
+
+def _hidden(network: Network, x: Array) -> Iterator[tuple[Array, np.ndarray]]:
+    """Of every hidden layer: pre-activations [samples, width] and outgoing weights."""
+    for layer, above in zip(network.layers, network.layers[1:], strict=False):
+        z = jnp.matmul(x, layer.w.T) + layer.b[None]
+        yield z, np.asarray(above.w, float)
+        x = network.activation(z)
+
+
+def _named(which: np.ndarray) -> str:
+    numbers = ", ".join(str(i + 1) for i in np.flatnonzero(which))
+    return f"neuron {numbers}" if which.sum() == 1 else f"each of the neurons {numbers}"
