@@ -10,7 +10,7 @@ from jaxtyping import Float
 from ..activations import Symmetry
 from . import cut as cutting
 from .cut import Curve, Cut
-from .distances import pair_distances
+from .distances import condensed_distances
 from .embedding import Points, row_norms
 from .filters import align, aligned_points, median_angle, spread
 from .record import ClusterConfig, Clustering
@@ -144,7 +144,7 @@ def _mark_repeats(verdict, points: Points, tree: Tree, nodes, reference, floor) 
     kept = kept[np.argsort(-tree.n_students[nodes[kept]], kind="stable")]
     core = np.array([tree.core_height(int(node)) for node in nodes[kept]]) + floor[nodes[kept]]
     i, j = np.triu_indices(len(kept), 1)
-    apart = pair_distances(points, reference[kept[i]], reference[kept[j]])
+    apart = condensed_distances(points.take(reference[kept]))
     for a, b in zip(
         *(side[apart <= cutting.SEPARATION * np.minimum(core[i], core[j])] for side in (i, j)), strict=True
     ):
