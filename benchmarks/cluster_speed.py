@@ -30,7 +30,6 @@ from ecjax.cluster import cut as cutting
 from ecjax.cluster import judge as judging
 from ecjax.cluster.distances import distance_tiles
 from ecjax.cluster.embedding import embed
-from ecjax.cluster.linkage import library
 
 GAMMA, BETA, N_STUDENTS = 0.8, np.pi / 24, 10
 
@@ -199,7 +198,7 @@ def main():
                     (timed(neurons, student, ask(method)) for _ in range(3)), key=lambda r: r[1]["all"]
                 )
                 row = {"n": n, "dim": dim, "method": method, **seconds, **score(found.label, found.kept, truth)}
-                row |= {"how": found.how, "height_error": found.height_error, "product": share, "library": library(n)}
+                row |= {"how": found.how, "height_error": found.height_error, "product": share}
                 row["matrices"] = peak_memory_alone(n, dim, method) * 2**30 / (4 * len(neurons) * (len(neurons) - 1))
                 if base:
                     row["faster"] = base["all"] / seconds["all"]

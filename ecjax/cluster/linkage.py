@@ -6,30 +6,15 @@ Merges are first triples (vector, vector, height): any one vector of either side
 height. `dendrogram` turns them into SciPy's layout, so that parts linked separately need no common numbering.
 """
 
-import importlib.util
-
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.cluster import hierarchy
 
 Merges = tuple[Int[np.ndarray, "_"], Int[np.ndarray, "_"], Float[np.ndarray, "_"]]
 
-# Above this many vectors fastcluster (optional) is used where it is installed: 2.5 times faster than SciPy, and it
-# works in the matrix itself, where SciPy makes a copy. The dendrogram is the same up to ties.
-FASTCLUSTER_FROM = 1_000
 
-
-def library(n: int) -> str:
-    """The library that links n vectors."""
-    return "fastcluster" if n >= FASTCLUSTER_FROM and importlib.util.find_spec("fastcluster") else "SciPy"
-
-
-def average_linkage(condensed: Float[np.ndarray, " pairs"], n: int) -> Float[np.ndarray, "merges 4"]:
-    """Average linkage of n vectors from their condensed distances, which are used up."""
-    if library(n) == "fastcluster":
-        import fastcluster  # pyright: ignore[reportMissingImports]
-
-        return fastcluster.linkage(condensed, "average", preserve_input=False)
+def average_linkage(condensed: Float[np.ndarray, " pairs"]) -> Float[np.ndarray, "merges 4"]:
+    """Average linkage from condensed distances, in SciPy's layout. SciPy makes a copy of the distances."""
     return hierarchy.linkage(condensed, "average")
 
 

@@ -1,6 +1,6 @@
 """From points to a dendrogram: the whole matrix while it is small, and what is known without it beyond that.
 
-    matrix       all distances at once, one library call; the memory of n^2 / 2 numbers
+    matrix       all distances at once, linked by SciPy; the memory of n^2 numbers, half of it SciPy's copy
     components   the components of the R-neighbour graph are linked one by one: the exact dendrogram up to R. Above R,
                  the exact mean distances between the clusters that stand at R continue it, if their matrix fits;
                  else it ends there, and `known_up_to` says so
@@ -25,7 +25,7 @@ from .balls import PRECISION, Cover, centres, tight_cover
 from .distances import condensed_distances, nearest_distances
 from .embedding import Points, row_norms
 from .filters import member_distances
-from .linkage import Merges, average_linkage, dendrogram, library, merges_of, weighted_linkage
+from .linkage import Merges, average_linkage, dendrogram, merges_of, weighted_linkage
 from .means import mean_distances, square_distances
 from .neighbours import Bound, bound, components, farthest_radius
 
@@ -69,16 +69,16 @@ def link(points: Points, *, method: Linkage, memory: float, resolution: float) -
             'that, or let linkage="auto" or "components" do without the whole matrix.'
         )
     if method == "matrix" or (method == "auto" and n <= MATRIX_UP_TO and needs <= memory):
-        linkage = average_linkage(condensed_distances(points), n)
-        return Linked(linkage, float("inf"), 0.0, f"all distances of {n} vectors ({needs:.2g} GiB), {library(n)}")
+        linkage = average_linkage(condensed_distances(points))
+        return Linked(linkage, float("inf"), 0.0, f"all distances of {n} vectors ({needs:.2g} GiB)")
     if method == "balls" and points.cosine:
         raise ValueError('`linkage` "balls" needs a metric with a triangle inequality; "cosine" is none.')
     return _link_components(points, method, memory, resolution)
 
 
 def matrix_memory(n: int) -> float:
-    """GiB that linking n vectors by their condensed float64 matrix takes, with the library's copy if it makes one."""
-    return n * (n - 1) / 2 * 8 / _GIB * (1 if library(n) == "fastcluster" else 2)
+    """GiB that linking n vectors by their condensed float64 matrix takes, with SciPy's copy of it."""
+    return n * (n - 1) * 8 / _GIB
 
 
 def _link_components(points: Points, method: Linkage, memory: float, resolution: float) -> Linked:
@@ -163,7 +163,7 @@ def _fitting_components(
 
 def _link_component(points: Points, group: np.ndarray | Cover) -> Merges:
     if not isinstance(group, Cover):
-        return merges_of(average_linkage(member_distances(points, group), len(group)), group)
+        return merges_of(average_linkage(member_distances(points, group)), group)
     # Members of a ball merge at its radius: their distances are between 0 and twice that, those of balls are larger.
     founder, others = group.members[group.founders], np.setdiff1d(np.arange(len(group.members)), group.founders)
     a, b, heights = weighted_linkage(square_distances(points.take(founder)), np.bincount(group.ball))
