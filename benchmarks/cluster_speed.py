@@ -5,14 +5,18 @@
 
 Half of the vectors are copies with noise of 1e-6 to 1e-3, half are dust. The reference procedure, written from its
 description: SciPy's pdist, average linkage, fcluster at every height, scans over lists to find the large clusters and
-filter them by angle. Compilation happens in a first, untimed run; the answers of all are compared. Prints a table,
+filter them by angle. Ours is compiled in a first, untimed run, and the best of three is told. Peak memory is ours
+alone, measured in a process of its own, in condensed float64 matrices of all distances. Prints tables in Markdown,
 writes JSON with --out.
 """
 
 import argparse
+import gc
 import json
-import resource
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -21,11 +25,11 @@ from scipy.cluster import hierarchy
 from scipy.spatial.distance import pdist
 
 from ecjax.activations import SYMMETRIES
-from ecjax.cluster import ClusterConfig, cluster_neurons
+from ecjax.cluster import ClusterConfig, cluster_neurons, clustering, scale
 from ecjax.cluster import cut as cutting
+from ecjax.cluster import judge as judging
 from ecjax.cluster.distances import distance_tiles
 from ecjax.cluster.embedding import embed
-from ecjax.cluster.linkage import library
 
 GAMMA, BETA, N_STUDENTS = 0.8, np.pi / 24, 10
 
@@ -62,31 +66,77 @@ def reference(neurons, n_students=N_STUDENTS, gamma=GAMMA, beta=BETA):
     return kept, linkage, dict(zip(("distances", "linkage", "cut", "filters"), np.diff(clock).tolist(), strict=True))
 
 
+# Which part of the phase a function belongs to; what is left of `link` is linkage, and of `judge` filters.
+_DISTANCES = ["bound", "_radius", "_fitting_components", "member_distances", "mean_distances", "centres"]
+PARTS = {
+    "distances": {scale: ["condensed_distances", "square_distances", *_DISTANCES]},
+    "cut": {judging: ["tree", "_choose"], cutting: ["curve"]},
+}
+
+
+def run(neurons, student, config):
+    return cluster_neurons(neurons, student, n_students=N_STUDENTS, symmetry=SYMMETRIES["none"], config=config)
+
+
 def timed(neurons, student, config):
-    start = time.perf_counter()
-    found = cluster_neurons(neurons, student, n_students=N_STUDENTS, symmetry=SYMMETRIES["none"], config=config)
-    return found, time.perf_counter() - start
+    """The clustering, and seconds by part."""
+    spent = dict.fromkeys(("distances", "linkage", "cut", "filters", "all"), 0.0)
+
+    def clocked(function, part):
+        def run_and_clock(*args, **settings):
+            start = time.perf_counter()
+            result = function(*args, **settings)
+            spent[part] += time.perf_counter() - start
+            return result
+
+        return run_and_clock
+
+    names = [(module, name, part) for part, of in PARTS.items() for module, names in of.items() for name in names]
+    names += [(clustering, "link", "linkage"), (clustering, "judge", "filters")]
+    was = [getattr(module, name) for module, name, _ in names]
+    try:
+        for (module, name, part), function in zip(names, was, strict=True):
+            setattr(module, name, clocked(function, part))
+        found = clocked(run, "all")(neurons, student, config)
+    finally:
+        for (module, name, _), function in zip(names, was, strict=True):
+            setattr(module, name, function)
+    spent["linkage"] -= spent["distances"]
+    spent["filters"] -= spent["cut"]
+    return found, spent
 
 
-def parts(neurons, student, config):
-    """Seconds of our phase split as the reference's, by running it with the later parts measured apart."""
-    found, whole = timed(neurons, student, config)
-    from ecjax.cluster.clustering import recut
+def layer(n, dim):
+    rng = np.random.default_rng(n)
+    return planted(n=n, dim=dim, noise=(1e-6, 1e-3), dust=0.5, n_students=N_STUDENTS, rng=rng)
 
-    start = time.perf_counter()
-    again = recut(found)
-    judged = time.perf_counter() - start
-    start = time.perf_counter()
-    large = cutting.n_needed(config.gamma, N_STUDENTS)
-    cutting.curve(found.linkage, np.concatenate([np.ones(len(neurons), int), found.linkage[:, 3].astype(int)]), large)
-    cut = time.perf_counter() - start
-    assert again.width == found.width
-    return found, {
-        "distances and linkage": whole - judged,
-        "cut and filters": judged,
-        "of which curve": cut,
-        "all": whole,
-    }
+
+def ask(method):
+    return ClusterConfig(metric="euclidean", gamma=GAMMA, beta=BETA, linkage=method, memory=16.0)
+
+
+def peak_memory(n, dim, method):
+    """GiB that our phase takes at its peak beyond the imports, the compiled functions and the input. Linux only.
+
+    To be called in a process that does nothing else.
+    """
+    run(*layer(1500, dim)[:2], ask(method))  # compiles
+    neurons, student, _ = layer(n, dim)
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from here
+    before = _status("VmRSS")
+    run(neurons, student, ask(method))
+    return (_status("VmHWM") - before) / 2**20
+
+
+def _status(name):
+    (line,) = (each for each in Path("/proc/self/status").read_text().splitlines() if each.startswith(name + ":"))
+    return int(line.split()[1])
+
+
+def peak_memory_alone(n, dim, method):
+    command = [sys.executable, __file__, "--peak-memory", str(n), str(dim), method]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def product_share(dim, n=4096):
@@ -116,55 +166,61 @@ def main():
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000])
     parser.add_argument("--dims", type=int, nargs="+", default=[17, 785])
     parser.add_argument("--reference-up-to", type=int, default=10_000, help="vectors; beyond, only ours is timed")
+    parser.add_argument("--matrix-up-to", type=int, default=10_000, help="vectors; beyond, only what needs no matrix")
     parser.add_argument("--linkages", nargs="+", default=["matrix", "components", "balls"])
     parser.add_argument("--out", help="JSON file")
+    parser.add_argument("--peak-memory", nargs=3, metavar=("N", "DIM", "LINKAGE"), help="only this, in GiB")
     args = parser.parse_args()
+    if args.peak_memory:
+        n, dim, method = args.peak_memory
+        print(peak_memory(int(n), int(dim), method))
+        return
     rows = []
     for dim in args.dims:
         share = product_share(dim)
-        print(f"dim {dim}: distances at {share['GFlop/s']:.0f} of {share['peak GFlop/s']:.0f} GFlop/s (matrix product)")
+        print(f"\nDimension {dim}: distances at {share['GFlop/s']:.0f} of {share['peak GFlop/s']:.0f} GFlop/s.\n")
+        print("| n | method | distances | linkage | cut | filters | all (s) | faster | peak memory | found |")
+        print("|---|---|---|---|---|---|---|---|---|---|")
         for n in args.sizes:
-            neurons, student, truth = planted(
-                n=n, dim=dim, noise=(1e-6, 1e-3), dust=0.5, n_students=N_STUDENTS, rng=np.random.default_rng(n)
-            )
-            row = {"n": len(neurons), "dim": dim, "product": share}
-            base = None
+            neurons, student, truth = layer(n, dim)
+            base, heights = None, None
             if n <= args.reference_up_to:
                 kept, linkage, seconds = reference(neurons)
-                base = sum(seconds.values())
-                names = np.unique(kept[kept >= 0])
-                tally = score(kept, np.isin(np.arange(kept.max() + 2), names), truth)
-                row["reference"] = {**seconds, "all": base, **tally}
-                print(f"  n {len(neurons):6d} reference  {base:8.2f} s  ", _words(seconds), tally)
+                tally = score(kept, np.isin(np.arange(kept.max() + 1), kept), truth)
+                base, heights = {**seconds, "all": sum(seconds.values())}, linkage[:, 2]
+                rows.append({"n": n, "dim": dim, "method": "reference", **base, **tally})
+                print(_line(rows[-1]))
             for method in args.linkages:
-                config = ClusterConfig(metric="euclidean", gamma=GAMMA, beta=BETA, linkage=method, memory=16.0)
-                if method == "matrix" and n > 20_000:
+                if method == "matrix" and n > args.matrix_up_to:
                     continue
-                timed(neurons, student, config)
-                found, seconds = parts(neurons, student, config)
-                tally = score(found.label, found.kept, truth)
-                row[method] = {**seconds, **tally, "how": found.how, "height_error": found.height_error}
-                faster = f"{base / seconds['all']:5.1f} times faster" if base else ""
-                print(f"  n {len(neurons):6d} {method:10s} {seconds['all']:8.2f} s  ", _words(seconds), tally, faster)
-                if base and np.isinf(found.known_up_to):
-                    off = np.max(np.abs(found.linkage[:, 2] - linkage[:, 2]) / linkage[:, 2])
-                    row[method]["largest relative difference of a height"] = off
-            row["peak GiB so far"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-            row["library"] = library(n)
-            rows.append(row)
-    for dim in args.dims:
+                timed(neurons, student, ask(method))
+                found, seconds = min(
+                    (timed(neurons, student, ask(method)) for _ in range(3)), key=lambda r: r[1]["all"]
+                )
+                row = {"n": n, "dim": dim, "method": method, **seconds, **score(found.label, found.kept, truth)}
+                row |= {"how": found.how, "height_error": found.height_error, "product": share}
+                row["matrices"] = peak_memory_alone(n, dim, method) * 2**30 / (4 * len(neurons) * (len(neurons) - 1))
+                if base:
+                    row["faster"] = base["all"] / seconds["all"]
+                    row["off"] = float(np.max(np.abs(found.linkage[:, 2] - heights) / heights))
+                rows.append(row)
+                print(_line(row), flush=True)
         for method in ("reference", *args.linkages):
-            points = [(r["n"], r[method]["all"]) for r in rows if r["dim"] == dim and method in r]
-            if len(points) > 2:
-                exponent = np.polyfit(*np.log(np.array(points[-3:])).T, 1)[0]
-                print(f"dim {dim} {method}: seconds grow as n^{exponent:.2f} over the last three sizes")
+            sizes, seconds = np.array(
+                [(r["n"], r["all"]) for r in rows if (r["dim"], r["method"]) == (dim, method)] or [(1, 1)]
+            )[-3:].T
+            if len(sizes) > 2:
+                exponent = np.polyfit(np.log(sizes), np.log(seconds), 1)[0]
+                print(f"{method}: seconds grow as n^{exponent:.2f} over the last three sizes.")
     if args.out:
-        with open(args.out, "w") as file:
-            json.dump(rows, file, indent=1)
+        Path(args.out).write_text(json.dumps(rows, indent=1))
 
 
-def _words(seconds):
-    return ", ".join(f"{name} {value:.2f}" for name, value in seconds.items() if name != "all")
+def _line(row):
+    cells = [f"{row['n']:,}", row["method"], *(f"{row[part]:.3f}" for part in ("distances", "linkage", "cut"))]
+    cells += [f"{row['filters']:.3f}", f"{row['all']:.2f}", f"{row['faster']:.1f}" if "faster" in row else ""]
+    cells += [f"{row['matrices']:.2f}" if "matrices" in row else "", f"{row['found']} of {row['planted']}"]
+    return "| " + " | ".join(cells) + " |"
 
 
 if __name__ == "__main__":

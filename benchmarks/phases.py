@@ -18,7 +18,6 @@ every call ends when its result is there. Steps of solvers are means over the st
 """
 
 import argparse
-import importlib.util
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -32,12 +31,12 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from scipy.cluster import hierarchy
-from scipy.spatial.distance import pdist
+from scipy.spatial.distance import pdist, squareform
 
 import ecjax as ec
 from ecjax.activations import SYMMETRIES
 from ecjax.cluster.distances import condensed_distances
-from ecjax.cluster.linkage import average_linkage
+from ecjax.cluster.linkage import dendrogram, weighted_linkage
 from ecjax.imitation import flatten
 from ecjax.runs import versions, write_json
 
@@ -236,9 +235,11 @@ def linkages(sizes: Sizes) -> Iterator[Trial]:
     condensed = condensed_distances(clustering.points())
     wanted = hierarchy.linkage(condensed, "average")[:, 2]
     judge = lambda linkage: {"error": _largest_relative(linkage[:, 2], wanted)}
-    ways = {"ecjax": lambda: average_linkage(condensed.copy(), len(clustering.neurons))}
-    if importlib.util.find_spec("fastcluster"):
-        ways["scipy"] = lambda: hierarchy.linkage(condensed, "average")
+    n = len(clustering.neurons)
+    ways = {
+        "scipy": lambda: hierarchy.linkage(condensed, "average"),
+        "chain": lambda: dendrogram(n, [weighted_linkage(squareform(condensed), np.ones(n, int))]),
+    }
     yield Trial(words, {name: Variant(way, judge) for name, way in ways.items()})
 
 

@@ -11,9 +11,11 @@ from scipy.spatial.distance import pdist, squareform
 from ecjax.activations import ACTIVATIONS, SYMMETRIES
 from ecjax.cluster import ClusterConfig, cluster_neurons, condensed_distances, embed, suggest_gamma_beta
 from ecjax.cluster import filters as filtering
+from ecjax.cluster.balls import cover, tight_cover
 from ecjax.cluster.distances import nearest_distances
 from ecjax.cluster.filters import median_angle, member_distances
 from ecjax.cluster.linkage import dendrogram, merges_of, weighted_linkage
+from ecjax.cluster.means import mean_distances, square_distances
 from ecjax.cluster.neighbours import bound, components, farthest_radius
 from ecjax.cluster.scale import link, matrix_memory
 from ecjax.cluster.tree import tree
@@ -93,6 +95,22 @@ def test_weighted_linkage_continues_a_dendrogram_exactly(seed):
     again = dendrogram(60, [merges_of(below, np.arange(60)), (names[a], names[b], heights)])
     assert hierarchy.is_valid_linkage(again)
     np.testing.assert_allclose(again[:, 2:], whole[:, 2:], rtol=1e-12)
+
+
+@pytest.mark.parametrize("n_clusters", [5, 40, 150])
+def test_mean_distances_of_clusters_across_tiles(n_clusters, monkeypatch):
+    monkeypatch.setattr("ecjax.cluster.distances.TILE", 64)
+    rng = np.random.default_rng(n_clusters)
+    x = rng.standard_normal((200, 4))
+    label = np.concatenate([np.arange(n_clusters), rng.integers(n_clusters // 2, n_clusters, 200 - n_clusters)])
+    order = np.argsort(np.bincount(label), kind="stable")
+    cluster, sizes = np.argsort(order)[label], np.sort(np.bincount(label))
+    share = (cluster[:, None] == np.arange(n_clusters)) / sizes
+    slow = share.T @ squareform(pdist(x)) @ share
+    got = mean_distances(points_of(x), cluster, sizes)
+    np.testing.assert_array_equal(got, got.T)
+    np.testing.assert_allclose(got, slow - np.diag(np.diag(slow)), rtol=1e-12)
+    np.testing.assert_allclose(square_distances(points_of(x)), squareform(pdist(x)), rtol=1e-12)
 
 
 def test_weighted_linkage_drops_dead_rows_on_the_way():
@@ -187,20 +205,87 @@ def test_what_does_not_fit_is_cut_off_and_said(name):
     assert len(of(full)) == 12
 
 
+def keeps_its_bound(linked, points):
+    """Every height is within `height_error` of the mean distance between the two clusters that it merges."""
+    square = squareform(condensed_distances(points))
+    assert hierarchy.is_valid_linkage(linked.linkage)
+    forest = tree(linked.linkage, np.zeros(len(points), int), known_up_to=np.inf, far=1.0)
+    for node in range(len(points), len(forest.height)):
+        a, b = (forest.members(child) for child in forest.children(node))
+        assert abs(forest.height[node] - square[np.ix_(a, b)].mean()) <= linked.height_error * (1 + 1e-9) + 1e-12
+    return True
+
+
 @pytest.mark.parametrize("name", ACTIVATION_NAMES)
 @given(seed=seeds, noise=st.sampled_from([1e-4, 1e-2, 1e-1]))
 @settings(max_examples=8, deadline=None)
 def test_balls_keep_their_bound(name, seed, noise):
-    """Every height is within `height_error` of the mean distance between the two clusters that it merges."""
     x, _ = layer(np.random.default_rng(seed), n_teacher=5, n_dust=30, noise=noise, flip=True)
     points = points_of(x, name)
-    square = squareform(condensed_distances(points))
     ours = link(points, method="balls", memory=1.0, resolution=1e-3)
-    assert hierarchy.is_valid_linkage(ours.linkage)
-    forest = tree(ours.linkage, np.zeros(len(x), int), known_up_to=np.inf, far=1.0)
-    for node in range(len(x), len(forest.height)):
-        a, b = (forest.members(child) for child in forest.children(node))
-        assert abs(forest.height[node] - square[np.ix_(a, b)].mean()) <= ours.height_error * (1 + 1e-9) + 1e-12
+    assert ours.known_up_to == np.inf
+    assert keeps_its_bound(ours, points)
+
+
+@pytest.mark.parametrize("name", ACTIVATION_NAMES)
+def test_a_cover_is_tight_and_complete(name):
+    x, _ = layer(np.random.default_rng(0), noise=0.1, flip=True)
+    points = points_of(x, name)
+    square, members = squareform(condensed_distances(points)), np.arange(3, len(x))
+    found = cover(points, members, 20)
+    founders = members[found.founders]
+    own = square[members, founders[found.ball]]
+    np.testing.assert_allclose(own.max(), found.radius, rtol=1e-12)
+    assert np.all(own <= square[np.ix_(members, founders)].min(axis=1) * (1 + 1e-12))  # nobody has a nearer founder
+    assert np.min(square[np.ix_(founders, founders)] + np.diag(np.full(20, np.inf))) >= found.radius * (1 - 1e-12)
+    assert tight_cover(points, members, 20, found.radius / 4) is None
+    assert tight_cover(points, members, 20, found.radius).radius == found.radius
+    assert cover(points_of(np.ones((9, 3)), name), np.arange(9), 4).radius == 0
+
+
+@pytest.mark.parametrize("name", ACTIVATION_NAMES)
+def test_copies_too_many_to_link_are_collapsed_unless_that_is_forbidden(name):
+    symmetry = ACTIVATIONS[name].symmetry
+    flip = symmetry.is_sign_free
+    x, student = layer(np.random.default_rng(3), n_teacher=4, n_students=100, n_dust=20, flip=flip)
+    points, memory = points_of(x, name), matrix_memory(60)
+    ours = link(points, method="auto", memory=memory, resolution=1e-3)
+    whole = link(points, method="matrix", memory=1.0, resolution=1e-3)
+    forbidden = link(points, method="components", memory=memory, resolution=1e-3)
+    assert "covered by balls" in ours.how
+    assert 0 < ours.height_error < 0.01  # the copies' noise is 1e-3
+    assert ours.known_up_to == np.inf
+    assert keeps_its_bound(ours, points)
+    assert sets_up_to(ours.linkage, len(x), 0.05) == sets_up_to(whole.linkage, len(x), 0.05)
+    assert "balls" not in forbidden.how
+    assert forbidden.height_error == 0
+    assert forbidden.known_up_to < 1e-3
+    found = []
+    for config in (ClusterConfig(metric="euclidean", memory=memory), ClusterConfig(metric="euclidean")):
+        clustering = cluster_neurons(x, student, n_students=100, symmetry=symmetry, config=config)
+        found.append({frozenset(clustering.members(k).tolist()) for k in clustering.kept_clusters})
+    assert found[0] == found[1]
+    assert len(found[0]) == 4
+
+
+def test_duplicates_too_many_to_link_cost_no_accuracy():
+    rng = np.random.default_rng(0)
+    x = np.concatenate([np.zeros((200, 4)), rng.standard_normal((30, 4))])  # dead neurons, for one
+    ours = link(points_of(x), method="auto", memory=matrix_memory(60), resolution=1e-3)
+    assert ours.height_error == 0
+    np.testing.assert_allclose(ours.linkage[:, 2], hierarchy.linkage(x, "average")[:, 2], rtol=1e-12)
+
+
+def test_balls_are_taken_where_only_single_precision_fits():
+    x, _ = layer(np.random.default_rng(0))
+    clusters = 12 + 80
+    points = points_of(x)
+    for share, words in ((1.1, "mean distances"), (0.7, "weighted point"), (0.4, "not linked further")):
+        ours = link(points, method="auto", memory=share * clusters**2 * 8 / 2**30, resolution=1e-3)
+        assert words in ours.how
+        assert (ours.height_error > 0) == (words == "weighted point")
+        assert (ours.known_up_to == np.inf) == (words != "not linked further")
+    assert "not linked" in link(points, method="components", memory=0.7 * clusters**2 * 8 / 2**30, resolution=1e-3).how
 
 
 def test_balls_find_the_same_neurons():

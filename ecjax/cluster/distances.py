@@ -8,7 +8,7 @@ The product form is wrong by about sqrt(k) eps (|u|^2 + |v|^2) for k coordinates
 1e-12 of the squared distance are found in the tile and computed again by differences, so that every distance has a
 relative error of at most 1e-12 in float64 (1e-4 in float32), and duplicates are at distance 0 exactly.
 
-Memory: the tile and its compiled temporaries, about 5 * TILE^2 numbers (40 MB), beside the result and the points.
+Memory: two tiles and their compiled temporaries, about 6 * TILE^2 numbers (50 MB), beside the result and the points.
 """
 
 from collections.abc import Iterator
@@ -100,7 +100,7 @@ def pair_distances(points: Points, i: Int[np.ndarray, " pairs"], j: Int[np.ndarr
 def distance_tiles(
     points: Points, *, exact: Points | None = None, apart: Int[np.ndarray, " neurons"] | None = None
 ) -> Iterator[tuple[slice, slice, np.ndarray]]:
-    """Tiles (rows, columns, distances) on and above the diagonal of the distance matrix.
+    """Tiles (rows, columns, distances) on and above the diagonal of the distance matrix; not to be written to.
 
     Args:
         points: Of which the matrix products are taken.
@@ -109,22 +109,30 @@ def distance_tiles(
     """
     size, squares = _tile_size(len(points)), np.einsum("ij,ij->i", points.x, points.x)
     blocks = [slice(start, min(start + size, len(points))) for start in range(0, len(points), size)]
-    for r, rows in enumerate(blocks):
-        u, uu = _padded(points.x[rows], size), _padded(squares[rows], size)
-        for columns in blocks[r:]:
-            with jax.enable_x64(True):
-                v, vv = _padded(points.x[columns], size), _padded(squares[columns], size)
-                tile = np.asarray(_product_tile(u, v, uu, vv, **_symmetry(points)))
-            tile = tile[: rows.stop - rows.start, : columns.stop - columns.start].copy()
-            if rows == columns:
-                np.fill_diagonal(tile, 0.0)
+    tiles = [(rows, columns) for r, rows in enumerate(blocks) for columns in blocks[r:]]
+
+    def begin(rows, columns):
+        u, v, uu, vv = (_padded(x[at], size) for x in (points.x, squares) for at in (rows, columns))
+        with jax.enable_x64(True):
+            return _product_tile(u, v, uu, vv, **_symmetry(points))
+
+    begun = (begin(*tile) for tile in tiles)
+    ahead = next(begun, None)
+    for rows, columns in tiles:
+        now, ahead = ahead, next(begun, None)  # computed while the host works on this one
+        tile = np.asarray(now)[: rows.stop - rows.start, : columns.stop - columns.start]
+        if rows == columns:
+            tile = tile.copy()
+            np.fill_diagonal(tile, 0.0)
+        if tile.min() < 0:
             i, j = np.nonzero(tile < 0)
             if apart is not None:
                 needed = apart[rows][i] != apart[columns][j]
                 i, j = i[needed], j[needed]
             if len(i):
+                tile = tile if rows == columns else tile.copy()
                 tile[i, j] = pair_distances(exact or points, i + rows.start, j + columns.start)
-            yield rows, columns, tile
+        yield rows, columns, tile
 
 
 def nearest_distances(points: Points, rows: Int[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:

@@ -56,18 +56,22 @@ def aligned_points(points: Points, members: Int[np.ndarray, " members"], alignme
     return x
 
 
+def _settled(points: Points, x: Float[np.ndarray, "members coordinates"], middle: np.ndarray) -> bool:
+    """Whether aligned members lie so close to a point that no pair is closer in another sign or phase."""
+    farthest = float(np.max(row_norms(x - middle)))
+    return (not points.sign_free or farthest <= 0.3 * float(np.linalg.norm(middle))) and (
+        points.antiperiod is None or farthest <= points.antiperiod / 4
+    )
+
+
 def _about(points: Points, x: Float[np.ndarray, "members coordinates"]) -> tuple[Points, Points]:
     """Aligned members about their own middle, and as they are: what product and difference form measure.
 
-    If they lie so close together that no pair is closer in another sign or phase, plain distances are theirs. Copies
-    differ from their neuron by errors of very different size, so the middle is a median: beside it, no error is small.
+    Copies differ from their neuron by errors of very different size, so the middle is a median: beside it, no error is
+    small.
     """
     middle = np.median(x, axis=0)
-    farthest = np.sqrt(np.max(np.sum((x - middle) ** 2, axis=1)))
-    settled = (not points.sign_free or farthest <= 0.3 * np.linalg.norm(middle)) and (
-        points.antiperiod is None or farthest <= points.antiperiod / 4
-    )
-    if not settled:
+    if not _settled(points, x, middle):
         return points, points
     whole = replace(points, x=x, sign_free=False, antiperiod=None)
     return replace(whole, x=x - middle), whole
@@ -76,10 +80,10 @@ def _about(points: Points, x: Float[np.ndarray, "members coordinates"]) -> tuple
 def member_distances(points: Points, members: Int[np.ndarray, " members"]) -> Float[np.ndarray, " pairs"]:
     """Condensed distances between some points, accurate and fast where they are copies of one neuron."""
     x = aligned_points(points, members, align(points, members, int(members[0]), homogeneous=False))
-    about, whole = _about(points.take(members), x)
-    if len(members) <= _FEW and about is not whole and not points.cosine:  # not worth a call to the device
+    if len(members) <= _FEW and not points.cosine and _settled(points, x, x[0]):  # not worth a call to the device
         i, j = np.triu_indices(len(members), 1)
         return row_norms(x[i] - x[j])
+    about, whole = _about(points.take(members), x)
     return condensed_distances(about, exact=whole)
 
 

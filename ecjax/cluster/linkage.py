@@ -6,30 +6,15 @@ Merges are first triples (vector, vector, height): any one vector of either side
 height. `dendrogram` turns them into SciPy's layout, so that parts linked separately need no common numbering.
 """
 
-import importlib.util
-
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.cluster import hierarchy
 
 Merges = tuple[Int[np.ndarray, "_"], Int[np.ndarray, "_"], Float[np.ndarray, "_"]]
 
-# Above this many vectors fastcluster (optional) is used where it is installed: 2.5 times faster than SciPy, and it
-# works in the matrix itself, where SciPy makes a copy. The dendrogram is the same up to ties.
-FASTCLUSTER_FROM = 1_000
 
-
-def library(n: int) -> str:
-    """The library that links n vectors."""
-    return "fastcluster" if n >= FASTCLUSTER_FROM and importlib.util.find_spec("fastcluster") else "SciPy"
-
-
-def average_linkage(condensed: Float[np.ndarray, " pairs"], n: int) -> Float[np.ndarray, "merges 4"]:
-    """Average linkage of n vectors from their condensed distances, which are used up."""
-    if library(n) == "fastcluster":
-        import fastcluster  # pyright: ignore[reportMissingImports]
-
-        return fastcluster.linkage(condensed, "average", preserve_input=False)
+def average_linkage(condensed: Float[np.ndarray, " pairs"]) -> Float[np.ndarray, "merges 4"]:
+    """Average linkage from condensed distances, in SciPy's layout. SciPy makes a copy of the distances."""
     return hierarchy.linkage(condensed, "average")
 
 
@@ -56,17 +41,26 @@ def weighted_linkage(distances: Float[np.ndarray, "clusters clusters"], sizes: I
     d, flat = distances, distances.reshape(-1)
     np.fill_diagonal(d, np.inf)
     m, left = len(d), len(d)
-    size, name = sizes.astype(float).tolist(), list(range(m))
-    alive, gone = np.ones(m, bool), np.zeros(m)  # `gone` is infinite where a column's cluster was merged away
-    row, new = np.empty(m), np.empty(m)
+    size, name, alive = sizes.astype(float).tolist(), list(range(m)), np.ones(m, bool)
+    # A merge rewrites one row. The other rows learn of it when they are looked at next: writing the column at once
+    # would touch a cache line for every row, needed or not.
+    into, gone, done, knows = np.empty(m, int), np.empty(m, int), 0, [0] * m
     chain: list[int] = []
     merges = []
+
+    def current(x: int) -> np.ndarray:
+        row, late = d[x], into[knows[x] : done]
+        row[late] = d[late, x]
+        row[gone[knows[x] : done]] = np.inf
+        knows[x] = done
+        return row
+
     while left > 1:
         if not chain:
             chain.append(int(np.argmax(alive)))
         while True:
             x = chain[-1]
-            np.add(d[x], gone, out=row)
+            row = current(x)
             y = int(row.argmin())
             if len(chain) > 1 and row[chain[-2]] <= row[y]:
                 y = chain[-2]
@@ -75,23 +69,26 @@ def weighted_linkage(distances: Float[np.ndarray, "clusters clusters"], sizes: I
         del chain[-2:]
         total = size[x] + size[y]
         merges.append((name[x], name[y], row[y]))
-        np.multiply(d[x], size[x] / total, out=new)
-        np.multiply(d[y], size[y] / total, out=row)
-        new += row
-        new[y] = np.inf
-        d[y] = new
-        d[:, y] = new
-        alive[x], gone[x], size[y] = False, np.inf, total
+        kept = current(y)
+        kept *= size[y] / total
+        row *= size[x] / total
+        kept += row
+        kept[[x, y]] = np.inf
+        into[done], gone[done], alive[x], size[y] = y, x, False, total
+        done += 1
+        knows[y] = done
         left -= 1
         if 256 < left < 0.6 * m:  # drop dead rows and columns, in place: no second matrix
             keep = np.flatnonzero(alive)
+            for old in keep.tolist():
+                current(old)
             for k, old in enumerate(keep.tolist()):
                 flat[k * left : (k + 1) * left] = d[old][keep]
             place = np.cumsum(alive) - 1
             chain = [int(place[c]) for c in chain]
             d, m = flat[: left * left].reshape(left, left), left
-            size, name = [size[k] for k in keep], [name[k] for k in keep]
-            alive, gone, row, new = np.ones(m, bool), np.zeros(m), np.empty(m), np.empty(m)
+            size, name, alive = [size[k] for k in keep], [name[k] for k in keep], np.ones(m, bool)
+            into, gone, done, knows = into[:m], gone[:m], 0, [0] * m
     a, b, heights = zip(*merges, strict=True) if merges else ((), (), ())
     order = np.argsort(heights, kind="stable")
     return np.array(a, int)[order], np.array(b, int)[order], np.array(heights, float)[order]

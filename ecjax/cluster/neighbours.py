@@ -25,7 +25,7 @@ from .distances import TILE, pair_distances
 from .embedding import Points
 
 _DIRECTIONS = 64  # most principal directions that the bound takes
-_STRIP = 16  # tiles that one call looks at
+_STRIP = 16  # most tiles that one call looks at
 _PENDING = 1 << 20  # pairs that are gathered before they are measured
 _PILOT = 1 << 20  # random pairs on which the bound is tried
 _PASSING = 2e-6  # share of unrelated pairs that may pass the bound: what measuring them costs stays below the bound's
@@ -72,7 +72,12 @@ def _leading_directions(x: np.ndarray) -> np.ndarray:
     if k <= _DIRECTIONS:
         return np.linalg.eigh(x.T @ x)[1][:, ::-1]
     # Two powers of the second moment on random directions: as good as eigenvectors here, and far cheaper.
-    return np.linalg.qr(x.T @ (x @ (x.T @ (x @ np.random.default_rng(0).standard_normal((k, _DIRECTIONS))))))[0]
+    y = x.T @ (x @ (x.T @ (x @ np.random.default_rng(0).standard_normal((k, _DIRECTIONS)))))
+    for _ in range(2):  # twice, and they are orthonormal to rounding
+        lengths, turn = np.linalg.eigh(y.T @ y)
+        long = lengths > 1e-12 * lengths.max(initial=0.0)
+        y = y @ (turn[:, long] / np.sqrt(lengths[long]))
+    return y
 
 
 def farthest_radius(bound: Bound, copies: float) -> float:
@@ -83,7 +88,7 @@ def farthest_radius(bound: Bound, copies: float) -> float:
         copies: Distance up to which pairs are copies of one neuron, which no bound can or should dismiss.
     """
     rng = np.random.default_rng(0)  # a choice of effort, not of result: components are exact whatever it says
-    i, j = rng.integers(len(bound.x), size=(2, min(_PILOT, 16 * len(bound.x))))
+    i, j = rng.integers(len(bound.x), size=(2, min(_PILOT, 4 * len(bound.x))))
     tried = np.concatenate(
         [bound.pairs(*each) for each in zip(np.array_split(i, 16), np.array_split(j, 16), strict=True)]
     )
@@ -92,7 +97,7 @@ def farthest_radius(bound: Bound, copies: float) -> float:
 
 def _fewest_directions(bound: Bound, radius: float) -> int:
     rng = np.random.default_rng(1)
-    i, j = rng.integers(len(bound.x), size=(2, min(1 << 17, 4 * len(bound.x))))
+    i, j = rng.integers(len(bound.x), size=(2, min(1 << 17, len(bound.x))))
     most = bound.x.shape[1] - 1
     for directions in (4, 8, 16, 32):
         # Copies pass whatever the bound; what counts is how many pass that a better bound would have dismissed.
@@ -148,8 +153,9 @@ def components(points: Points, bound: Bound, radius: float) -> Int[np.ndarray, "
     left, right = _folded(((x if bound.signed else x - x.mean(axis=0)) / unit)[order], bound.signed)
     size = min(TILE, max(64, 1 << (n - 1).bit_length()))
     tiles = -(-n // size)
+    width = max(1, min(_STRIP, tiles // 4))  # a strip reaches beyond the last tile by less than itself
     left = np.pad(left, ((0, tiles * size - n), (0, 0)))
-    right = np.pad(right, ((0, 0), (0, (tiles + _STRIP) * size - n), (0, 0)))
+    right = np.pad(right, ((0, 0), (0, (tiles + width) * size - n), (0, 0)))
     right[:, n:, -1] = np.float32(1e30)  # padding is far from everything
     label = np.arange(n)
     pending: list[np.ndarray] = []
@@ -157,13 +163,13 @@ def components(points: Points, bound: Bound, radius: float) -> Int[np.ndarray, "
     for r in range(tiles):
         u = left[r * size : (r + 1) * size]
         reach = int(np.searchsorted(key, key[min((r + 1) * size, n) - 1] + radius * (1 + 1e-6), side="right"))
-        for c in range(r, -(-reach // size), _STRIP):
-            strip = right[:, c * size : (c + _STRIP) * size]
+        for c in range(r, -(-reach // size), width):
+            strip = right[:, c * size : (c + width) * size]
             smallest = _smallest_squares(u, strip.reshape(-1, size, strip.shape[-1]))
-            smallest = np.min(np.asarray(smallest).reshape(len(right), _STRIP), axis=0)
+            smallest = np.min(np.asarray(smallest).reshape(len(right), width), axis=0)
             for t in np.flatnonzero(smallest <= limit):
                 tile = _tile_squares(u, strip[:, t * size : (t + 1) * size])
-                i, j = np.nonzero(np.asarray(tile) <= limit)
+                i, j = divmod(np.flatnonzero(np.asarray(tile).ravel() <= limit), size)
                 i, j = i + r * size, j + (c + t) * size
                 ahead = (i < j) & (j < n)
                 i, j = order[i[ahead]], order[j[ahead]]
