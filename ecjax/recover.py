@@ -396,6 +396,7 @@ class _Layers:
             targets,
             config=config.finetune,
             exact_below=config.exact_loss,
+            frozen_below=bool(self.layers),
             propose=config.propose,
             progress=progress,
         )

@@ -22,6 +22,7 @@ from .output import contributions
 from .select import nested_choices
 
 _N_STUDENTS = 3  # from whom neurons are taken away, best first
+_ROOM = 1e3  # by how much wider students imitate better over slightly wrong layers than the teacher's own width
 _NIL = 1e-6  # rms contribution, in units of the targets' standard deviation, at which a neuron counts as silent
 
 
@@ -33,12 +34,17 @@ def reconstruct_layer(
     *,
     config: RefineConfig,
     exact_below: float | None = None,
+    frozen_below: bool = False,
     propose: bool = True,
     progress: Progress = silent,
 ) -> tuple[Candidate, str]:
     """The smallest exact network that the clusters or the best students lead to.
 
-    Students with several hidden layers are reconstructed in the first of them: what stands above is the best student's.
+    Students with several hidden layers are reconstructed in the first of them: what stands above is the best student's,
+    wide, and keeps a refinement in flat valleys. There a layer is right if the network imitates as well with it as the
+    student did with its own; without one of the teacher's neurons it is worse by orders of magnitude. So it is where
+    the layers below were reconstructed before and are not quite right: no width explains the targets exactly, but the
+    right one nearly as well as the much wider student.
 
     Args:
         expansion: The students, trained on these inputs and targets.
@@ -47,6 +53,7 @@ def reconstruct_layer(
         targets: Targets likewise, in units of their standard deviation.
         config: When a refinement stops.
         exact_below: Loss at which a network counts as exact; by default what rounding explains.
+        frozen_below: Whether the queries are answers of reconstructed layers, right but for small errors.
         propose: Whether to go beyond the clusters that were kept.
         progress: Called before every proposal.
 
@@ -64,6 +71,9 @@ def reconstruct_layer(
     exact_below = exact_loss(inputs.dtype) if exact_below is None else exact_below
     tools = {"config": config, "exact_below": exact_below, "pad_to": width if second_order else 0}
     best = student(expansion.students, int(np.argmin(loss)))
+    if len(best.layers) > 2 or frozen_below:
+        room = 1 if len(best.layers) > 2 else _ROOM
+        tools["exact_below"] = max(exact_below, room * float(loss.min()))
 
     cuts = {"clusters": (clustering, clustering.kept_clusters)}
     if propose:
@@ -85,7 +95,7 @@ def reconstruct_layer(
     for number, i in enumerate(best_students, start=len(cuts)):
         progress("reconstruct", number, n_proposals)
         none = np.zeros((targets.shape[1], inputs.shape[1]))
-        start = Candidate(student(expansion.students, int(i)), none, float(loss[i]), exact_below)
+        start = Candidate(student(expansion.students, int(i)), none, float(loss[i]), tools["exact_below"])
         smallest = eliminate(start, inputs, targets, **tools)
         if smallest.is_exact and len(smallest.vectors) < width:
             return smallest, "elimination"
