@@ -346,11 +346,19 @@ def test_a_file_gets_a_line_when_a_phase_ends(monkeypatch):
 
     console = Console(file=io.StringIO(), width=120)
     with Screen(console) as screen:
-        for done in (0, 1, 2, 2):
-            screen("expand", done, 2, losses=[1e-3] * done)
+        for epoch in (10, 20, 30):
+            screen("expand", 0, 2, losses=[1e-3], epoch=epoch)
+        screen("cluster", 0, 1)
+        screen("cluster", 1, 1)
         monkeypatch.setattr(screens, "_SECONDS_BETWEEN_LINES", -1)
-        screen("cluster", 0, 5)
-    assert console.file.getvalue().split("\n") == ["expand        2/2  loss 1e-03 to 1e-03", "cluster       0/5", ""]
+        screen("reconstruct", 1, 3)
+        screen("reconstruct", 2, 3)
+    assert console.file.getvalue().splitlines() == [
+        "expand        0/2  epoch 30, loss 1e-03 to 1e-03",
+        "cluster       1/1",
+        "reconstruct   1/3",
+        "reconstruct   2/3",
+    ]
 
 
 def test_pages_of_images(small, tmp_path, monkeypatch, key):

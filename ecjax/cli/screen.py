@@ -37,7 +37,7 @@ class Screen:
 
     def __init__(self, console: Console):
         self.console = console
-        self._said, self._ended = time.monotonic(), set()
+        self._said_at, self._phase, self._unsaid = time.monotonic(), "", ""
         self.done: dict[str, tuple[int, int]] = {}  # how far each phase came, for the message after Ctrl-C
         self._tasks: dict[str, TaskID] = {}
         self._bars = Progress(
@@ -58,14 +58,19 @@ class Screen:
         self.done[phase] = (done, total)
         self._bars.update(self._tasks[phase], completed=done, total=total, note=_note(info))
         if not self.console.is_terminal:
-            self._log(phase, done, total, _note(info))
+            self._log(phase, f"{phase:<14}{done}/{total}  {_note(info)}".rstrip())
 
-    def _log(self, phase: str, done: int, total: int, note: str) -> None:
-        ends = done >= total and phase not in self._ended
-        if ends or time.monotonic() - self._said > _SECONDS_BETWEEN_LINES:
-            self._said = time.monotonic()
-            self._ended |= {phase} if ends else set()
-            self.console.print(f"{phase:<14}{done}/{total}  {note}".rstrip(), highlight=False, soft_wrap=True)
+    def _log(self, phase: str, line: str) -> None:
+        if phase != self._phase:
+            self._say()
+        self._phase, self._unsaid = phase, line
+        if time.monotonic() - self._said_at > _SECONDS_BETWEEN_LINES:
+            self._say()
+
+    def _say(self) -> None:
+        if self._unsaid:
+            self.console.print(self._unsaid, markup=False, highlight=False, soft_wrap=True)
+        self._said_at, self._unsaid = time.monotonic(), ""
 
     def __enter__(self) -> "Screen":
         self._bars.start()
@@ -75,6 +80,7 @@ class Screen:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._bars.stop()
+        self._say()
 
 
 def _note(info: Mapping[str, Any]) -> str:
