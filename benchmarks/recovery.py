@@ -130,7 +130,7 @@ def quality(recovery: Recovery, teacher, x) -> dict[str, Any]:
         "function_error": comparison.function_error_max,
         "loss": recovery.loss,
         "is_exact": recovery.is_exact,
-        "found_by": recovery.found_by,
+        "found_by": recovery.found_by[0],
         "linear_part": recovery.linear is not None,
         "unidentified": list(recovery.unidentified),
         "clusters": f"{clustering.width} of {len(clustering.kept)}",

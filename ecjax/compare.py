@@ -175,7 +175,7 @@ def compare(
         if np.any(linear_map):
             features, blocks = [*features, inputs], [*blocks, linear_map[:, :-1]]
         inputs, ours = np.hstack(features), np.hstack([*blocks, (bias + linear_map[:, -1])[:, None]])
-        nothing = np.zeros((len(their_next), ours.shape[1] - their_next.shape[1]))  # the teacher's share of the other inputs
+        nothing = np.zeros((len(their_next), ours.shape[1] - their_next.shape[1]))  # its share of the other inputs
         theirs = np.hstack([their_next[:, :-1], nothing, their_next[:, -1:]])
 
     view = look(inputs)

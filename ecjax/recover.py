@@ -455,7 +455,9 @@ def _finished(
         network, loss = finetune(network, inputs, rest, config=config.finetune, exact_below=exact_below, pad_to=pad_to)
     progress("finetune", 1, 1)
     refined = Candidate(network, last.linear, loss, exact_below)
-    network, linear = scale.undo(network, last.linear)
+    # A linear map above the first hidden layer is one of that layer's answers, not of the inputs.
+    of_inputs = last.linear if len(found.layers) == 1 else np.zeros((y.shape[1], inputs.shape[1]))
+    network, linear = scale.undo(network, of_inputs)
     return Recovery(
         network=normalised(network),
         linear=linear,

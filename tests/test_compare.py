@@ -415,3 +415,16 @@ def test_a_stack_is_refused():
     stacked = eqx.filter_vmap(lambda k: random_network((3, 4, 2), "tanh", key=k))(jr.split(jr.key(0), 3))
     with pytest.raises(ValueError, match="stack of students"):
         compare(stacked, _net(), X)
+
+
+def test_layers_of_other_widths_than_the_teachers_are_compared(key):
+    """Neurons too many in every hidden layer, to which nothing listens, are in excess and change nothing else."""
+    teacher = random_network((3, 4, 2, 1), "tanh", key=key)
+    first, second, last = teacher.layers
+    first = Layer(jnp.concatenate([first.w, -first.w[:1] + 1]), jnp.pad(first.b, (0, 1)))
+    second = Layer(jnp.concatenate([jnp.pad(second.w, ((0, 0), (0, 1))), jnp.ones((2, 5))]), jnp.pad(second.b, (0, 2)))
+    recovered = Network((first, second, Layer(jnp.pad(last.w, ((0, 0), (0, 2))), last.b)), teacher.activation)
+    comparison = compare(recovered, teacher, gaussian_queries(200, 3, key=key), tolerance=1e-6)
+    assert [layer.missing for layer in comparison.layers] == [(), ()]
+    assert [len(layer.excess) for layer in comparison.layers] == [1, 2]
+    assert comparison.function_error_max < 1e-12
