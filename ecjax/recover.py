@@ -43,6 +43,7 @@ from .scaling import Scaling, Standardise, scaling
 
 Upper = Literal["carried", "fresh"]
 
+_NAMED = 12  # constant inputs that are named one by one
 _Config = TypeVar("_Config")
 
 
@@ -447,17 +448,15 @@ def _finished(
     progress("finetune", 0, 1)
     with seconds.of("finetune"):
         network = Network((*found.layers[:-1], *last.network.layers), last.network.activation)
-        rest = (
-            targets - jnp.asarray(np.asarray(inputs, float) @ last.linear.T, x.dtype) if last.linear.any() else targets
-        )
+        rest = targets
+        if last.linear.any():  # only beside a single hidden layer: above others no linear map is kept
+            rest = targets - jnp.asarray(np.asarray(inputs, float) @ last.linear.T, x.dtype)
         students = found.expansions[0].students  # small ones are padded to, so that their compiled program serves again
         pad_to = students.widths[0] if students.n_parameters <= SECOND_ORDER_UP_TO else 0
         network, loss = finetune(network, inputs, rest, config=config.finetune, exact_below=exact_below, pad_to=pad_to)
     progress("finetune", 1, 1)
     refined = Candidate(network, last.linear, loss, exact_below)
-    # A linear map above the first hidden layer is one of that layer's answers, not of the inputs.
-    of_inputs = last.linear if len(found.layers) == 1 else np.zeros((y.shape[1], inputs.shape[1]))
-    network, linear = scale.undo(network, of_inputs)
+    network, linear = scale.undo(network, last.linear if len(found.layers) == 1 else None)
     return Recovery(
         network=normalised(network),
         linear=linear,
@@ -508,7 +507,8 @@ def _unidentified(candidate: Candidate, scale: Scaling, x: Inputs) -> tuple[str,
     notes = []
     if scale.n_hidden_directions:
         constant = np.flatnonzero(np.ptp(np.asarray(x), axis=0) == 0)
-        columns = f" (constant inputs: {', '.join(map(str, constant))})" if len(constant) else ""
+        named = ", ".join(map(str, constant[:_NAMED])) + (", ..." if len(constant) > _NAMED else "")
+        columns = f" (constant inputs: {named})" if len(constant) else ""
         notes.append(
             f"{scale.n_hidden_directions} of {x.shape[1]} input directions do not vary{columns}; weights along "
             "them are invisible and set to 0."

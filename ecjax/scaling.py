@@ -40,12 +40,12 @@ class Scaling(eqx.Module):
         """The targets as students see them."""
         return _affine(y, self.y_mean, np.diag(1 / self.y_scale))
 
-    def undo(self, net: Network, linear: Float[np.ndarray, "fan_out rank"]) -> tuple[Network, Layer | None]:
+    def undo(self, net: Network, linear: Float[np.ndarray, "fan_out rank"] | None) -> tuple[Network, Layer | None]:
         """The network, and a linear map beside it, for unscaled inputs and outputs.
 
         Args:
             net: One network trained on scaled data.
-            linear: Linear map from the scaled inputs that is added to its answers.
+            linear: Linear map from the scaled inputs that is added to its answers, if there is one.
 
         Returns:
             The network with everything constant in its output bias, and the map from the unscaled inputs, or None where
@@ -55,7 +55,8 @@ class Scaling(eqx.Module):
         dtype = first.w.dtype
         w = np.asarray(first.w, float) @ self.x_map
         b = np.asarray(first.b, float) - w @ self.x_mean
-        linear = self.y_scale[:, None] * (linear @ self.x_map)
+        fan_out, rank = len(self.y_scale), len(self.x_map)
+        linear = self.y_scale[:, None] * ((np.zeros((fan_out, rank)) if linear is None else linear) @ self.x_map)
         out_w = self.y_scale[:, None] * np.asarray(last.w, float)
         out_b = self.y_scale * np.asarray(last.b, float) + self.y_mean - linear @ self.x_mean
         first, last = (Layer(jnp.asarray(w, dtype), jnp.asarray(b, dtype)) for w, b in ((w, b), (out_w, out_b)))

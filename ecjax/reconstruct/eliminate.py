@@ -26,6 +26,7 @@ def eliminate(
     exact_below: float,
     pad_to: int = 0,
     n_tries: int = 2,
+    keep_linear: bool = True,
 ) -> Candidate:
     """Remove neurons of the first hidden layer from a network as long as refinement makes good for them.
 
@@ -37,6 +38,7 @@ def eliminate(
         exact_below: Loss at which a network is exact.
         pad_to: See `finetune`.
         n_tries: How many of the cheapest neurons are tried before the network counts as minimal.
+        keep_linear: See `settle`.
 
     Returns:
         The smallest exact network on the way; if none was exact, `start`.
@@ -47,7 +49,7 @@ def eliminate(
     """
     activation = start.network.activation
     inputs, current, best = linear_inputs(x, activation), start, start
-    tools = {"config": config, "exact_below": exact_below, "pad_to": pad_to, "n_signs": 2}
+    tools = {"config": config, "exact_below": exact_below, "pad_to": pad_to, "n_signs": 2, "keep_linear": keep_linear}
     while len(current.vectors) > 1:
         vectors, targets = current.vectors, np.asarray(wanted(current.network, x, y), float)
         costs = removal_costs(responses(vectors, x, activation), inputs, targets) / np.mean(np.var(targets, axis=0))

@@ -130,6 +130,7 @@ def settle(
     exact_below: float,
     pad_to: int = 0,
     n_signs: int = 4,
+    keep_linear: bool = True,
 ) -> Candidate:
     """The best network whose first hidden layer starts from these incoming weight vectors.
 
@@ -146,6 +147,7 @@ def settle(
         exact_below: Loss at which a network is exact.
         pad_to: See `finetune`.
         n_signs: How many combinations of signs to try.
+        keep_linear: Whether a linear map of x that no signs explain may stand beside the neurons.
     """
     dtype, activation, above = x.dtype, within.activation, within.layers[2:]
     config = replace(config, target_loss=max(config.target_loss, exact_below))
@@ -171,7 +173,7 @@ def settle(
         if best.is_exact:
             return best
     assert best is not None  # the plain fit is always among the starts
-    if helped is not None and not above and 10 * helped.loss < best.loss:
+    if keep_linear and helped is not None and not above and 10 * helped.loss < best.loss:
         # No combination of signs explains the linear map: it is kept beside the neurons, which are refined without it.
         rest = y - jnp.asarray(np.asarray(x, float) @ helped.linear.T, dtype)
         network, loss = finetune(as_network(vectors, helped, activation, dtype), x, rest, **tools)

@@ -69,7 +69,12 @@ def reconstruct_layer(
     width = expansion.students.widths[0]
     second_order = choose_method(activation, expansion.students.n_parameters) != "adam_lbfgs"
     exact_below = exact_loss(inputs.dtype) if exact_below is None else exact_below
-    tools = {"config": config, "exact_below": exact_below, "pad_to": width if second_order else 0}
+    tools = {
+        "config": config,
+        "exact_below": exact_below,
+        "pad_to": width if second_order else 0,
+        "keep_linear": not frozen_below,  # above a reconstructed layer it would be a map of that layer's answers
+    }
     best = student(expansion.students, int(np.argmin(loss)))
     if len(best.layers) > 2 or frozen_below:
         room = 1 if len(best.layers) > 2 else _ROOM
