@@ -3,7 +3,11 @@
     python benchmarks/cluster_large.py --n 100000 --dim 785
     python benchmarks/cluster_large.py --n 1000000 --dim 785      # up to 40 minutes on 2 cores, under 20 GiB
 
-Writes one line of JSON: seconds, peak memory, what was found, how the dendrogram was made.
+    python benchmarks/cluster_large.py --n 20000 --dim 17 --memory 0.5 --compare    # with all distances
+
+Writes one line of JSON: seconds, peak memory, what was found, how the dendrogram was made. With --compare also the
+largest relative difference of a height from SciPy's, up to the height that is known, and the largest difference of a
+height from the mean distance between the clusters that it merges, beside the stated bound on it.
 """
 
 import argparse
@@ -13,9 +17,12 @@ import time
 
 import numpy as np
 from cluster_planted import score
+from scipy.cluster import hierarchy
+from scipy.spatial.distance import pdist, squareform
 
 from ecjax.activations import ACTIVATIONS
 from ecjax.cluster import ClusterConfig, cluster_neurons
+from ecjax.cluster.tree import tree
 
 
 def large_layer(n, dim, n_students, rng):
@@ -41,18 +48,38 @@ def large_layer(n, dim, n_students, rng):
     return neurons, student, truth
 
 
+def compared(found):
+    """How the dendrogram differs from that of all distances; takes 6 * n^2 numbers."""
+    forest = tree(found.linkage, found.student, known_up_to=found.known_up_to, far=1.0)
+    distances = pdist(found.neurons[forest.order])
+    whole, known = hierarchy.linkage(distances, "average")[:, 2], found.linkage[:, 2]
+    distances, off = squareform(distances), []
+    for node in range(len(found.neurons), len(forest.height)):
+        a, b = (slice(forest.start[k], forest.start[k] + forest.n_vectors[k]) for k in forest.children(node))
+        off.append(forest.height[node] - distances[a, b].mean())
+    return {
+        "merges": len(known),
+        "merges_up_to_there": int(np.sum(whole <= found.known_up_to)),
+        "largest_relative_difference": float(np.max(np.abs(known - whole[: len(known)]) / whole[: len(known)])),
+        "largest_error": float(np.max(np.abs(off))),
+        "height_error": found.height_error,
+    }
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, default=100_000)
     parser.add_argument("--dim", type=int, default=785)
     parser.add_argument("--students", type=int, default=None, help="by default so many that each has n / 1000 neurons")
     parser.add_argument("--activation", default="g", help="whose symmetry the neurons have")
+    parser.add_argument("--linkage", default="auto")
+    parser.add_argument("--compare", action="store_true", help="with SciPy's dendrogram of all distances")
     parser.add_argument("--memory", type=float, default=4.0, help="GiB for distances")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     n_students = args.students or 1000
     neurons, student, truth = large_layer(args.n, args.dim, n_students, np.random.default_rng(args.seed))
-    config = ClusterConfig(metric="euclidean", memory=args.memory)
+    config = ClusterConfig(metric="euclidean", memory=args.memory, linkage=args.linkage)
     start = time.perf_counter()
     found = cluster_neurons(
         neurons, student, n_students=n_students, symmetry=ACTIVATIONS[args.activation].symmetry, config=config
@@ -69,6 +96,7 @@ def main():
                 **score(found.label, found.kept, truth),
                 "known_up_to": found.known_up_to,
                 "how": found.how,
+                **(compared(found) if args.compare else {}),
             }
         )
     )

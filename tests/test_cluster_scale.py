@@ -319,6 +319,15 @@ def test_duplicates_and_a_single_cloud_are_no_trouble():
     np.testing.assert_allclose(ours.linkage[:, 2], hierarchy.linkage(cloud, "average")[:, 2], rtol=1e-12)
 
 
+def test_dust_alone_is_no_neuron_however_little_is_known_of_it():
+    x = np.random.default_rng(0).standard_normal((300, 20))
+    config = ClusterConfig(metric="euclidean", linkage="components", memory=1e-5)
+    found = cluster_neurons(x, np.arange(300) % 5, n_students=5, symmetry=SYMMETRIES["odd"], config=config)
+    assert len(found.linkage) == 0
+    assert 0 < found.known_up_to < np.min(pdist(x))
+    assert found.width == 0
+
+
 def test_the_farthest_radius_dismisses_unrelated_pairs():
     x, _ = layer(np.random.default_rng(0), dim=100, n_dust=500)
     points = points_of(x)

@@ -94,12 +94,19 @@ def weighted_linkage(distances: Float[np.ndarray, "clusters clusters"], sizes: I
     return np.array(a, int)[order], np.array(b, int)[order], np.array(heights, float)[order]
 
 
+def gathered(parts: list[Merges]) -> Merges:
+    """The merges of all parts, one part after the other."""
+    none = np.zeros(0, int), np.zeros(0, int), np.zeros(0)
+    a, b, heights = (np.concatenate(each) for each in zip(none, *parts, strict=True))
+    return a, b, heights
+
+
 def dendrogram(n: int, parts: list[Merges]) -> Float[np.ndarray, "merges 4"]:
     """Merges of n vectors, part by part, as one dendrogram in SciPy's layout (a forest if they are fewer than n - 1).
 
     Within a part merges come in the order of their heights; parts that build upon others come after them.
     """
-    a, b, heights = (np.concatenate(each) for each in zip(*parts, strict=True))
+    a, b, heights = gathered(parts)
     order = np.argsort(heights, kind="stable")  # stable: at equal heights children stay before parents
     node, size = list(range(n)), [1] * n  # node and size of the cluster that each root of the union-find stands for
     above = list(range(n))

@@ -31,8 +31,8 @@ class ClusterConfig:
         resolution: Neurons closer than this share of their norm agree, however much closer others are.
         linkage: How the dendrogram is made. "matrix": from all distances; "components": exactly, component by component
             of a neighbour graph, and only up to some height if the memory does not allow more; "balls": the same with
-            tight clusters as weighted points, heights within `height_error`; "auto" (default): "matrix" up to some
-            thousand vectors, then "components".
+            tight clusters as weighted points, heights within `height_error`; "auto" (default): "matrix" up to two
+            thousand vectors, then "components", collapsing into balls only what does not fit in memory.
         memory: GiB that a matrix of distances may take.
     """
 
