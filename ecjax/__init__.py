@@ -21,15 +21,19 @@ from .cluster import suggest_gamma_beta as suggest_gamma_beta
 from .compare import Comparison as Comparison
 from .compare import LayerComparison as LayerComparison
 from .compare import compare as compare
+from .datasets import load_images as load_images
 from .expand import RESULTS as RESULTS
 from .expand import AdamConfig as AdamConfig
 from .expand import ExpandConfig as ExpandConfig
 from .expand import Expansion as Expansion
 from .expand import FlowConfig as FlowConfig
+from .expand import MinibatchConfig as MinibatchConfig
 from .expand import RefineConfig as RefineConfig
 from .expand import expand as expand
+from .expand import expand_minibatch as expand_minibatch
 from .expand import gradient_flow as gradient_flow
 from .expand import refine as refine
+from .identify import unrecoverable_neurons as unrecoverable_neurons
 from .imitation import gauss_newton as gauss_newton
 from .imitation import gradient as gradient
 from .imitation import hessian as hessian
@@ -52,6 +56,7 @@ from .networks import to_nnx as to_nnx
 from .queries import gaussian_queries as gaussian_queries
 from .queries import grid_queries as grid_queries
 from .queries import noisy_copies as noisy_copies
+from .recover import PRESETS as PRESETS
 from .recover import Recovery as Recovery
 from .recover import RecoveryConfig as RecoveryConfig
 from .recover import rebuild as rebuild

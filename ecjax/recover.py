@@ -35,6 +35,7 @@ from .expand import (
     RefineConfig,
     expand,
 )
+from .identify import unrecoverable_neurons
 from .imitation import Inputs, Outputs
 from .networks import Layer, Network, random_students, stack, student
 from .progress import Progress, silent
@@ -463,7 +464,7 @@ def _finished(
         loss=loss,
         is_exact=refined.is_exact,
         found_by=tuple(found.found_by),
-        unidentified=_unidentified(refined, scale, x),
+        unidentified=(*_unidentified(refined, scale, x), *unrecoverable_neurons(refined.network, inputs)),
         expansions=tuple(found.expansions),
         clusterings=tuple(found.clusterings),
         scaling=scale,

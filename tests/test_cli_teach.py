@@ -9,7 +9,7 @@ import pytest
 
 import ecjax as ec
 from ecjax.cli import main
-from ecjax.cli.teach import read_teacher, unrecoverable_neurons
+from ecjax.cli.teach import read_teacher
 
 N = 200
 
@@ -139,7 +139,7 @@ def _network(rows, out, activation):
 def test_healthy_neurons_are_not_accused(key):
     for name in ("g", "tanh", "relu", "softplus"):
         teacher = ec.synthetic_teacher(4, 6, 2, name, key=key)
-        assert unrecoverable_neurons(teacher, ec.gaussian_queries(500, 4, key=key)) == []
+        assert ec.unrecoverable_neurons(teacher, ec.gaussian_queries(500, 4, key=key)) == []
 
 
 def test_every_hopeless_neuron_is_named(key):
@@ -147,7 +147,7 @@ def test_every_hopeless_neuron_is_named(key):
     rows = [[1.0, 0.0, 0.0], [1.0, 1.0, -9.0], [1.0, -1.0, 9.0], [2.0, 0.0, 0.0], [0.0, 1.0, 0.3], [0.5, 1.0, 0.0]]
     out = np.ones((1, 6))
     out[0, 5] = 1e-9
-    notes = unrecoverable_neurons(_network(rows, out, "relu"), x)
+    notes = ec.unrecoverable_neurons(_network(rows, out, "relu"), x)
     said = {note.split(": ")[1].split(" ")[1]: note for note in notes}
     assert "dead" in said["2"]
     assert "kink" in said["3"]
@@ -160,5 +160,5 @@ def test_layers_and_neurons_count_from_one(key):
     x = ec.gaussian_queries(100, 3, key=key)
     deep = ec.random_network((3, 4, 4, 2), "tanh", key=key)
     second = ec.Layer(deep.layers[1].w.at[1:3].set(0.0), deep.layers[1].b)
-    (note,) = unrecoverable_neurons(ec.Network((deep.layers[0], second, deep.layers[2]), deep.activation), x)
+    (note,) = ec.unrecoverable_neurons(ec.Network((deep.layers[0], second, deep.layers[2]), deep.activation), x)
     assert note.startswith("hidden layer 2: each of the neurons 2, 3 never changed")

@@ -14,6 +14,7 @@ from ecjax.expand import (
     AdamConfig,
     ExpandConfig,
     FlowConfig,
+    MinibatchConfig,
     RefineConfig,
     adam,
     choose_method,
@@ -131,7 +132,7 @@ def test_flow_says_why_it_stopped(reason):
 # --- refinement ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("solver", ["levenberg_marquardt", "newton", "orthogonal", "bfgs", "lbfgs"])
+@pytest.mark.parametrize("solver", ["levenberg_marquardt", "newton", "orthogonal", "conjugate", "bfgs", "lbfgs"])
 def test_every_solver_finds_the_teacher_nearby(solver):
     teacher, _, x, y = problem()
     end = refined(disturbed(teacher), x, y, RefineConfig(), solver)
@@ -157,7 +158,7 @@ def test_refinement_says_why_it_stopped():
     assert not np.isfinite(ends["diverged"].loss)
 
 
-@pytest.mark.parametrize("solver", ["levenberg_marquardt", "orthogonal"])
+@pytest.mark.parametrize("solver", ["levenberg_marquardt", "orthogonal", "conjugate"])
 def test_frozen_parameters_do_not_move(solver):
     teacher, _, x, y = problem()
     start = disturbed(teacher)
@@ -195,6 +196,8 @@ METHODS = {
     "flow": "tanh",
     "adam_levenberg_marquardt": "relu",
     "adam_lbfgs": "relu",
+    "minibatch": "tanh",
+    "minibatch_lbfgs": "tanh",
 }
 
 
@@ -202,14 +205,22 @@ METHODS = {
 def test_every_method_goes_its_road(method):
     _, students, x, y = problem(METHODS[method])
     config = ExpandConfig(
-        method=method, adam=AdamConfig(n_steps=100), flow=FlowConfig(max_steps=30), refine=SHORT, lbfgs=SHORT
+        method=method,
+        adam=AdamConfig(n_steps=100),
+        flow=FlowConfig(max_steps=30),
+        minibatch=MinibatchConfig(batch=40, learning_rate=1e-2, max_epochs=20),
+        refine=SHORT,
+        lbfgs=SHORT,
     )
-    expansion = expand(students, x, y, config=config)
+    expansion = expand(students, x, y, config=config, key=jr.key(1))
     assert expansion.method == method
     start = jnp.stack([imitation_loss(student(students, i), x, y) for i in range(3)])
     assert (expansion.loss < 0.5 * start).all()
-    first = {"adam": 100, "flow": 30}.get(method.split("_")[0], 0)  # every stage counts its steps
-    assert ((first < expansion.n_steps) & (expansion.n_steps <= first + 20)).all()
+    # Every stage counts its steps.
+    first = {"adam": 100, "flow": 30, "minibatch": 20 * (len(x) // 40)}.get(method.split("_")[0], 0)
+    more = 0 if method == "minibatch" else 20
+    assert ((first + min(more, 1) <= expansion.n_steps) & (expansion.n_steps <= first + more)).all()
+    assert (expansion.history is not None) == method.startswith("minibatch")
     for i in range(3):
         end = student(expansion.students, i)
         np.testing.assert_allclose(expansion.loss[i], imitation_loss(end, x, y), rtol=1e-6)

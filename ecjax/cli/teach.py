@@ -7,12 +7,10 @@ teacher.json          what it learned, how well, and which of its neurons nothin
 """
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -21,6 +19,7 @@ from rich.text import Text
 
 from ..activations import as_activation
 from ..datasets import DATASETS, load_images
+from ..identify import unrecoverable_neurons
 from ..networks import Network, load_network, save_network
 from ..runs import as_json, close_run, open_run, read_json, write_json
 from ..teachers import trained_teacher
@@ -154,47 +153,3 @@ def read_teacher(path: Path, dataset: str | None = None) -> ImageTeacher:
 
 
 # --- what nothing can recover --------------------------------------------------------------------------------------
-
-
-def unrecoverable_neurons(network: Network, x: Float[Array, "samples inputs"]) -> list[str]:
-    """What of a teacher its answers over x can't show, in words; hidden layers and neurons count from 1.
-
-    Neurons that never change; neurons of relu and its like that never cross their kink, so that they are a part of the
-    linear map; neurons that are copies of another; neurons that nothing listens to.
-    """
-    notes = []
-    for number, (z, out) in enumerate(_hidden(network, x), start=1):
-        a = np.asarray(network.activation(z), float)
-        z = np.asarray(z, float)
-        deviation = a.std(axis=0)
-        is_constant = deviation <= 1e-5 * np.maximum(deviation.max(), np.abs(a).max(axis=0))
-        is_one_sided = network.activation.symmetry.homogeneous & ~is_constant & ((z > 0).all(0) | (z < 0).all(0))
-        heard = deviation * np.linalg.norm(out, axis=0)
-        is_unheard = ~is_constant & (heard <= 1e-5 * heard.max())
-        standard = (a - a.mean(axis=0)) / np.where(is_constant, 1, deviation)
-        alike = np.triu(np.abs(standard.T @ standard / len(a)) > 1 - 1e-6, k=1)
-        is_copy = alike.any(axis=0) & ~is_constant & ~is_one_sided
-        notes += [
-            f"hidden layer {number}: {_named(which)} {said}"
-            for which, said in (
-                (is_constant, "never changed over these images (dead or saturated): students have no use for it"),
-                (is_one_sided, "never crossed the kink over these images: a part of the linear map, no neuron"),
-                (is_copy, "did the same as another over these images: the two are found as one"),
-                (is_unheard, "has no influence on the layer above"),
-            )
-            if which.any()
-        ]
-    return notes
-
-
-def _hidden(network: Network, x: Array) -> Iterator[tuple[Array, np.ndarray]]:
-    """Of every hidden layer: pre-activations [samples, width] and outgoing weights."""
-    for layer, above in zip(network.layers, network.layers[1:], strict=False):
-        z = jnp.matmul(x, layer.w.T) + layer.b[None]
-        yield z, np.asarray(above.w, float)
-        x = network.activation(z)
-
-
-def _named(which: np.ndarray) -> str:
-    numbers = ", ".join(str(i + 1) for i in np.flatnonzero(which))
-    return f"neuron {numbers}" if which.sum() == 1 else f"each of the neurons {numbers}"

@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 from ..activations import Activation, as_activation
 from ..cluster import recut
 from ..compare import compare
+from ..identify import unrecoverable_neurons
 from ..networks import Network, load_network, respond
 from ..queries import gaussian_queries, noisy_copies
 from ..recover import Recovery, rebuild, recover
@@ -27,7 +28,7 @@ from .commands import Compare, Cut, Data, Digits, Images, Place, Toy
 from .files import read_data
 from .place import finish, workplace
 from .screen import Screen, report
-from .teach import images, read_teacher, unrecoverable_neurons
+from .teach import images, read_teacher
 
 IMAGE_SHAPES = {"mnist": (28, 28), "fashion-mnist": (28, 28), "cifar-10": (3, 32, 32)}
 

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import optimistix as optx
 from jax.scipy.sparse.linalg import cg
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from ..imitation import Inputs, Theta, flatten
 from ..networks import Layer, Network
@@ -103,6 +103,7 @@ class ConjugateDescent(optx.AbstractDescent):
 
     like: Network
     x: Inputs
+    free: Bool[Array, " parameters"]
     of_inputs: Spectrum
 
     def init(self, y, f_info_struct):
@@ -116,10 +117,11 @@ class ConjugateDescent(optx.AbstractDescent):
         _, unflatten = flatten(self.like)
         _, along = jax.linearize(answer_field(self.like, self.x), state.theta)
         back = jax.linear_transpose(along, state.theta)
+        freed = lambda v: jnp.where(self.free, v, 0)
         step, _ = cg(
-            lambda v: back(along(v))[0] + damping * v,
+            lambda v: freed(back(along(v))[0]) + damping * v,
             -state.gradient,
-            M=lambda v: flatten(precondition(state.factors, damping, unflatten(v)))[0],
+            M=lambda v: freed(flatten(precondition(state.factors, damping, unflatten(v)))[0]),
             tol=_TOLERANCE,
             maxiter=_MAX_PRODUCTS,
         )
@@ -140,9 +142,11 @@ class ConjugateNewton(optx.AbstractGaussNewton):
     verbose: Callable = lambda **_: None
 
 
-def conjugate_newton(like: Network, x: Inputs, search: optx.ClassicalTrustRegion) -> ConjugateNewton:
-    """The solver for students of this shape on these queries."""
-    return ConjugateNewton(descent=ConjugateDescent(like, x, spectrum(second_moment(x))), search=search)
+def conjugate_newton(
+    like: Network, x: Inputs, free: Bool[Array, " parameters"], search: optx.ClassicalTrustRegion
+) -> ConjugateNewton:
+    """The solver for students of this shape on these queries, some of whose parameters may be frozen."""
+    return ConjugateNewton(descent=ConjugateDescent(like, x, free, spectrum(second_moment(x))), search=search)
 
 
 def answer_field(like: Network, x: Inputs) -> Callable[[Theta], Float[Array, " answers"]]:

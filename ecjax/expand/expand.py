@@ -109,12 +109,12 @@ def expand(
     one = student(students, 0)
     method = choose_method(one.activation, one.n_parameters) if config.method == "auto" else config.method
 
-    history = None
+    history, n_steps = None, 0
     if method.startswith("minibatch"):
         begun = _on_minibatches(students, x, y, config.minibatch, key, store, progress)
         if method == "minibatch":
             return begun
-        students, history = begun.students, begun.history
+        students, history, n_steps = begun.students, begun.history, begun.n_steps
     done = over_students(
         _Road(method, config),
         students,
@@ -125,7 +125,8 @@ def expand(
         store=store,
         progress=progress,
     )
-    return Expansion(done.network, done.loss, done.gradient_norm, done.n_steps, done.result, method, history)
+    n_steps = n_steps + done.n_steps
+    return Expansion(done.network, done.loss, done.gradient_norm, n_steps, done.result, method, history)
 
 
 def _on_minibatches(students, x, y, config: MinibatchConfig, key, store: Store | None, progress: Progress) -> Expansion:

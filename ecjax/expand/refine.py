@@ -82,7 +82,7 @@ def refine(
     elif solver == "conjugate":
         answers, wanted = answer_field(student, x), y.reshape(-1) / np.sqrt(y.size)
         fn, solve = (lambda theta: answers(theta) - wanted), optx.least_squares
-        inner = conjugate_newton(student, x, _TRUST)
+        inner = conjugate_newton(student, x, free, _TRUST)
     else:
         fn, solve = (lambda theta: imitation_loss(unflatten(theta), x, y)), optx.minimise
         inner = _minimiser(solver, _Curvature(student, x, y, free, exact=solver == "newton"))

@@ -107,7 +107,7 @@ def _padded(net: Network, width: int) -> tuple[Network, jax.Array]:
     return grow(net), free > 0
 
 
-def wanted(net: Network, x: Inputs, y: Outputs) -> Outputs:
+def wanted(net: Network, x: Inputs, y: Outputs) -> Float[Array, "samples n_wanted"]:
     """What the first hidden layer's outgoing weights have to make of it.
 
     The targets, or in a deeper network the pre-activations of the next layer.

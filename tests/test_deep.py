@@ -1,0 +1,173 @@
+"""Deep teachers, a hidden layer at a time: what is carried over, what comes out, and how an interrupted run goes on."""
+
+import functools
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+import ecjax as ec
+from ecjax.expand import EPOCHS, Expansion
+from ecjax.networks import permute_neurons, split_neuron, stack
+from ecjax.reconstruct import Candidate
+from ecjax.recover import _upper_students
+from ecjax.runs import StudentFiles
+
+CONFIG = ec.RecoveryConfig.toy(
+    8, 6, expand=ec.ExpandConfig(refine=ec.RefineConfig(max_steps=300)), finetune=ec.RefineConfig(max_steps=100)
+)
+
+
+@functools.cache
+def problem(shape=(3, 3, 2, 1), seed=0, n_samples=500):
+    teacher_key, query_key = jr.split(jr.key(seed))
+    teacher = ec.random_network(shape, "tanh", key=teacher_key)
+    teacher = jax.tree.map(lambda leaf: 1.5 * leaf, teacher)
+    x = ec.gaussian_queries(n_samples, shape[0], key=query_key)
+    return teacher, x, ec.respond(teacher, x)
+
+
+def recover(x, y, **settings):
+    return ec.recover(
+        x, y, **{"activation": "tanh", "hidden_layers": 2, "key": jr.key(5), "config": CONFIG, **settings}
+    )
+
+
+def as_expansion(students):
+    n = len(students.layers[0].w)
+    result = jax.tree.map(lambda leaf: jnp.stack([leaf] * n), ec.RESULTS.stalled)
+    return Expansion(students, jnp.zeros(n), jnp.zeros(n), jnp.zeros(n, int), result, "planted")
+
+
+# --- what is carried over ------------------------------------------------------------------------------------------
+
+
+def test_outgoing_weights_are_carried_over_as_sums_over_copies_and_signs():
+    """Students that hold the teacher's neurons permuted, split and flipped have the teacher's upper layers."""
+    teacher, x, _ = problem()
+    split = split_neuron(split_neuron(teacher, 1, layer=0, share=0.3), 0, layer=0, share=-0.8)
+    turned = permute_neurons(split_neuron(split_neuron(teacher, 2, layer=0), 3, layer=0), [4, 2, 0, 1, 3], layer=0)
+    sign = jnp.array([1.0, -1.0, -1.0, 1.0, -1.0])
+    hidden, following, *above = turned.layers
+    flipped = ec.Network(
+        (
+            ec.Layer(sign[:, None] * hidden.w, sign * hidden.b),
+            ec.Layer(following.w * sign[None], following.b),
+            *above,
+        ),
+        turned.activation,
+    )
+    candidate = Candidate(teacher, np.zeros((1, 3)), 0.0, 1e-20)
+    students, features = _upper_students(as_expansion(stack([split, flipped])), candidate, x, CONFIG, key=jr.key(0))
+    np.testing.assert_allclose(features, jnp.tanh(x @ teacher.layers[0].w.T + teacher.layers[0].b[None]), atol=1e-14)
+    for i in range(2):
+        for got, wanted in zip(ec.student(students, i).layers, teacher.layers[1:], strict=True):
+            np.testing.assert_allclose(got.w, wanted.w, rtol=0, atol=1e-10)
+            np.testing.assert_allclose(got.b, wanted.b, rtol=0, atol=1e-10)
+
+
+def test_fresh_upper_students_are_drawn_again():
+    teacher, x, _ = problem()
+    candidate = Candidate(teacher, np.zeros((1, 3)), 0.0, 1e-20)
+    config = replace(CONFIG, upper="fresh")
+    students, features = _upper_students(as_expansion(stack([teacher] * 3)), candidate, x, config, key=jr.key(0))
+    assert students.shape == (3, 2, 1)
+    assert features.shape == (500, 3)
+    assert not np.allclose(students.layers[0].w[0], students.layers[0].w[1])
+
+
+# --- the whole road ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("upper", ["carried", "fresh"])
+def test_a_deep_teacher_is_recovered(upper):
+    teacher, x, y = problem()
+    told = []
+    recovery = recover(x, y, config=replace(CONFIG, upper=upper), progress=lambda phase, *_, **__: told.append(phase))
+    comparison = ec.compare(recovery, teacher, x)
+    assert recovery.is_exact
+    assert recovery.widths == (3, 2)
+    assert comparison.parameter_error < 1e-6
+    assert len(recovery.expansions) == len(recovery.clusterings) == len(recovery.found_by) == 2
+    assert recovery.expansions[1].students.shape == (3, 8, 1)
+    assert {"expand", "expand 2", "cluster 2", "reconstruct 2", "finetune"} <= set(told)
+    assert "Layer 2: 6 of 6 students count" in recovery.summary()
+    with pytest.raises(ValueError, match="has 2 hidden layers: another cut"):
+        ec.rebuild(recovery, recovery.clusterings[0], x, y)
+
+
+def test_an_interrupted_deep_recovery_ends_as_if_it_had_not_been(tmp_path):
+    """Killed in the middle of each layer's training, with the students on disk."""
+    _, x, y = problem()
+    whole = recover(x, y)
+
+    def interrupt_at(phase, done):
+        def progress(now, at, total, **_):
+            if (now, at) == (phase, done):
+                raise KeyboardInterrupt
+
+        return progress
+
+    for phase in ("expand", "expand 2"):
+        store = StudentFiles(tmp_path, whole.network.activation)
+        with pytest.raises(KeyboardInterrupt):
+            recover(x, y, store=store, progress=interrupt_at(phase, 3))
+        assert len(store) == {"expand": 3, "expand 2": 9}[phase]
+    resumed = recover(x, y, store=StudentFiles(tmp_path, whole.network.activation))
+    parts = lambda recovery: jax.tree.leaves((recovery.network, recovery.expansions, recovery.clusterings))
+    for got, wanted in zip(parts(resumed), parts(whole), strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
+# --- mini-batches --------------------------------------------------------------------------------------------------
+
+BATCHES = ec.RecoveryConfig.images(
+    8,
+    4,
+    expand=ec.ExpandConfig(
+        method="minibatch",
+        minibatch=ec.MinibatchConfig(batch=50, learning_rate=1e-2, max_epochs=60, epochs_per_call=10, dtype="float32"),
+    ),
+    propose=False,
+    cluster=ec.ClusterConfig(gamma=0.5, beta=np.pi / 2),
+    exact_loss=None,
+    finetune=ec.RefineConfig(max_steps=30, patience=10),
+)
+
+
+def test_a_recovery_from_mini_batches_goes_on_bit_for_bit(tmp_path):
+    teacher, x, y = problem((3, 2, 2), n_samples=400)
+    told = []
+
+    def run(store=None, stop_at=None):
+        def progress(phase, done, total, epoch=None, **_):
+            told.append(epoch)
+            if stop_at is not None and epoch == stop_at:
+                raise KeyboardInterrupt
+
+        return ec.recover(x, y, activation="tanh", key=jr.key(1), config=BATCHES, store=store, progress=progress)
+
+    whole = run()
+    assert whole.expansion.history.shape == (60, 4)
+    assert whole.expansion.students.layers[0].w.dtype == np.float64
+    store = StudentFiles(tmp_path, teacher.activation)
+    with pytest.raises(KeyboardInterrupt):
+        run(store, stop_at=30)
+    assert list(store) == [EPOCHS]
+    assert store.describe(4) == "30 epochs of 4 students"
+    told.clear()
+    resumed = run(StudentFiles(tmp_path, teacher.activation))
+    assert [epoch for epoch in told if epoch] == [40, 50, 60]
+    parts = lambda recovery: jax.tree.leaves((recovery.network, recovery.expansions, recovery.clusterings))
+    for got, wanted in zip(parts(resumed), parts(whole), strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
+def test_mini_batches_need_a_key():
+    teacher, x, y = problem((3, 2, 2), n_samples=400)
+    students = ec.random_students(2, (3, 4, 2), teacher.activation, key=jr.key(0))
+    with pytest.raises(ValueError, match="`key` is needed for the shuffles"):
+        ec.expand(students, x, y, config=ec.ExpandConfig(method="minibatch"))
