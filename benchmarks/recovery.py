@@ -6,6 +6,7 @@
 
     toy            activation g, width 4, students of width 16, 4, 8 and 16 inputs
     activations    one activation of every class, 3 inputs, width 3, students of width 12
+    deep           4-4-4-1, activations tanh and g, 10 students of widths 12-12
 
 A seed makes the problem that `ecjax recover toy --seed` makes: 1000 Gaussian queries in float64, 20 students. Parameter
 errors are the largest of any weight or bias, after alignment up to what no input can reveal, signs included. "Cold" is
@@ -32,6 +33,7 @@ from ecjax import Recovery, RecoveryConfig, compare, gaussian_queries, recover, 
 from ecjax.runs import read_json, versions, write_json
 
 N_SEEDS = 10
+DEEP = ("tanh", "g")
 TOY_INPUTS = (4, 8, 16)
 CLASSES = (
     "tanh",
@@ -58,13 +60,14 @@ class Problem:
     width: int
     student_width: int
     seed: int
+    hidden_layers: int = 1  # each of that width
     n_students: int = 20
     n_samples: int = 1000
 
     @property
     def shape(self) -> tuple:
         """What decides which programs are compiled."""
-        return (self.activation, self.d_in, self.width, self.student_width, self.n_students, self.n_samples)
+        return tuple(value for name, value in asdict(self).items() if name != "seed")
 
     @property
     def command(self) -> str:
@@ -82,10 +85,16 @@ def activation_problems(names: Iterable[str] = CLASSES, seeds: Iterable[int] = r
     return [Problem(activation=name, seed=seed, **kind) for name in names for seed in seeds]
 
 
+def deep_problems(names: Iterable[str] = DEEP, seeds: Iterable[int] = range(N_SEEDS)) -> list[Problem]:
+    kind = {"d_in": 4, "width": 4, "hidden_layers": 2, "student_width": 12, "n_students": 10}
+    return [Problem(activation=name, seed=seed, **kind) for name in names for seed in seeds]
+
+
 def draw(problem: Problem):
     """Teacher, queries and the students' key, derived from the seed as `ecjax recover toy` does."""
     teacher_key, query_key, key = jr.split(jr.key(problem.seed), 3)
-    teacher = synthetic_teacher(problem.d_in, problem.width, 1, problem.activation, key=teacher_key)
+    widths = (problem.width,) * problem.hidden_layers
+    teacher = synthetic_teacher(problem.d_in, widths, 1, problem.activation, key=teacher_key)
     return teacher, gaussian_queries(problem.n_samples, problem.d_in, key=query_key), key
 
 
@@ -102,13 +111,16 @@ def solve(problem: Problem, *, cold: bool = False) -> dict[str, Any]:
     teacher, x, key = draw(problem)
     y = respond(teacher, x)
     config = RecoveryConfig.toy(problem.student_width, problem.n_students)
-    work = lambda: recover(x, y, activation=problem.activation, config=config, key=key)
+    settings = {"activation": problem.activation, "hidden_layers": problem.hidden_layers, "config": config, "key": key}
+    work = lambda: recover(x, y, **settings)
     costs = {}
     if cold:
         jax.clear_caches()
         _, costs["cold_seconds"], costs["cold_cpu_seconds"] = timed(work)
     recovery, costs["seconds"], costs["cpu_seconds"] = timed(work)
-    return {**asdict(problem), **quality(recovery, teacher, x), **costs}
+    # Of several hidden layers the one whose width is furthest off.
+    recovered_width = max(recovery.widths, key=lambda width: abs(width - problem.width))
+    return {**asdict(problem), "recovered_width": recovered_width, **quality(recovery, teacher, x), **costs}
 
 
 def timed(work):
@@ -123,14 +135,13 @@ def quality(recovery: Recovery, teacher, x) -> dict[str, Any]:
     losses = np.asarray(recovery.expansion.loss, float)
     clustering = recovery.clusterings[0]
     return {
-        "recovered_width": recovery.widths[0],
         "parameter_error": comparison.parameter_error,  # infinite if a neuron is missing or in excess
         "n_missing": comparison.n_missing,
         "n_excess": comparison.n_excess,
         "function_error": comparison.function_error_max,
         "loss": recovery.loss,
         "is_exact": recovery.is_exact,
-        "found_by": recovery.found_by[0],
+        "found_by": max(recovery.found_by, key=["clusters", "clusters of a laxer cut", "elimination"].index),
         "linear_part": recovery.linear is not None,
         "unidentified": list(recovery.unidentified),
         "clusters": f"{clustering.width} of {len(clustering.kept)}",
@@ -154,7 +165,7 @@ def solve_all(problems: list[Problem], path: Path) -> list[dict[str, Any]]:
 
 
 def _identity(row: dict[str, Any]) -> tuple:
-    return tuple(row[name] for name in Problem.__dataclass_fields__)
+    return tuple({"hidden_layers": 1, **row}[name] for name in Problem.__dataclass_fields__)
 
 
 def _read(value: Any) -> Any:
@@ -182,9 +193,9 @@ Table = list[list[str]]  # rows of cells, the header first
 
 def toy_table(rows: list[dict[str, Any]]) -> Table:
     """A row for every problem."""
-    header = ["inputs", "seed", "width", "parameter error", "found by", "cold s", "warm s", "warm CPU s"]
+    header = ["activation", "inputs", "seed", "width", "parameter error", "found by", "cold s", "warm s", "warm CPU s"]
     cells = lambda row: [
-        *(str(row[name]) for name in ("d_in", "seed", "recovered_width")),
+        *(str(row[name]) for name in ("activation", "d_in", "seed", "recovered_width")),
         f"{row['parameter_error']:.1e}",
         row["found_by"],
         f"{row['cold_seconds']:.1f}" if "cold_seconds" in row else "",
@@ -227,7 +238,9 @@ def as_text(table: Table, *, markdown: bool = False) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tables", nargs="+", choices=("toy", "activations"), default=["toy", "activations"])
+    parser.add_argument(
+        "--tables", nargs="+", choices=("toy", "activations", "deep"), default=["toy", "activations", "deep"]
+    )
     parser.add_argument("--d-in", nargs="+", type=int, default=TOY_INPUTS, help="inputs of the toy table")
     parser.add_argument("--activations", nargs="+", default=CLASSES, help="of the activations table")
     parser.add_argument("--seeds", nargs="+", type=int, default=range(N_SEEDS))
@@ -239,6 +252,9 @@ def main(arguments: list[str] | None = None) -> None:
             if name == "toy":
                 rows = solve_all(toy_problems(asked.d_in, asked.seeds), asked.out)
                 tables = [toy_table(rows), rate_table(rows, 1e-10)]
+            elif name == "deep":
+                rows = solve_all(deep_problems(seeds=asked.seeds), asked.out)
+                tables = [toy_table(rows), rate_table(rows, 1e-6)]
             else:
                 rows = solve_all(activation_problems(asked.activations, asked.seeds), asked.out)
                 tables = [rate_table(rows, 1e-6)]

@@ -24,9 +24,15 @@ RADIUS = 1.5
 
 
 def synthetic_teacher(
-    d_in: int, width: int, d_out: int = 1, activation: Activation | str = "g", *, key: PRNGKeyArray, dtype=None
+    d_in: int,
+    width: int | tuple[int, ...],
+    d_out: int = 1,
+    activation: Activation | str = "g",
+    *,
+    key: PRNGKeyArray,
+    dtype=None,
 ) -> Network:
-    """Draw a teacher with one hidden layer, every neuron of which matters over standard normal queries.
+    """Draw a teacher every neuron of which matters over standard normal queries.
 
     The neurons are independent of each other. For each of them:
 
@@ -36,7 +42,8 @@ def synthetic_teacher(
       mean and at least 16% of the queries lie on either side;
     * each outgoing weight has a random sign and a magnitude uniform in [0.5, 1.5].
 
-    Then the outgoing weights and the output bias are scaled and shifted so that each output has zero mean and unit
+    Neurons of a second hidden layer and of those above are drawn in the same way over the answers of the layer below,
+    each in units of its own mean and spread. Then the outgoing weights and the output bias are scaled and shifted so that each output has zero mean and unit
     variance over a fixed sample of 10,000 standard normal queries (drawn from `key`), hence nearly so over any other.
 
     Nothing keeps two neurons apart beyond that, and where there are few inputs and many neurons some come close. The
@@ -46,7 +53,7 @@ def synthetic_teacher(
 
     Args:
         d_in: How many inputs.
-        width: How many hidden neurons.
+        width: How many hidden neurons; several numbers for several hidden layers, first to last.
         d_out: How many outputs.
         activation: An `Activation` or its name.
         key: Used up.
@@ -59,21 +66,37 @@ def synthetic_teacher(
         After the synthetic teachers of Martinelli et al., ICML 2024 (arXiv:2304.12794): widths 2, 4, 8, hyperplanes
         that cross the data. The distribution is ours.
     """
-    for name, value in {"d_in": d_in, "width": width, "d_out": d_out}.items():
+    widths = (width,) if isinstance(width, int) else tuple(width)
+    if not widths:
+        raise ValueError("`width` is a number of hidden neurons, or one for each hidden layer; got none.")
+    for name, value in {"d_in": d_in, "width": min(widths), "d_out": d_out}.items():
         if value < 1:
             raise ValueError(f"`{name}` is at least 1; got {value}.")
     activation = as_activation(activation)
     dtype = dtype or jnp.zeros(()).dtype
     w_key, b_key, magnitude_key, sign_key, x_key = jr.split(key, 5)
-    direction = jr.normal(w_key, (width, d_in), dtype)
-    w = RADIUS * direction / jnp.linalg.norm(direction, axis=1, keepdims=True)
-    b = jr.uniform(b_key, (width,), dtype, minval=-RADIUS, maxval=RADIUS)
-    magnitude = jr.uniform(magnitude_key, (d_out, width), dtype, minval=0.5, maxval=1.5)
-    a = magnitude * jr.rademacher(sign_key, (d_out, width), dtype)
-    raw = Network((Layer(w, b), Layer(a, jnp.zeros(d_out, dtype))), activation)
-    y = respond(raw, gaussian_queries(10_000, d_in, key=x_key, dtype=dtype))
+    x = gaussian_queries(10_000, d_in, key=x_key, dtype=dtype)
+    hidden = [_crossing_layer(widths[0], jnp.zeros(d_in, dtype), jnp.ones(d_in, dtype), w_key, b_key)]
+    for number, size in enumerate(widths[1:], start=1):
+        # A linear output layer that gives back the neurons makes their answers those of a network.
+        below = respond(
+            Network((*hidden, Layer(jnp.eye(widths[number - 1], dtype=dtype), 0 * hidden[-1].b)), activation), x
+        )
+        keys = jr.split(jr.fold_in(key, number))
+        hidden.append(_crossing_layer(size, jnp.mean(below, axis=0), jnp.std(below, axis=0), *keys))
+    magnitude = jr.uniform(magnitude_key, (d_out, widths[-1]), dtype, minval=0.5, maxval=1.5)
+    a = magnitude * jr.rademacher(sign_key, (d_out, widths[-1]), dtype)
+    y = respond(Network((*hidden, Layer(a, jnp.zeros(d_out, dtype))), activation), x)
     mean, std = jnp.mean(y, axis=0), jnp.std(y, axis=0)
-    return Network((raw.layers[0], Layer(a / std[:, None], -mean / std)), activation)
+    return Network((*hidden, Layer(a / std[:, None], -mean / std)), activation)
+
+
+def _crossing_layer(width: int, mean: Array, std: Array, w_key: PRNGKeyArray, b_key: PRNGKeyArray) -> Layer:
+    """Neurons whose hyperplanes cross inputs of this mean and spread; see `synthetic_teacher`."""
+    direction = jr.normal(w_key, (width, len(mean)), mean.dtype)
+    w = RADIUS * direction / jnp.linalg.norm(direction, axis=1, keepdims=True) / std[None]
+    b = jr.uniform(b_key, (width,), mean.dtype, minval=-RADIUS, maxval=RADIUS)
+    return Layer(w, b - w @ mean)
 
 
 class TrainedTeacher(eqx.Module):

@@ -152,3 +152,20 @@ def test_bad_input_is_refused(case):
     call, message = BAD[case]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_hidden_layers_above_the_first_cross_their_inputs_too(key):
+    """In units of each input's own mean and spread, weights have norm 1.5, and biases are within 1.5."""
+    teacher = synthetic_teacher(4, (6, 5, 3), 2, "softplus", key=key)
+    assert teacher.shape == (4, 6, 5, 3, 2)
+    h = gaussian_queries(200_000, 4, key=jr.fold_in(key, 1))
+    for layer in teacher.layers[:-1]:
+        mean, std = h.mean(axis=0), h.std(axis=0)
+        np.testing.assert_allclose(np.linalg.norm(layer.w * std[None], axis=1), 1.5, rtol=0.05)
+        assert np.abs(layer.b + layer.w @ mean).max() < 1.6
+        h = teacher.activation(h @ layer.w.T + layer.b[None])
+    y = respond(teacher, gaussian_queries(200_000, 4, key=jr.fold_in(key, 1)))
+    np.testing.assert_allclose(y.mean(axis=0), 0, atol=0.05)
+    np.testing.assert_allclose(y.std(axis=0), 1, rtol=0.05)
+    with pytest.raises(ValueError, match="`width` is a number of hidden neurons, or one for each"):
+        synthetic_teacher(4, (), key=key)

@@ -45,7 +45,7 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Toy:
-    """Recover a random teacher with one hidden layer, in float64.
+    """Recover a random teacher, in float64.
 
     Draws a teacher, asks it for its answers to random inputs, and recovers it from these alone. The teacher is known,
     so the result says how close it comes.
@@ -53,10 +53,12 @@ class Toy:
       ecjax recover toy
       ecjax recover toy --d-in 8 --width 4 --activation softplus --seed 3
       ecjax recover toy --width 8 --student-width 32 --n-students 10
+      ecjax recover toy --hidden-layers 2 --student-width 12 --n-students 10
 
     Attributes:
         d_in: Inputs of the teacher.
         width: Hidden neurons of the teacher.
+        hidden_layers: How many hidden layers of that width it has.
         d_out: Outputs of the teacher.
         activation: Of teacher and students: g, tanh, sigmoid, erf, softplus, silu, gelu, relu, abs, gaussian, ...
         n_samples: Standard normal queries.
@@ -66,6 +68,7 @@ class Toy:
 
     d_in: int = 4
     width: int = 4
+    hidden_layers: int = 1
     d_out: int = 1
     activation: str = "g"
     n_samples: int = 1000

@@ -61,7 +61,8 @@ def _one_blas_thread() -> threadpool_limits:
 def recover_toy(command: Toy, console: Console) -> None:
     """`ecjax recover toy`."""
     teacher_key, query_key, key = jr.split(jr.key(command.seed), 3)
-    teacher = synthetic_teacher(command.d_in, command.width, command.d_out, command.activation, key=teacher_key)
+    widths = (command.width,) * command.hidden_layers
+    teacher = synthetic_teacher(command.d_in, widths, command.d_out, command.activation, key=teacher_key)
     x = gaussian_queries(command.n_samples, command.d_in, key=query_key)
     _recover("toy", command, Problem(x, respond(teacher, x), teacher.activation, teacher), key, console)
 
