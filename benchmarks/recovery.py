@@ -34,6 +34,7 @@ from ecjax.runs import read_json, versions, write_json
 
 N_SEEDS = 10
 DEEP = ("tanh", "g")
+TABLES = ("toy", "activations", "deep")
 TOY_INPUTS = (4, 8, 16)
 CLASSES = (
     "tanh",
@@ -238,9 +239,7 @@ def as_text(table: Table, *, markdown: bool = False) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--tables", nargs="+", choices=("toy", "activations", "deep"), default=["toy", "activations", "deep"]
-    )
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES)
     parser.add_argument("--d-in", nargs="+", type=int, default=TOY_INPUTS, help="inputs of the toy table")
     parser.add_argument("--activations", nargs="+", default=CLASSES, help="of the activations table")
     parser.add_argument("--seeds", nargs="+", type=int, default=range(N_SEEDS))

@@ -43,8 +43,9 @@ def synthetic_teacher(
     * each outgoing weight has a random sign and a magnitude uniform in [0.5, 1.5].
 
     Neurons of a second hidden layer and of those above are drawn in the same way over the answers of the layer below,
-    each in units of its own mean and spread. Then the outgoing weights and the output bias are scaled and shifted so that each output has zero mean and unit
-    variance over a fixed sample of 10,000 standard normal queries (drawn from `key`), hence nearly so over any other.
+    each in units of its own mean and spread. Then the outgoing weights and the output bias are scaled and shifted so
+    that each output has zero mean and unit variance over a fixed sample of 10,000 standard normal queries (drawn from
+    `key`), hence nearly so over any other.
 
     Nothing keeps two neurons apart beyond that, and where there are few inputs and many neurons some come close. The
     closest two of 8 neurons with 2 inputs differ by 0.5 in (w, b) for the median key and by less than 0.2 for one key
@@ -79,9 +80,8 @@ def synthetic_teacher(
     hidden = [_crossing_layer(widths[0], jnp.zeros(d_in, dtype), jnp.ones(d_in, dtype), w_key, b_key)]
     for number, size in enumerate(widths[1:], start=1):
         # A linear output layer that gives back the neurons makes their answers those of a network.
-        below = respond(
-            Network((*hidden, Layer(jnp.eye(widths[number - 1], dtype=dtype), 0 * hidden[-1].b)), activation), x
-        )
+        as_it_is = Layer(jnp.eye(widths[number - 1], dtype=dtype), jnp.zeros(widths[number - 1], dtype))
+        below = respond(Network((*hidden, as_it_is), activation), x)
         keys = jr.split(jr.fold_in(key, number))
         hidden.append(_crossing_layer(size, jnp.mean(below, axis=0), jnp.std(below, axis=0), *keys))
     magnitude = jr.uniform(magnitude_key, (d_out, widths[-1]), dtype, minval=0.5, maxval=1.5)

@@ -64,7 +64,9 @@ def recover_toy(command: Toy, console: Console) -> None:
     widths = (command.width,) * command.hidden_layers
     teacher = synthetic_teacher(command.d_in, widths, command.d_out, command.activation, key=teacher_key)
     x = gaussian_queries(command.n_samples, command.d_in, key=query_key)
-    _recover("toy", command, Problem(x, respond(teacher, x), teacher.activation, teacher), key, console)
+    y = respond(teacher, x)
+    problem = Problem(x, y, teacher.activation, teacher, hidden_layers=command.hidden_layers)
+    _recover("toy", command, problem, key, console)
 
 
 def recover_digits(command: Digits, console: Console) -> None:
