@@ -169,7 +169,8 @@ class Teach:
         held_out: Share of the images that it is not trained on but tested with.
         n_steps: Steps of Adam, the learning rate falling to 0 along a cosine.
         batch_size: Images in a step.
-        learning_rate: Of the first step.
+        learning_rate: Of the first step. At ten times this rate two to four of 16 relu neurons died on MNIST, at this
+            one none (three seeds); nothing can recover a dead neuron.
         weight_decay: Keeps neurons from saturating (AdamW); 0 for none.
         precision: Of training and of the weights: float32, as in the paper, or float64. Students of either precision
             can imitate a teacher of either.
@@ -184,9 +185,9 @@ class Teach:
     n: int = 10_000
     data: Path | None = None
     held_out: float = 0.2
-    n_steps: int = 2000
+    n_steps: int = 6000
     batch_size: int = 128
-    learning_rate: float = 3e-3
+    learning_rate: float = 3e-4
     weight_decay: float = 0.3
     precision: Precision = "float32"
     seed: int = 0
