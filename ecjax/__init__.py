@@ -21,7 +21,6 @@ from .cluster import suggest_gamma_beta as suggest_gamma_beta
 from .compare import Comparison as Comparison
 from .compare import LayerComparison as LayerComparison
 from .compare import compare as compare
-from .datasets import load_images as load_images
 from .expand import RESULTS as RESULTS
 from .expand import AdamConfig as AdamConfig
 from .expand import ExpandConfig as ExpandConfig
@@ -56,11 +55,11 @@ from .networks import to_nnx as to_nnx
 from .queries import gaussian_queries as gaussian_queries
 from .queries import grid_queries as grid_queries
 from .queries import noisy_copies as noisy_copies
-from .recover import PRESETS as PRESETS
 from .recover import Recovery as Recovery
-from .recover import RecoveryConfig as RecoveryConfig
 from .recover import rebuild as rebuild
 from .recover import recover as recover
+from .settings import PRESETS as PRESETS
+from .settings import RecoveryConfig as RecoveryConfig
 from .teachers import TrainedTeacher as TrainedTeacher
 from .teachers import digits as digits
 from .teachers import digits_teacher as digits_teacher

@@ -12,8 +12,8 @@ over by least squares) or afresh. At the end all weights are fine-tuned together
 import itertools
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeVar, cast, get_args
+from dataclasses import replace
+from typing import Any, TypeVar, cast
 
 import equinox as eqx
 import jax
@@ -25,176 +25,17 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from .activations import Activation, as_activation
 from .checks import checked_activation, checked_samples
 from .cluster import ClusterConfig, Clustering, cluster_neurons, second_moment
-from .expand import (
-    SECOND_ORDER_UP_TO,
-    AdamConfig,
-    ExpandConfig,
-    Expansion,
-    LayerStore,
-    MinibatchConfig,
-    RefineConfig,
-    expand,
-)
+from .expand import SECOND_ORDER_UP_TO, Expansion, LayerStore, expand
 from .identify import unrecoverable_neurons
 from .imitation import Inputs, Outputs
 from .networks import Layer, Network, random_students, stack, student
 from .progress import Progress, silent
 from .reconstruct import Candidate, before_next, exact_loss, finetune, fit_output, reconstruct_layer
-from .scaling import Scaling, Standardise, scaling
-
-Upper = Literal["carried", "fresh"]
+from .scaling import Scaling, scaling
+from .settings import RecoveryConfig
 
 _NAMED = 12  # constant inputs that are named one by one
 _Config = TypeVar("_Config")
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecoveryConfig:
-    """Settings of a recovery; start from `RecoveryConfig.toy` or `RecoveryConfig.data`.
-
-    Attributes:
-        student_width: Neurons in a hidden layer of every student, one number for all layers or one for each; about four
-            times what you expect of the teacher.
-        n_students: How many students imitate the teacher.
-        init_scale: Factor on the Glorot-normal initial weights. Students that start small are slow to use a neuron they
-            do not need, so on real data their neurons come closer to the teacher's; the paper has 1.
-        standardise: Train on inputs of mean 0 and variance 1, in "columns" or by one "common" factor (pixels), or "no".
-            The result is for the inputs as they came.
-        upper: What a deep student's upper layers start from when a layer below is reconstructed: "carried" keeps what
-            the student had learned, "fresh" draws them again, which makes the last hidden layer a shallow problem.
-        propose: Where the kept clusters do not give an exact network, start from clusters of half as many students,
-            then from the best students, and take neurons away as long as the network stays exact. Off, only the kept
-            clusters count, as in the paper.
-        expand: How the students are trained.
-        cluster: Thresholds, metric and cut.
-        finetune: When the refinement of the reconstructed network stops.
-        exact_loss: Loss, in units of the targets' variance, at which a reconstructed network counts as exact; by
-            default what rounding errors explain. Refining thousands of weights that far takes long, and is not needed
-            to tell a right width from a wrong one.
-    """
-
-    student_width: int | tuple[int, ...]
-    n_students: int = 10
-    init_scale: float = 1.0
-    standardise: Standardise = "columns"
-    upper: Upper = "carried"
-    propose: bool = True
-    expand: ExpandConfig = field(default_factory=ExpandConfig)
-    cluster: ClusterConfig = field(default_factory=ClusterConfig)
-    finetune: RefineConfig = field(default_factory=lambda: RefineConfig(max_steps=200, patience=30))
-    exact_loss: float | None = None
-
-    def __post_init__(self):
-        widths = self.student_width if isinstance(self.student_width, tuple) else (self.student_width,)
-        if not widths or min(widths) < 1:
-            raise ValueError(f"`student_width` is at least 1, best four times the teacher's; got {self.student_width}.")
-        if self.upper not in get_args(Upper):
-            raise ValueError(f"`upper` is one of {get_args(Upper)}; got {self.upper!r}.")
-        if self.exact_loss is not None and not self.exact_loss > 0:
-            raise ValueError(f"`exact_loss` is a positive mean squared error; got {self.exact_loss:g}.")
-        if self.standardise not in get_args(Standardise):
-            raise ValueError(f"`standardise` is one of {get_args(Standardise)}; got {self.standardise!r}.")
-        if not self.init_scale > 0:
-            raise ValueError(f"`init_scale` is a positive factor; got {self.init_scale:g}.")
-        if self.n_students < 2:
-            raise ValueError(
-                f"`n_students` is at least 2, since neurons are known by students agreeing; got {self.n_students}."
-            )
-        if self.cluster.gamma * self.n_students < 2:
-            raise ValueError(
-                f"gamma * n_students = {self.cluster.gamma * self.n_students:g} is below 2: one student alone "
-                f"would make a cluster. Raise `n_students` (now {self.n_students}) or `gamma`."
-            )
-
-    def widths(self, hidden_layers: int) -> tuple[int, ...]:
-        """The students' widths, one for each of so many hidden layers.
-
-        Raises:
-            ValueError: If the settings have another number of widths.
-        """
-        if not isinstance(self.student_width, tuple):
-            return (self.student_width,) * hidden_layers
-        if len(self.student_width) not in (1, hidden_layers):
-            raise ValueError(
-                f"`student_width` has {len(self.student_width)} widths for {hidden_layers} hidden layers: give one for "
-                "all, or one for each."
-            )
-        return self.student_width * (hidden_layers // len(self.student_width))
-
-    @staticmethod
-    def toy(student_width: int | tuple[int, ...] = 16, n_students: int = 20, **settings: Any) -> "RecoveryConfig":
-        """Small teachers in float64 on white inputs."""
-        return RecoveryConfig(student_width=student_width, n_students=n_students, **settings)
-
-    @staticmethod
-    def data(student_width: int | tuple[int, ...] = 32, n_students: int = 8, **settings: Any) -> "RecoveryConfig":
-        """Teachers of real data: students agree less closely, so beta is wider."""
-        defaults = {
-            "init_scale": 0.1,
-            "cluster": ClusterConfig(gamma=0.8, beta=np.pi / 6),
-            "expand": ExpandConfig(
-                adam=AdamConfig(n_steps=3000, learning_rate=3e-3), lbfgs=RefineConfig(max_steps=2000, patience=300)
-            ),
-        }
-        return RecoveryConfig(student_width=student_width, n_students=n_students, **{**defaults, **settings})
-
-    @staticmethod
-    def digits(student_width: int | tuple[int, ...] = 32, n_students: int = 6, **settings: Any) -> "RecoveryConfig":
-        """Teachers of small images, trained on all of them at once: as `data`, with one scale for all pixels."""
-        return RecoveryConfig.data(student_width, n_students, **{"standardise": "common", **settings})
-
-    @staticmethod
-    def images(student_width: int | tuple[int, ...] = 64, n_students: int = 8, **settings: Any) -> "RecoveryConfig":
-        """Teachers of images, trained on mini-batches of thousands of them."""
-        defaults = {
-            "init_scale": 0.1,
-            "standardise": "common",
-            "cluster": ClusterConfig(gamma=0.5, beta=np.pi / 6),
-            "expand": ExpandConfig(
-                method="minibatch",
-                minibatch=MinibatchConfig(
-                    batch=250, learning_rate=1e-2, patience=30, factor=0.3, cooldown=10, min_learning_rate=1e-4,
-                    max_epochs=1000, dtype="float32",
-                ),
-            ),
-            "finetune": RefineConfig(max_steps=40, patience=5, target_loss=1e-11),
-            "exact_loss": 1e-8,
-        }  # fmt: skip
-        return RecoveryConfig(student_width=student_width, n_students=n_students, **{**defaults, **settings})
-
-    @staticmethod
-    def paper_shallow(
-        student_width: int | tuple[int, ...] = 512, n_students: int = 10, **settings: Any
-    ) -> "RecoveryConfig":
-        """The paper's settings for image teachers with one hidden layer, of width 128 there."""
-        defaults = {
-            "standardise": "common",
-            "propose": False,
-            "cluster": ClusterConfig(gamma=0.5, beta=np.pi / 6),
-            "expand": ExpandConfig(method="minibatch", minibatch=MinibatchConfig(dtype="float32")),
-            "finetune": RefineConfig(max_steps=40, patience=5, target_loss=1e-11),
-            "exact_loss": 1e-8,
-        }
-        return RecoveryConfig(student_width=student_width, n_students=n_students, **{**defaults, **settings})
-
-    @staticmethod
-    def paper_deep(
-        student_width: int | tuple[int, ...] = 90, n_students: int = 50, **settings: Any
-    ) -> "RecoveryConfig":
-        """The paper's settings for deep image teachers, of widths 30-30-30 there."""
-        defaults = {"cluster": ClusterConfig(gamma=0.5, beta=np.pi / 3)}
-        return RecoveryConfig.paper_shallow(student_width, n_students, **{**defaults, **settings})
-
-
-# The settings to start from, by the names that the command line has for them.
-PRESETS = {
-    "toy": RecoveryConfig.toy,
-    "data": RecoveryConfig.data,
-    "digits": RecoveryConfig.digits,
-    "images": RecoveryConfig.images,
-    "paper-shallow": RecoveryConfig.paper_shallow,
-    "paper-deep": RecoveryConfig.paper_deep,
-}
 
 
 class Recovery(eqx.Module):

@@ -18,7 +18,7 @@ from ecjax import report, runs
 from ecjax.cli import against, main, place, work
 from ecjax.cli.commands import Place, images_default
 from ecjax.cli.screen import Screen
-from ecjax.recover import PRESETS
+from ecjax.settings import PRESETS
 
 
 def run(*arguments) -> int:

@@ -28,6 +28,8 @@ DOOR_PACKAGES = (
     "tyro",
     "rich",
     "matplotlib",
+    "pooch",
+    "threadpoolctl",
 )  # scikit-learn too, which teachers load when a digits teacher is asked for
 
 

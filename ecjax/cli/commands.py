@@ -12,7 +12,7 @@ from tyro.conf import Positional, arg
 from ..cluster import ClusterConfig
 from ..cluster.cut import Policy
 from ..expand import ExpandConfig
-from ..recover import PRESETS, RecoveryConfig
+from ..settings import PRESETS, RecoveryConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,8 +18,9 @@ from ..cluster.cut import Curve
 from ..compare import Comparison
 from ..expand import EPOCHS, RESULTS, Expansion, MinibatchState, Student, state_from_arrays, state_to_arrays
 from ..networks import Layer, Network, load_network, save_network
-from ..recover import Recovery, RecoveryConfig
+from ..recover import Recovery
 from ..scaling import Scaling
+from ..settings import RecoveryConfig
 from .files import as_json, from_json, from_value, read_arrays, read_json, write_arrays, write_json
 
 _MEASURED = ("loss", "gradient_norm", "n_steps")  # of every student, beside its network and why it stopped
