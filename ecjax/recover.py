@@ -177,7 +177,7 @@ def recover(
                 inputs,
                 targets,
                 config=config.expand,
-                # Students use up fold_in(key, 0), fold_in(key, 1), ...: shuffles come from the other end.
+                # Students use up fold_in(key, 0), fold_in(key, 1), ...: everything else comes from the other end.
                 key=jr.fold_in(key, 2**32 - number),
                 store=store if store is None or number == 1 else LayerStore(store, number),
                 progress=tell,
@@ -191,7 +191,9 @@ def recover(
         with seconds.of("reconstruct"):
             candidate = found.add(expansion, clustering, inputs, targets, config, tell)
         if number < hidden_layers:
-            students, inputs = _upper_students(expansion, candidate, inputs, config, key=jr.fold_in(key, number))
+            students, inputs = _upper_students(
+                expansion, candidate, inputs, config, key=jr.fold_in(key, 2**31 + number)
+            )
     return _finished(x, y, found, candidate, scale, config, seconds, progress)  # pyright: ignore[reportPossiblyUnbound]
 
 
