@@ -13,7 +13,7 @@ import ecjax as ec
 from ecjax.expand import EPOCHS, Expansion
 from ecjax.networks import permute_neurons, split_neuron, stack
 from ecjax.reconstruct import Candidate
-from ecjax.recover import _upper_students
+from ecjax.recover import _upper_students, normalised
 from ecjax.runs import StudentFiles
 
 CONFIG = ec.RecoveryConfig.toy(
@@ -171,3 +171,13 @@ def test_mini_batches_need_a_key():
     students = ec.random_students(2, (3, 4, 2), teacher.activation, key=jr.key(0))
     with pytest.raises(ValueError, match="`key` is needed for the shuffles"):
         ec.expand(students, x, y, config=ec.ExpandConfig(method="minibatch"))
+
+
+def test_incoming_vectors_of_a_deep_relu_network_have_norm_one(key):
+    net = ec.random_network((3, 5, 4, 2), "relu", key=key)
+    net = ec.Network(tuple(ec.Layer(layer.w, layer.b + 0.3) for layer in net.layers), net.activation)
+    x = ec.gaussian_queries(50, 3, key=key)
+    unit = normalised(net)
+    np.testing.assert_allclose(ec.respond(unit, x), ec.respond(net, x), rtol=0, atol=1e-12)
+    for layer in unit.layers[:-1]:
+        np.testing.assert_allclose(np.sum(np.asarray(layer.w) ** 2, axis=1) + layer.b**2, 1, rtol=1e-12)

@@ -23,8 +23,6 @@ from ecjax.expand.minibatch import (
     stack_answers,
     state_from_arrays,
     state_to_arrays,
-    with_lower,
-    without_lower,
 )
 from ecjax.imitation import imitation_loss
 from ecjax.networks import Layer, Network, random_network, random_students, respond, stack, student
@@ -267,30 +265,6 @@ def test_a_student_whose_rate_became_minimal_has_stalled(key):
     expansion, state = expand_minibatch(still, x, y, config=config, key=key)
     assert expansion.reasons()[0] == str(RESULTS[RESULTS.stalled])
     assert int(state.n_epochs[0]) < int(state.n_epochs[1:].max())
-
-
-# --- a layer at a time ---------------------------------------------------------------------------------------------
-
-
-def test_upper_layers_are_trained_above_a_shared_frozen_one(key):
-    students, x, y = problem((3, 5, 4, 2), key=key)
-    shared = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[:1], leaf.shape), students.layers[0])
-    students = Network((shared, *students.layers[1:]), students.activation)
-    upper, features = without_lower(students, x, n_layers=1)
-    np.testing.assert_allclose(stack_answers(upper, features), stack_answers(students, x), rtol=1e-12, atol=1e-14)
-    expansion, _ = expand_minibatch(upper, features, y, config=CONFIG, key=key)
-    whole = with_lower(students, expansion.students)
-    assert_equal(whole.layers[0], shared)
-    losses = jax.vmap(imitation_loss, (0, None, None))(whole, x, y)
-    np.testing.assert_allclose(losses, expansion.loss, rtol=1e-12)
-
-
-def test_lower_layers_that_differ_cannot_be_frozen_together(key):
-    students, x, _ = problem(key=key)
-    with pytest.raises(ValueError, match="differ in layer 0"):
-        without_lower(students, x, n_layers=1)
-    with pytest.raises(ValueError, match=r"`n_layers` is within 0 \.\.\. 1"):
-        without_lower(students, x, n_layers=3)
 
 
 # --- refusals ------------------------------------------------------------------------------------------------------

@@ -402,39 +402,6 @@ def _measure(students: Network, x: Inputs, y: Outputs, batch: int):
     return loss, jnp.sqrt(sum(squares))
 
 
-# --- a layer at a time ---------------------------------------------------------------------------------------------
-
-
-def without_lower(
-    students: Network, x: Inputs, *, n_layers: int
-) -> tuple[Network, Float[Array, "samples upper_fan_in"]]:
-    """The upper layers of students that share their lower layers, and the inputs that these see.
-
-    Training the upper layers on those inputs is training the students with the lower layers frozen, at less cost.
-
-    Args:
-        students: A stack whose first `n_layers` layers are the same in every student.
-        x: Queries.
-        n_layers: How many hidden layers are frozen.
-
-    Raises:
-        ValueError: If `n_layers` leaves no layer to train, or students differ in a layer below.
-    """
-    if not 0 <= n_layers < len(students.layers):
-        raise ValueError(f"`n_layers` is within 0 ... {len(students.layers) - 1} for these students; got {n_layers}.")
-    for number, layer in enumerate(students.layers[:n_layers]):
-        if not all(bool((leaf == leaf[:1]).all()) for leaf in jax.tree.leaves(layer)):
-            raise ValueError(f"`students` differ in layer {number}, so they have no common inputs above it.")
-        x = students.activation(x @ layer.w[0].T + layer.b[:1])
-    return Network(students.layers[n_layers:], students.activation), x
-
-
-def with_lower(students: Network, upper: Network) -> Network:
-    """The students with their upper layers replaced by `upper`: the way back from `without_lower`."""
-    n_lower = len(students.layers) - len(upper.layers)
-    return Network((*students.layers[:n_lower], *upper.layers), students.activation)
-
-
 # --- the state as named arrays -------------------------------------------------------------------------------------
 
 
