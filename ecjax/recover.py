@@ -30,7 +30,7 @@ from .identify import unrecoverable_neurons
 from .imitation import Inputs, Outputs
 from .networks import Layer, Network, random_students, stack, student
 from .progress import Progress, silent
-from .reconstruct import Candidate, before_next, exact_loss, finetune, fit_output, reconstruct_layer
+from .reconstruct import Candidate, before_next, exact_loss, finetune, fit_output, reconstruct_layer, slimmed
 from .scaling import Scaling, scaling
 from .settings import RecoveryConfig
 
@@ -298,6 +298,8 @@ def _finished(
         students = found.expansions[0].students  # small ones are padded to, so that their compiled program serves again
         pad_to = students.widths[0] if students.n_parameters <= SECOND_ORDER_UP_TO else 0
         network, loss = finetune(network, inputs, rest, config=config.finetune, exact_below=exact_below, pad_to=pad_to)
+        if len(found.layers) > 1 and loss <= exact_below:
+            network, loss = slimmed(network, loss, inputs, targets, config=config.finetune, exact_below=exact_below)
     progress("finetune", 1, 1)
     refined = Candidate(network, last.linear, loss, exact_below)
     network, linear = scale.undo(network, last.linear if len(found.layers) == 1 else None)

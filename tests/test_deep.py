@@ -12,7 +12,7 @@ import pytest
 import ecjax as ec
 from ecjax.expand import EPOCHS, Expansion
 from ecjax.networks import permute_neurons, split_neuron, stack
-from ecjax.reconstruct import Candidate
+from ecjax.reconstruct import Candidate, slimmed
 from ecjax.recover import _upper_students, normalised
 from ecjax.runs import StudentFiles
 
@@ -181,3 +181,15 @@ def test_incoming_vectors_of_a_deep_relu_network_have_norm_one(key):
     np.testing.assert_allclose(ec.respond(unit, x), ec.respond(net, x), rtol=0, atol=1e-12)
     for layer in unit.layers[:-1]:
         np.testing.assert_allclose(np.sum(np.asarray(layer.w) ** 2, axis=1) + layer.b**2, 1, rtol=1e-12)
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_neurons_in_excess_are_taken_away_from_an_exact_network(layer):
+    teacher, x, y = problem()
+    wide = split_neuron(teacher, 1, layer=layer, share=0.4)
+    tools = {"config": CONFIG.finetune, "exact_below": 1e-20}
+    slim, loss = slimmed(wide, 1e-30, x, y, **tools)
+    assert slim.widths == teacher.widths
+    assert loss < 1e-20
+    assert ec.compare(slim, teacher, x).parameter_error < 1e-6
+    assert slimmed(teacher, 0.0, x, y, **tools)[0].widths == (3, 2)  # and no further

@@ -13,3 +13,4 @@ from .output import likely_signs as likely_signs
 from .output import removal_costs as removal_costs
 from .propose import reconstruct_layer as reconstruct_layer
 from .select import nested_choices as nested_choices
+from .slim import slimmed as slimmed

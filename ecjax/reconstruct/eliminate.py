@@ -13,7 +13,7 @@ from ..imitation import Inputs, Outputs
 from .finetune import Candidate, settle, wanted
 from .output import linear_inputs, removal_costs, responses
 
-_NEEDED = 1e-2  # cost beyond which refinement has never made good for the loss of a neuron of an exact network
+NEEDED = 1e-2  # cost beyond which refinement has never made good for the loss of a neuron of an exact network
 _HOPELESS = 1e-2  # share of the targets' variance that an intermediate network may leave unexplained
 
 
@@ -54,7 +54,7 @@ def eliminate(
         vectors, targets = current.vectors, np.asarray(wanted(current.network, x, y), float)
         costs = removal_costs(responses(vectors, x, activation), inputs, targets) / np.mean(np.var(targets, axis=0))
         for neuron in np.argsort(costs, kind="stable")[:n_tries]:
-            if current.is_exact and costs[neuron] > _NEEDED:
+            if current.is_exact and costs[neuron] > NEEDED:
                 return best
             rest = np.delete(vectors, neuron, axis=0)
             smaller = settle(rest, x, y, current.network, **tools)
