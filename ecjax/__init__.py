@@ -7,6 +7,7 @@
 The method is Expand-and-Cluster (Martinelli, Şimşek, Gerstner, Brea; ICML 2024, arXiv:2304.12794).
 """
 
+from importlib.metadata import PackageNotFoundError as _NotInstalled
 from importlib.metadata import version as _version
 
 from .activations import ACTIVATIONS as ACTIVATIONS
@@ -66,4 +67,7 @@ from .teachers import digits_teacher as digits_teacher
 from .teachers import synthetic_teacher as synthetic_teacher
 from .teachers import trained_teacher as trained_teacher
 
-__version__ = _version("ecjax")
+try:
+    __version__ = _version("ecjax")
+except _NotInstalled:  # run from its source tree, on a machine where nothing can be installed
+    __version__ = "uninstalled"

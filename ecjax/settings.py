@@ -121,7 +121,7 @@ class RecoveryConfig:
                     max_epochs=1000, dtype="float32",
                 ),
             ),
-            "finetune": RefineConfig(max_steps=40, patience=5, target_loss=1e-11),
+            "finetune": RefineConfig(max_steps=40, patience=3, target_loss=1e-11),
             "exact_loss": 1e-8,
         }  # fmt: skip
         return RecoveryConfig(student_width=student_width, n_students=n_students, **{**defaults, **settings})
@@ -136,7 +136,7 @@ class RecoveryConfig:
             "propose": False,
             "cluster": ClusterConfig(gamma=0.5, beta=np.pi / 6),
             "expand": ExpandConfig(method="minibatch", minibatch=MinibatchConfig(dtype="float32")),
-            "finetune": RefineConfig(max_steps=40, patience=5, target_loss=1e-11),
+            "finetune": RefineConfig(max_steps=40, patience=3, target_loss=1e-11),
             "exact_loss": 1e-8,
         }
         return RecoveryConfig(student_width=student_width, n_students=n_students, **{**defaults, **settings})
