@@ -118,7 +118,7 @@ class RecoveryConfig:
                 method="minibatch",
                 minibatch=MinibatchConfig(
                     batch=250, learning_rate=1e-2, patience=30, factor=0.3, cooldown=10, min_learning_rate=1e-4,
-                    max_epochs=1000, dtype="float32",
+                    max_epochs=3000, dtype="float32",
                 ),
             ),
             "finetune": RefineConfig(max_steps=40, patience=3, target_loss=1e-11),
