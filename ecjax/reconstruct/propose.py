@@ -22,7 +22,8 @@ from .output import contributions
 from .select import nested_choices
 
 _N_STUDENTS = 3  # from whom neurons are taken away, best first
-_ROOM = 1e3  # by how much wider students imitate better over slightly wrong layers than the teacher's own width
+_ROOM = 1e3  # by how much wider students imitate better over slightly wrong layers than the teacher's own width ...
+_RIGHT = 1e-6  # ... as long as that is a loss which a narrower network does not reach
 _NIL = 1e-6  # rms contribution, in units of the targets' standard deviation, at which a neuron counts as silent
 
 
@@ -77,8 +78,9 @@ def reconstruct_layer(
     }
     best = student(expansion.students, int(np.argmin(loss)))
     if len(best.layers) > 2 or frozen_below:
+        reached = float(loss.min())
         room = 1 if len(best.layers) > 2 else _ROOM
-        tools["exact_below"] = max(exact_below, room * float(loss.min()))
+        tools["exact_below"] = max(exact_below, reached, min(room * reached, _RIGHT))
 
     cuts = {"clusters": (clustering, clustering.kept_clusters)}
     if propose:
