@@ -36,7 +36,7 @@ def data(tmp_path_factory):
 def teachers(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("teachers")
     for name, hidden in (("shallow", (2,)), ("deep", (3, 2))):
-        out = ("--out", folder / name, "--data", data, "--n", N, "--n-steps", 100)
+        out = ("--out", folder / name, "--data", data, "--n", N, "--n-steps", 100, "--learning-rate", 3e-3)
         assert run("teach", "mnist", "--hidden", *hidden, "--activation", "tanh", *out) == 0
     return folder
 

@@ -40,7 +40,9 @@ def run(*arguments) -> int:
 
 
 def taught(data, out, *arguments) -> int:
-    return run("teach", "mnist", "--n", N, "--data", data, "--n-steps", 100, "--out", out, *arguments)
+    return run(
+        "teach", "mnist", "--n", N, "--data", data, "--n-steps", 100, "--learning-rate", 3e-3, "--out", out, *arguments
+    )
 
 
 @pytest.fixture(scope="module")
