@@ -107,7 +107,8 @@ class ConjugateDescent(optx.AbstractDescent):
     of_inputs: Spectrum
 
     def init(self, y, f_info_struct):
-        return _At(y, jnp.zeros((), y.dtype), y, self._factors(y))
+        shapes = jax.eval_shape(self._factors, y)  # the first query fills them
+        return _At(y, jnp.zeros((), y.dtype), y, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
 
     def query(self, y, f_info, state):
         return _At(y, jnp.linalg.norm(f_info.residual), f_info.compute_grad(), self._factors(y))

@@ -145,8 +145,8 @@ def expand_minibatch(
     """
     config = config or MinibatchConfig()
     _check(students, x, y, config)
-    as_trained = lambda tree: jax.tree.map(lambda leaf: leaf.astype(config.dtype), tree) if _casts(config) else tree
-    students, batch_x, batch_y = as_trained((students, x, y))
+    dtype = x.dtype if config.dtype == "data" else config.dtype
+    students, batch_x, batch_y = jax.tree.map(lambda leaf: leaf.astype(dtype), (students, x, y))
     state = _begin(students, config, key) if state is None else _continued(state, students, config, key)
     n_students = len(state.n_epochs)
     while int(state.epoch) < config.max_epochs and not bool(state.plateau.done.all()):
@@ -156,10 +156,6 @@ def expand_minibatch(
         progress("expand", int(state.plateau.done.sum()), n_students, losses=state.losses[-1], epoch=int(state.epoch))
     expansion = _expansion(state, x, y, config)
     return eqx.tree_at(lambda done: done.history, expansion, state.losses, is_leaf=lambda leaf: leaf is None), state
-
-
-def _casts(config: MinibatchConfig) -> bool:
-    return config.dtype != "data"
 
 
 def _check(students: Network, x: Inputs, y: Outputs, config: MinibatchConfig) -> None:

@@ -48,14 +48,16 @@ def _without_cheapest(net: Network, layer: int, x: Inputs, y: Outputs) -> Networ
     for below in net.layers[:layer]:
         x = net.activation(x @ below.w.T + below.b[None])
     upper = Network(net.layers[layer:], net.activation)
-    vectors, target = vectors_of(upper), np.asarray(wanted(upper, x, y), float)
+    vectors, target = vectors_of(upper), wanted(upper, x, y)
     inputs = linear_inputs(x, net.activation)
-    costs = removal_costs(responses(vectors, x, net.activation), inputs, target) / np.mean(np.var(target, axis=0))
+    costs = removal_costs(responses(vectors, x, net.activation), inputs, np.asarray(target, float)) / float(
+        jnp.mean(jnp.var(target, axis=0))
+    )
     cheapest = int(np.argmin(costs))
     if costs[cheapest] > NEEDED:
         return None
     rest = [i for i in range(len(vectors)) if i != cheapest]
-    fit = fit_output(vectors[rest], x, wanted(upper, x, y), net.activation)
+    fit = fit_output(vectors[rest], x, target, net.activation)
     smaller = take_neurons(net, rest, layer=layer)
     layers = list(smaller.layers)
     layers[layer + 1] = Layer(jnp.asarray(fit.a, x.dtype), jnp.asarray(fit.c, x.dtype))
