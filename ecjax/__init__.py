@@ -13,6 +13,9 @@ from importlib.metadata import version as _version
 from .activations import ACTIVATIONS as ACTIVATIONS
 from .activations import Activation as Activation
 from .activations import Symmetry as Symmetry
+from .certify import Certificate as Certificate
+from .certify import certify as certify
+from .certify import ease as ease
 from .cluster import ClusterConfig as ClusterConfig
 from .cluster import Clustering as Clustering
 from .cluster import cluster_neurons as cluster_neurons

@@ -71,6 +71,26 @@ def checked_samples(x, y, *, student_widths: tuple[int, ...], allow_few_samples:
     return x, y
 
 
+def checked_fresh(fresh, x: Array, y: Array) -> tuple[Array, Array] | None:
+    """Queries and answers for the certificate, of the same kind as those of the recovery.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    if fresh is None:
+        return None
+    fresh_x, fresh_y = _array(fresh[0], "fresh[0]"), _array(fresh[1], "fresh[1]")
+    fresh_y = fresh_y[:, None] if fresh_y.ndim == 1 else fresh_y
+    kinds = [(name, part.shape[1:], part.dtype) for name, part in (("x", x), ("y", y))]
+    given = [(name, part.shape[1:], part.dtype) for name, part in (("x", fresh_x), ("y", fresh_y))]
+    if given != kinds or len(fresh_x) != len(fresh_y) or not len(fresh_x):
+        raise ValueError(
+            f"`fresh` is a pair (x, y) with rows like those of the recovery, {x.shape[1]} inputs and {y.shape[1]} outputs in "
+            f"{x.dtype}; got shapes {fresh_x.shape} and {fresh_y.shape} in {fresh_x.dtype} and {fresh_y.dtype}."
+        )
+    return fresh_x, fresh_y
+
+
 def _array(array, name: str) -> Array:
     if not hasattr(array, "dtype"):
         array = np.asarray(array)

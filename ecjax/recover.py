@@ -23,7 +23,8 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .activations import Activation, as_activation
-from .checks import checked_activation, checked_samples
+from .certify import Certificate, certify
+from .checks import checked_activation, checked_fresh, checked_samples
 from .cluster import ClusterConfig, Clustering, cluster_neurons, second_moment
 from .expand import SECOND_ORDER_UP_TO, Expansion, LayerStore, expand
 from .identify import unrecoverable_neurons
@@ -48,8 +49,8 @@ class Recovery(eqx.Module):
         is_exact: Whether the loss is that of rounding errors (or below `RecoveryConfig.exact_loss`), on many more
             numbers than the network has parameters.
         found_by: For each hidden layer "clusters", as in the paper; "clusters of a laxer cut" where refinement had to
-            choose among clusters of half as many students; "elimination" where neurons were taken away from a good
-            student.
+            choose among clusters of half as many students; "one student" where among the neurons of a good student.
+        certificate: Whether the network is the teacher itself, and the numbers that say so.
         unidentified: What the data cannot decide, in words.
         expansions: The students that each hidden layer was clustered from. The first ones were trained on scaled inputs
             and targets; of those after them only the layers above the reconstructed ones are there.
@@ -64,6 +65,7 @@ class Recovery(eqx.Module):
     loss: float = eqx.field(static=True)
     is_exact: bool = eqx.field(static=True)
     found_by: tuple[str, ...] = eqx.field(static=True)
+    certificate: Certificate = eqx.field(static=True)
     unidentified: tuple[str, ...] = eqx.field(static=True)
     expansions: tuple[Expansion, ...]
     clusterings: tuple[Clustering, ...]
@@ -96,6 +98,7 @@ class Recovery(eqx.Module):
                 f"Layer {number}: {len(clustering.kept_clusters)} clusters kept of {len(clustering.kept)} candidates, "
                 f"each in at least {clustering.needed} of {clustering.n_students} students; found by {found_by}.",
             ]
+        lines.append(self.certificate.summary())
         lines += [f"Cannot be known: {each}" for each in self.unidentified]
         lines.append(", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in self.seconds.items()))
         return "\n".join(lines)
@@ -109,6 +112,7 @@ def recover(
     key: PRNGKeyArray,
     hidden_layers: int = 1,
     config: RecoveryConfig | None = None,
+    fresh: tuple[Any, Any] | None = None,
     student_width: int | tuple[int, ...] | None = None,
     n_students: int | None = None,
     gamma: float | None = None,
@@ -129,6 +133,7 @@ def recover(
         key: For the students' initial weights. Used up.
         hidden_layers: How many the teacher has.
         config: All settings; by default `RecoveryConfig.toy()`.
+        fresh: More queries and answers, arrays like x and y, kept out of the recovery for its certificate.
         student_width: Overrides the config, as all that follow do.
         n_students: See `RecoveryConfig`.
         gamma: See `ClusterConfig`.
@@ -142,7 +147,8 @@ def recover(
         progress: Called as the work advances.
 
     Returns:
-        The network with all that decided it. Look at `is_exact` before you trust the widths.
+        The network with all that decided it. Look at `certificate` before you trust it, and at `is_exact` where that has
+        doubts.
 
     Raises:
         ValueError: If arguments disagree or can't be used, before anything is compiled.
@@ -160,6 +166,7 @@ def recover(
         raise ValueError(f"`hidden_layers` is how many the teacher has, at least 1; got {hidden_layers}.")
     widths = config.widths(hidden_layers)
     x, y = checked_samples(x, y, student_widths=widths, allow_few_samples=allow_few_samples)
+    fresh = checked_fresh(fresh, x, y)
 
     seconds = _Stopwatch()
     scale = scaling(x, y, standardise=config.standardise)
@@ -194,11 +201,17 @@ def recover(
             students, inputs = _upper_students(
                 expansion, candidate, inputs, config, key=jr.fold_in(key, 2**31 + number)
             )
-    return _finished(x, y, found, candidate, scale, config, seconds, progress)  # pyright: ignore[reportPossiblyUnbound]
+    return _finished(x, y, fresh, found, candidate, scale, config, seconds, progress)  # pyright: ignore[reportPossiblyUnbound]
 
 
 def rebuild(
-    recovery: Recovery, clustering: Clustering, x: Inputs, y: Outputs, *, progress: Progress = silent
+    recovery: Recovery,
+    clustering: Clustering,
+    x: Inputs,
+    y: Outputs,
+    *,
+    fresh: tuple[Any, Any] | None = None,
+    progress: Progress = silent,
 ) -> Recovery:
     """The recovery that another clustering of the same students leads to; nothing is trained again but the result.
 
@@ -207,6 +220,7 @@ def rebuild(
         clustering: Theirs, cut again; see `ecjax.recut`.
         x: The queries of that recovery.
         y: The answers.
+        fresh: See `recover`.
         progress: Called as the work advances.
     """
     if len(recovery.clusterings) != 1:
@@ -220,7 +234,8 @@ def rebuild(
     inputs, targets = recovery.scaling.inputs(x), recovery.scaling.targets(y)
     with seconds.of("reconstruct"):
         candidate = found.add(recovery.expansion, clustering, inputs, targets, config, progress)
-    return _finished(x, y, found, candidate, recovery.scaling, config, seconds, progress)
+    fresh = checked_fresh(fresh, x, y)
+    return _finished(x, y, fresh, found, candidate, recovery.scaling, config, seconds, progress)
 
 
 class _Layers:
@@ -284,7 +299,15 @@ def _check_finite(expansion: Expansion, config: RecoveryConfig) -> None:
 
 
 def _finished(
-    x, y, found: _Layers, last: Candidate, scale: Scaling, config: RecoveryConfig, seconds: "_Stopwatch", progress
+    x,
+    y,
+    fresh,
+    found: _Layers,
+    last: Candidate,
+    scale: Scaling,
+    config: RecoveryConfig,
+    seconds: "_Stopwatch",
+    progress,
 ) -> Recovery:
     """All layers fine-tuned together, in the user's units."""
     inputs, targets = scale.inputs(x), scale.targets(y)
@@ -303,12 +326,16 @@ def _finished(
     progress("finetune", 1, 1)
     refined = Candidate(network, last.linear, loss, exact_below)
     network, linear = scale.undo(network, last.linear if len(found.layers) == 1 else None)
+    network = normalised(network)
+    with seconds.of("certify"):
+        certificate = certify(network, x, y, exact_below=exact_below, fresh=fresh, linear=linear)
     return Recovery(
-        network=normalised(network),
+        network=network,
         linear=linear,
         loss=loss,
         is_exact=refined.is_exact,
         found_by=tuple(found.found_by),
+        certificate=certificate,
         unidentified=(*_unidentified(refined, scale, x), *unrecoverable_neurons(refined.network, inputs)),
         expansions=tuple(found.expansions),
         clusterings=tuple(found.clusterings),

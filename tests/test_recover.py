@@ -99,7 +99,7 @@ def test_summary_says_what_was_found_and_how_sure_that_is():
     for words in ("3-2-1 tanh network, exact", "6 of 6 students count", "levenberg_marquardt", "Layer 1: 2 clusters"):
         assert words in text
     assert "NOT exact" not in text
-    assert set(recovery.seconds) == {"expand", "cluster", "reconstruct", "finetune"}
+    assert set(recovery.seconds) == {"expand", "cluster", "reconstruct", "finetune", "certify"}
 
 
 def test_progress_is_told_and_students_are_stored():
@@ -202,12 +202,12 @@ def test_students_that_agree_on_nothing_are_no_recovery(key):
 
 
 def test_one_good_student_is_a_proposal_of_its_own():
-    """Where students share nothing but dead neurons, neurons are taken away from the best of them."""
+    """Where students share nothing but dead neurons, the neurons of the best of them are proposed."""
     teacher, x, y = problem()
     _, store, _ = recovered()
     dead = {i: with_network(store[i], jax.tree.map(jnp.zeros_like, store[i].network), 1.0) for i in range(6)}
     recovery = recover(x, y, store={**dead, 3: store[3]})
-    assert recovery.found_by == ("elimination",)
+    assert recovery.found_by == ("one student",)
     assert recovery.is_exact
     assert ec.compare(recovery, teacher, x).parameter_error <= 1e-8
     with pytest.raises(ValueError, match="No cluster reaches 5 of 6 students"):

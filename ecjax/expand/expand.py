@@ -37,7 +37,7 @@ Method = Literal[
 
 # A Levenberg-Marquardt step costs samples * parameters^2 operations, a gradient samples * parameters: beyond this many
 # parameters several hundred L-BFGS steps cost less than the ten or twenty that Levenberg-Marquardt would need.
-SECOND_ORDER_UP_TO = 800
+SECOND_ORDER_UP_TO = 1200
 _SAVE_EVERY = 20.0  # seconds of mini-batch training that a killed process may cost
 
 

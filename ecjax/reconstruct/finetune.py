@@ -71,15 +71,15 @@ def finetune(
         y: Targets.
         config: When to stop.
         exact_below: Loss at which the network is exact and the orthogonal form is not needed any more.
-        pad_to: Width of the first hidden layer to which frozen, silent neurons are added for the computation, so that
-            networks of many widths share one compiled program.
+        pad_to: Frozen, silent neurons are added to the first hidden layer for the computation, so that networks of many
+            widths share a compiled program: up to this width, its half or its quarter.
 
     Returns:
         The refined network, and its loss; the given one if it could not be improved.
     """
     width = net.widths[0]
     dense = net.n_parameters <= SECOND_ORDER_UP_TO
-    padded, free = _padded(net, max(pad_to, width) if dense else width)
+    padded, free = _padded(net, _shared_width(width, pad_to) if dense else width)
     if not dense:
         refined = _refine(padded, free, x, y, "conjugate", config)
     else:
@@ -91,6 +91,10 @@ def finetune(
     hidden, following, *above = refined.network.layers
     layers = (Layer(hidden.w[:width], hidden.b[:width]), Layer(following.w[:, :width], following.b), *above)
     return Network(layers, net.activation), float(refined.loss)
+
+
+def _shared_width(width: int, pad_to: int) -> int:
+    return next((shared for shared in (pad_to // 4, pad_to // 2, pad_to) if width <= shared), width)
 
 
 def _padded(net: Network, width: int) -> tuple[Network, jax.Array]:

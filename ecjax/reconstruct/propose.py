@@ -2,7 +2,8 @@
 
     1. the clusters that were kept, as in the paper;
     2. the clusters that half as many students agree on, whatever their angles: a cut that loses a neuron is repaired;
-    3. the best students themselves, neuron by neuron taken away (small students only).
+    3. the neurons of each of the best students (small students only): among copies, zero groups and constants there
+       are the teacher's, or nearly.
 
 Each proposal is refined in nested choices, smallest first; the first that is exact is the answer. A network with fewer
 parameters than there are numbers to explain does not reach rounding errors by chance, so it is safe to try many.
@@ -18,10 +19,10 @@ from ..progress import Progress, silent
 from .eliminate import eliminate
 from .finetune import Candidate, exact_loss, settle, wanted
 from .merge import merge
-from .output import contributions
+from .output import contributions, vectors_of
 from .select import nested_choices
 
-_N_STUDENTS = 3  # from whom neurons are taken away, best first
+_N_STUDENTS = 5  # whose own neurons are proposals, best first
 _ROOM = 1e3  # by how much wider students imitate better over slightly wrong layers than the teacher's own width ...
 _RIGHT = 1e-6  # ... as long as that is a loss which a narrower network does not reach
 _NIL = 1e-6  # rms contribution, in units of the targets' standard deviation, at which a neuron counts as silent
@@ -59,7 +60,7 @@ def reconstruct_layer(
         progress: Called before every proposal.
 
     Returns:
-        The network and where it was found: "clusters", "clusters of a laxer cut" or "elimination". If no proposal is
+        The network and where it was found: "clusters", "clusters of a laxer cut" or "one student". If no proposal is
         exact, the refined network of the first, without neurons that contribute nothing.
 
     Raises:
@@ -82,30 +83,25 @@ def reconstruct_layer(
         room = 1 if len(best.layers) > 2 else _ROOM
         tools["exact_below"] = max(exact_below, reached, min(room * reached, _RIGHT))
 
-    cuts = {"clusters": (clustering, clustering.kept_clusters)}
+    proposals = [("clusters", best, lambda: merge(clustering, loss, clusters=clustering.kept_clusters))]
     if propose:
-        cuts["clusters of a laxer cut"] = _laxer(clustering, n_most=width)
-    best_students = np.argsort(loss, kind="stable")[:_N_STUDENTS] if propose and second_order else []
-    n_proposals = len(cuts) + len(best_students)
+        lax, clusters = _laxer(clustering, n_most=width)
+        proposals.append(("clusters of a laxer cut", best, lambda: merge(lax, loss, clusters=clusters)))
+    if propose and second_order:
+        ones = [student(expansion.students, int(i)) for i in np.argsort(loss, kind="stable")[:_N_STUDENTS]]
+        proposals += [("one student", one, lambda one=one: vectors_of(one)) for one in ones]
 
     answer = None
-    for number, (source, (cut, clusters)) in enumerate(cuts.items()):
-        progress("reconstruct", number, n_proposals)
-        if not len(clusters):
+    for number, (source, within, proposed) in enumerate(proposals):
+        progress("reconstruct", number, len(proposals))
+        vectors = proposed()
+        if not len(vectors):
             continue
-        vectors = merge(cut, loss, clusters=clusters)
-        for chosen in nested_choices(vectors, inputs, wanted(best, inputs, targets), activation):
-            refined = settle(vectors[chosen], inputs, targets, best, **tools)
+        for chosen in nested_choices(vectors, inputs, wanted(within, inputs, targets), activation):
+            refined = settle(vectors[chosen], inputs, targets, within, **tools)
             if refined.is_exact:
                 return eliminate(refined, inputs, targets, **tools), source
         answer = answer or (_without_nil(refined, inputs, targets, tools), source)
-    for number, i in enumerate(best_students, start=len(cuts)):
-        progress("reconstruct", number, n_proposals)
-        none = np.zeros((targets.shape[1], inputs.shape[1]))
-        start = Candidate(student(expansion.students, int(i)), none, float(loss[i]), tools["exact_below"])
-        smallest = eliminate(start, inputs, targets, **tools)
-        if smallest.is_exact and len(smallest.vectors) < width:
-            return smallest, "elimination"
     if answer is None:
         raise ValueError(
             f"No cluster reaches {clustering.needed} of {clustering.n_students} students (losses {loss.min():.1e} to "

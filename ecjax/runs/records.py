@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..activations import Activation
+from ..certify import Certificate
 from ..cluster import Clustering
 from ..cluster.cut import Curve
 from ..compare import Comparison
@@ -153,7 +154,7 @@ def save_recovery(
         arrays |= _under(str(i), parts)
     write_arrays(partial / "layers.safetensors", arrays)
 
-    plain = ("widths", "loss", "is_exact", "found_by", "unidentified", "seconds")
+    plain = ("widths", "loss", "is_exact", "found_by", "certificate", "unidentified", "seconds")
     write_json(
         partial / "result.json",
         {
@@ -201,6 +202,7 @@ def load_run(folder: str | os.PathLike, *, activation: Activation | None = None)
         loss=float(result["loss"]),
         is_exact=result["is_exact"],
         found_by=tuple(result["found_by"]),
+        certificate=from_value(Certificate, result["certificate"]),
         unidentified=tuple(result["unidentified"]),
         expansions=tuple(expansions),
         clusterings=tuple(_joined(_below(str(i), arrays), rest) for i, rest in enumerate(result["clusterings"])),

@@ -1,0 +1,207 @@
+"""How sure a recovered network is the teacher, and how hard a teacher is to identify: both by the same matrix.
+
+J is the Jacobian of a network's answers with respect to its weights, a row for every number that was answered, divided
+by the root of how many there are. J^T J is the Fisher information of the weights under noise of unit variance in the
+answers. Its smallest eigenvalue says how little the answers change along the direction that they show worst:
+
+* for a teacher it is the `ease` with which the queries identify it;
+* for a recovered network, with the error that is left in its answers, it bounds how far the weights can be from the
+  teacher's (`certify`), as long as there is one teacher of that width near by.
+
+A neuron too many (a copy, a silent one, a constant one) has a direction of its own in which no answer changes, so a
+network with one is never certified. Directions that no input can reveal are left out: the scale of a neuron of a
+positive homogeneous activation, and weights along inputs that never vary.
+"""
+
+from dataclasses import dataclass
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Array, Float
+
+from .imitation import Inputs, Outputs, jacobian
+from .networks import Layer, Network, respond
+
+Fresh = tuple[Float[Array, "fresh fan_in"], Float[Array, "fresh fan_out"]]
+
+# Numbers to explain for each parameter. Numbers beyond one for each agree to twelve digits by no chance; twice as many
+# leaves no doubt that is worth the name.
+_NUMBERS = 2
+_SURE = 1e-7  # bound of the parameter error, in units of the largest parameter, to which a network is certified
+_FRESH = 1e2  # by how much the loss on fresh queries may exceed what is exact: they may lie further out
+_AT_ONCE = 2e7  # entries of a Jacobian that are held at once
+_AFFORDABLE = 1e11  # operations of the spectrum that a recovery spends on its certificate: some seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certificate:
+    """Whether a network is the teacher itself, and the numbers that say so.
+
+    Attributes:
+        loss: Mean squared error over the queries, in units of the variance of each output.
+        fresh_loss: The same over queries that had no part in the recovery; None if there were none.
+        condition: Largest over smallest singular value of the Jacobian; infinite if some direction is invisible, None if
+            it was not looked at.
+        parameter_bound: How far any parameter can be from a teacher's of the same width near by, to first order; None
+            likewise.
+        n_parameters: Of the network.
+        n_numbers: How many numbers it explains.
+        doubts: Why it is not certified; none if it is.
+    """
+
+    loss: float
+    fresh_loss: float | None
+    condition: float | None
+    parameter_bound: float | None
+    n_parameters: int
+    n_numbers: int
+    doubts: tuple[str, ...]
+
+    @property
+    def certified(self) -> bool:
+        """Whether the network is the teacher, for all that numbers can tell."""
+        return not self.doubts
+
+    def summary(self) -> str:
+        """The verdict in a line."""
+        if not self.certified:
+            return "Not certified: " + "; ".join(self.doubts) + "."
+        fresh = "" if self.fresh_loss is None else f", loss {self.fresh_loss:.0e} on fresh queries"
+        return (
+            f"Certified: {self.n_numbers:,} numbers explained by {self.n_parameters:,} parameters{fresh}, each "
+            f"within {self.parameter_bound:.0e} of the teacher's (condition number {self.condition:.0e})."
+        )
+
+
+def certify(
+    network: Network,
+    x: Inputs,
+    y: Outputs,
+    *,
+    exact_below: float,
+    fresh: Fresh | None = None,
+    linear: Layer | None = None,
+    affordable: float = _AFFORDABLE,
+) -> Certificate:
+    """Judge a recovered network by its answers and by how well they determine its weights.
+
+    With residuals r (root mean square, in standard deviations of the outputs) and smallest singular value s of J, the
+    teacher's parameters, if they are near, are at a distance |J^+ r| <= r / s.
+
+    Args:
+        network: What was recovered.
+        x: Queries.
+        y: The teacher's answers.
+        exact_below: Loss that rounding explains, in units of the targets' variance.
+        fresh: Queries and answers that had no part in the recovery.
+        linear: A linear map beside the network whose signs stayed undecided; such a network is not certified.
+        affordable: Operations that the spectrum of J may take; beyond, fewer queries are looked at, and if these do not
+            suffice, none.
+
+    Source:
+        Identifiability by the rank of the Jacobian: Rothenberg, Econometrica 39 (1971), theorem 1.
+    """
+    y_scale = np.asarray(y, float).std(axis=0)
+    loss_over = lambda x, y: _loss(network, x, y, linear, y_scale)
+    loss = loss_over(x, y)
+    fresh_loss = None if fresh is None else loss_over(*fresh)
+    n_parameters = network.n_parameters
+    doubts = []
+    if linear is not None:
+        doubts.append("the signs of some neurons are undecided")
+    if loss > exact_below:
+        doubts.append(f"a loss of {loss:.0e} is more than rounding explains ({exact_below:.0e})")
+    if fresh_loss is not None and fresh_loss > _FRESH * exact_below:
+        doubts.append(f"the loss is {fresh_loss:.0e} on fresh queries")
+    if y.size < _NUMBERS * n_parameters:
+        doubts.append(f"{y.size} numbers are fewer than {_NUMBERS} for each of {n_parameters} parameters")
+
+    condition = bound = None
+    n_samples = min(len(x), int(affordable / (2 * y.shape[1] * n_parameters**2)))
+    if n_samples * y.shape[1] < _NUMBERS * n_parameters:
+        doubts.append(f"the Jacobian of {n_parameters} parameters was not looked at: too large")
+    else:
+        some = slice(n_samples)  # residuals and Jacobian of the same queries: the bound holds for any of them
+        singular = spectrum(network, x[some], y_scale=y_scale)
+        noise = np.sqrt(loss_over(x[some], y[some])) + float(np.finfo(x.dtype).eps)
+        condition = float(singular[0] / singular[-1]) if singular[-1] > 0 else float("inf")
+        bound = float(noise / singular[-1]) if singular[-1] > 0 else float("inf")
+        largest = max(float(np.abs(part).max()) for layer in network.layers for part in (layer.w, layer.b))
+        if bound > _SURE * largest:
+            doubts.append(f"some combination of parameters is known to {bound:.0e} only")
+    return Certificate(
+        loss=loss,
+        fresh_loss=fresh_loss,
+        condition=condition,
+        parameter_bound=bound,
+        n_parameters=n_parameters,
+        n_numbers=y.size,
+        doubts=tuple(doubts),
+    )
+
+
+def ease(teacher: Network, x: Inputs) -> float:
+    """How easily queries identify a teacher: the smallest eigenvalue of its Fisher information.
+
+    Computed from the teacher and the queries alone, in units of the variance of its answers. Small where neurons do
+    nearly the same, are nearly linear or nearly constant over the queries, or matter little to the answers.
+
+    Args:
+        teacher: One network.
+        x: Queries, more numbers answered than it has parameters.
+
+    Raises:
+        ValueError: If there are too few queries.
+    """
+    return float(spectrum(teacher, x)[-1] ** 2)
+
+
+def spectrum(
+    network: Network, x: Inputs, *, y_scale: Float[np.ndarray, " fan_out"] | None = None
+) -> Float[np.ndarray, " visible_parameters"]:
+    """Singular values of J, largest first, without those of the directions that no input can reveal.
+
+    Args:
+        network: One network.
+        x: Queries.
+        y_scale: Unit of each output; by default its standard deviation over the queries.
+
+    Raises:
+        ValueError: If fewer numbers are answered than there are parameters.
+    """
+    n_numbers = len(x) * network.shape[-1]
+    if n_numbers < network.n_parameters:
+        raise ValueError(
+            f"`x` has {len(x)} queries, {n_numbers} numbers in answer, for {network.n_parameters} parameters: their "
+            "information is singular whatever the network. Ask more."
+        )
+    y_scale = np.asarray(respond(network, x), float).std(axis=0) if y_scale is None else y_scale
+    y_scale = np.where(y_scale == 0, 1, y_scale)
+    size = max(1, int(_AT_ONCE / (network.n_parameters * network.shape[-1])))
+    r = np.zeros((0, network.n_parameters))
+    for start in range(0, len(x), size):
+        j = np.asarray(_jacobian(network, x[start : start + size]), float) / y_scale[None, :, None]
+        r = np.linalg.qr(np.concatenate([r, j.reshape(-1, network.n_parameters)]), mode="r")
+    singular = np.linalg.svd(r / np.sqrt(n_numbers), compute_uv=False)
+    return singular[: network.n_parameters - _n_invisible(network, x)]
+
+
+@eqx.filter_jit
+def _jacobian(network, x):
+    return jacobian(network, x)
+
+
+def _n_invisible(network: Network, x: Inputs) -> int:
+    """Directions of the weights in which no answer can change: rescaled neurons, inputs that never vary."""
+    with_bias = np.concatenate([np.asarray(x, float), np.ones((len(x), 1))], axis=1)
+    singular = np.linalg.svd(np.linalg.qr(with_bias, mode="r"), compute_uv=False)
+    n_hidden = int(np.sum(singular <= singular[0] * max(with_bias.shape) * np.finfo(x.dtype).eps))
+    rescaled = sum(network.widths) if network.activation.symmetry.homogeneous else 0
+    return n_hidden * network.widths[0] + rescaled
+
+
+def _loss(network: Network, x: Inputs, y: Outputs, linear: Layer | None, y_scale: np.ndarray) -> float:
+    answers = np.asarray(respond(network, x), float)
+    if linear is not None:
+        answers = answers + np.asarray(x @ linear.w.T + linear.b[None], float)
+    return float(np.mean(((answers - np.asarray(y, float)) / y_scale) ** 2))

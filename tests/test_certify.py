@@ -1,0 +1,167 @@
+"""A certificate is given to the teacher itself and to nothing else, and its bound holds."""
+
+import importlib
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+import ecjax as ec
+from ecjax.certify import spectrum
+from ecjax.networks import take_neurons
+from ecjax.reconstruct import exact_loss
+
+EXACT = exact_loss(np.float64)
+KINDS = ["tanh", "sigmoid", "gaussian", "softplus", "relu", "abs", "g"]
+
+
+@pytest.fixture(autouse=True)
+def _x64():
+    with jax.enable_x64(True):
+        yield
+
+
+def planted(activation="g", d_in=3, width=3, d_out=1, n=400, seed=0):
+    teacher_key, query_key = jr.split(jr.key(seed))
+    teacher = ec.synthetic_teacher(d_in, width, d_out, activation, key=teacher_key)
+    x = ec.gaussian_queries(n, d_in, key=query_key)
+    return teacher, x, ec.respond(teacher, x)
+
+
+def judge(network, x, y, **more):
+    return ec.certify(network, x, y, **{"exact_below": EXACT, **more})
+
+
+@pytest.mark.parametrize("activation", KINDS)
+@pytest.mark.parametrize(("width", "d_out"), [(3, 1), (2, 3), ((2, 3), 1)])
+def test_the_teacher_is_certified(activation, width, d_out):
+    teacher, x, y = planted(activation, width=width, d_out=d_out)
+    certificate = judge(teacher, x, y, fresh=(x[:100] * 0.9, ec.respond(teacher, x[:100] * 0.9)))
+    assert certificate.certified, certificate.doubts
+    assert certificate.summary().startswith("Certified")
+    assert certificate.n_numbers == y.size
+    assert np.isfinite(certificate.condition)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "softplus", "g"])
+@pytest.mark.parametrize("size", [1e-9, 1e-6, 1e-4])
+def test_the_bound_holds_for_networks_near_the_teacher(activation, size):
+    """To first order: a tenth is left for the second."""
+    teacher, x, y = planted(activation)
+    theta, unflatten = jax.flatten_util.ravel_pytree(teacher)
+    shift = size * jr.normal(jr.key(5), theta.shape)
+    certificate = judge(unflatten(theta + shift), x, y)
+    assert float(jnp.linalg.norm(shift)) <= 1.1 * certificate.parameter_bound
+    assert not certificate.certified
+    assert "more than rounding" in certificate.summary()
+
+
+def surplus(teacher, kind):
+    """The same function with a neuron too many."""
+    if kind == "copy":
+        return ec.split_neuron(teacher, 0, layer=0, share=0.3)
+    hidden, output = teacher.layers
+    w = jnp.concatenate([hidden.w, jnp.zeros_like(hidden.w[:1]) if kind == "constant" else hidden.w[:1] + 0.5])
+    b = jnp.concatenate([hidden.b, jnp.ones(1)])
+    gain = 0.7 if kind == "constant" else 0.0
+    phi = teacher.activation(jnp.ones(()))
+    a = jnp.concatenate([output.w, jnp.full_like(output.w[:, :1], gain)], axis=1)
+    c = output.b - gain * phi if kind == "constant" else output.b
+    return ec.Network((ec.Layer(w, b), ec.Layer(a, c)), teacher.activation)
+
+
+@pytest.mark.parametrize("kind", ["copy", "silent", "constant"])
+@pytest.mark.parametrize("activation", ["tanh", "g", "relu"])
+def test_a_neuron_too_many_is_never_certified(kind, activation):
+    teacher, x, y = planted(activation)
+    wide = surplus(teacher, kind)
+    np.testing.assert_allclose(ec.respond(wide, x), y, atol=1e-12)
+    certificate = judge(wide, x, y)
+    assert certificate.loss <= EXACT
+    assert not certificate.certified
+    assert any("known to" in doubt for doubt in certificate.doubts)
+
+
+def test_doubts_are_named():
+    teacher, x, y = planted()
+    other, *_ = planted(seed=7)
+    linear = ec.Layer(jnp.zeros((1, 3)), jnp.zeros(1))
+    too_small = take_neurons(teacher, [0, 1], layer=0)
+    cases = {
+        "fresh queries": judge(teacher, x, y, fresh=(x, ec.respond(other, x))),
+        "signs": judge(teacher, x, y, linear=linear),
+        "fewer than 2": judge(teacher, x[:20], y[:20]),
+        "not looked at": judge(teacher, x, y, affordable=1e3),
+        "more than rounding": judge(too_small, x, y),
+    }
+    for said, certificate in cases.items():
+        assert not certificate.certified
+        assert said in certificate.summary()
+    assert cases["not looked at"].condition is None
+
+
+@pytest.mark.parametrize("activation", ["g", "relu", "tanh"])
+def test_spectrum_is_that_of_finite_differences(activation):
+    teacher, x, _ = planted(activation, width=2, d_out=2, n=60)
+    theta, unflatten = jax.flatten_util.ravel_pytree(teacher)
+    answers = lambda theta: np.asarray(ec.respond(unflatten(theta), x)).reshape(-1)
+    steps = 1e-6 * np.eye(len(theta))
+    j = np.stack([(answers(theta + step) - answers(theta - step)) / 2e-6 for step in steps], axis=1)
+    scale = np.asarray(ec.respond(teacher, x)).std(axis=0)
+    j = j / np.tile(scale, len(x))[:, None] / np.sqrt(2 * len(x))
+    expected = np.linalg.svd(j, compute_uv=False)
+    found = spectrum(teacher, x)
+    np.testing.assert_allclose(found, expected[: len(found)], atol=1e-6 * expected[0])
+    n_rescaled = 2 if activation == "relu" else 0
+    assert len(found) == len(theta) - n_rescaled
+    assert np.all(expected[len(found) :] < 1e-6 * expected[0])
+
+
+def test_spectrum_does_not_depend_on_how_it_is_cut_into_pieces(monkeypatch):
+    teacher, x, _ = planted(n=101)
+    whole = spectrum(teacher, x)
+    module = importlib.import_module("ecjax.certify")  # the package's name is that of its function
+    monkeypatch.setattr(module, "_AT_ONCE", 7 * teacher.n_parameters)
+    np.testing.assert_allclose(spectrum(teacher, x), whole, rtol=1e-9)
+
+
+def test_inputs_that_never_vary_are_left_out():
+    teacher, x, _ = planted(d_in=4)
+    x = x.at[:, 1].set(0.5).at[:, 2].set(x[:, 0] - x[:, 3])
+    assert len(spectrum(teacher, x)) == teacher.n_parameters - 2 * 3
+    assert judge(teacher, x, ec.respond(teacher, x)).certified
+
+
+def test_ease_is_the_smallest_eigenvalue_of_the_fisher_information():
+    teacher, x, y = planted()
+    j = np.asarray(ec.jacobian(teacher, x)).reshape(len(x), -1)
+    expected = np.linalg.eigvalsh(j.T @ j / len(x))[0] / np.var(np.asarray(y))
+    assert ec.ease(teacher, x) == pytest.approx(expected, rel=1e-6)
+    assert ec.ease(ec.permute_neurons(teacher, [2, 0, 1], layer=0), x) == pytest.approx(ec.ease(teacher, x), rel=1e-6)
+    with pytest.raises(ValueError, match="Ask more"):
+        ec.ease(teacher, x[:5])
+
+
+def test_two_neurons_that_come_close_are_harder_to_tell_apart():
+    teacher, x, _ = planted()
+    hidden, output = teacher.layers
+    eases = [
+        ec.ease(ec.Network((ec.Layer(hidden.w.at[1].set(hidden.w[0] + gap), hidden.b), output), teacher.activation), x)
+        for gap in (0.5, 0.1, 0.01)
+    ]
+    assert eases == sorted(eases, reverse=True)
+
+
+def test_a_recovery_carries_its_certificate():
+    teacher, x, y = planted("tanh")
+    fresh_x = ec.gaussian_queries(500, 3, key=jr.key(9))
+    config = ec.RecoveryConfig.toy(8, 4)
+    ask = {"activation": "tanh", "key": jr.key(3), "config": config}
+    recovery = ec.recover(x, y, fresh=(fresh_x, ec.respond(teacher, fresh_x)[:, 0]), **ask)
+    assert recovery.certificate.certified
+    assert recovery.certificate.fresh_loss <= EXACT
+    assert "Certified" in recovery.summary()
+    with pytest.raises(ValueError, match="`fresh` is a pair"):
+        ec.recover(x, y, fresh=(fresh_x[:, :2], y), **ask)
