@@ -9,22 +9,29 @@ from pathlib import Path
 
 import jax
 
+from ..rows import as_text
+from .ease import ease_table
+from .environment import environment
+from .figure import plot_against_ease
 from .folder import load, pending
 from .problems import D_IN, EXPANSIONS, METHODS, SEEDS, WIDTHS, Trial, trials
 from .run import run
-from .table import ZERO_LOSS, report, tidy, write_csv
-
-ROOT = Path(__file__).parents[2]  # from where `python -m benchmarks.synthetic` works
+from .sweep import submit, sweep_parser
+from .table import ZERO_LOSS, report, tidy
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Solve trials, or say what the solved ones show; the exit status is 0, 2 for bad input, 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     asked = parser().parse_args(arguments)
-    chosen = trials(asked.method, asked.expansion, asked.d_in, asked.width, asked.seeds)
+    showing = asked.table or asked.ease or asked.csv or asked.parquet or asked.figure
+    methods = asked.method or (METHODS if showing else METHODS[:1])
+    chosen = trials(methods, asked.expansion, asked.d_in, asked.width, asked.seeds)
     try:
-        if asked.table or asked.csv:
+        if showing:
             return _show(asked, chosen)
+        if asked.submitit:
+            return submit(asked, sweep_parser().parse_known_args(arguments)[1])
         if asked.workers > 1:
             return _share(asked.workers, asked.part, arguments)
         part, of = asked.part
@@ -39,15 +46,21 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     from . import __doc__ as about
 
-    made = argparse.ArgumentParser("benchmarks.synthetic", description=about, formatter_class=_Raw)
+    made = argparse.ArgumentParser(
+        "benchmarks.synthetic",
+        description=about,
+        formatter_class=_Raw,
+        parents=[sweep_parser()],
+        allow_abbrev=False,
+    )
     chosen = made.add_argument_group("which trials")
     chosen.add_argument("--d-in", nargs="+", type=int, choices=D_IN, default=D_IN, help="inputs of the teacher")
     chosen.add_argument("--width", nargs="+", type=int, choices=WIDTHS, default=WIDTHS, help="of the teacher")
     chosen.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
     chosen.add_argument("--expansion", nargs="+", type=int, choices=EXPANSIONS, default=EXPANSIONS,
                         help="student width over teacher width")  # fmt: skip
-    chosen.add_argument("--method", nargs="+", choices=METHODS, default=METHODS[:1],
-                        help='what is trained; "plain", the paper\'s clusters, comes with "ours"')  # fmt: skip
+    chosen.add_argument("--method", nargs="+", choices=METHODS,
+                        help='what is trained, by default "ours", with which "plain" comes; shown are all')  # fmt: skip
     how = made.add_argument_group("solving")
     how.add_argument("--out", type=Path, default=Path("synthetic_results"), help="results folder; goes on from it")
     how.add_argument("--budget", type=float, metavar="MINUTES", help="start no trial that would not end in time")
@@ -57,7 +70,11 @@ def parser() -> argparse.ArgumentParser:
     said = made.add_argument_group("showing what is there, without solving")
     said.add_argument("--table", action="store_true", help="print how many teachers are recovered, at what cost")
     said.add_argument("--markdown", action="store_true", help="as Markdown")
+    said.add_argument("--ease", action="store_true", help="print how well the ease of a teacher foretells its recovery")
+    said.add_argument("--figure", type=Path, metavar="FILE", help="draw students and teachers against the ease")
+    said.add_argument("--of", choices=(*METHODS, "plain"), default="ours", help="whose figure")
     said.add_argument("--csv", type=Path, metavar="FILE", help="write the tidy table, a row for each trial and method")
+    said.add_argument("--parquet", type=Path, metavar="FILE", help="the same as Parquet")
     said.add_argument("--zero-loss", type=float, default=ZERO_LOSS, help="loss at which a student counts as perfect")
     return made
 
@@ -101,11 +118,9 @@ def _solve(asked: argparse.Namespace, chosen: list[Trial]) -> int:
 
 def _share(n_workers: int, part: tuple[int, int], arguments: list[str]) -> int:
     """The same command in several processes, each with a part of this one's part."""
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     start = [sys.executable, "-m", "benchmarks.synthetic", *arguments, "--workers", "1"]
     parts = [f"{part[0] + part[1] * k}/{part[1] * n_workers}" for k in range(n_workers)]
-    workers = [subprocess.Popen([*start, "--part", each], env=environment) for each in parts]
+    workers = [subprocess.Popen([*start, "--part", each], env=environment()) for each in parts]
     try:
         return max(worker.wait() for worker in workers)
     except KeyboardInterrupt:  # Ctrl-C reached the workers too, and each says what is safe
@@ -123,9 +138,14 @@ def _show(asked: argparse.Namespace, chosen: list[Trial]) -> int:
         raise ValueError(f"`out`: {asked.out} has none of these trials; run the same command without --table first.")
     frame = tidy(rows, zero_loss=asked.zero_loss)
     if asked.csv:
-        write_csv(frame, asked.csv)
-        print(f"{len(frame)} rows in {asked.csv}")
+        frame.to_csv(asked.csv, index=False)
+    if asked.parquet:
+        frame.to_parquet(asked.parquet, index=False)
+    if asked.figure:
+        plot_against_ease(frame[frame.method == asked.of], title=asked.of).savefig(asked.figure)
     if asked.table:
         print(report(frame, markdown=asked.markdown))
-        print(f"\n{len(pending(asked.out, chosen))} of {len(chosen)} trials are not there.")
+    if asked.ease:
+        print(as_text(ease_table(frame), markdown=asked.markdown))
+    print(f"\n{len(pending(asked.out, chosen))} of {len(chosen)} trials are not there.")
     return 0

@@ -6,8 +6,11 @@ The others are simpler numbers that might say as much.
 """
 
 import numpy as np
+from scipy.stats import rankdata
 
 from ecjax import Network, jacobian
+
+from ..rows import Table
 
 
 def ease_numbers(teacher: Network, x) -> dict[str, float]:
@@ -36,3 +39,49 @@ def ease_numbers(teacher: Network, x) -> dict[str, float]:
 def _smallest(j: np.ndarray) -> float:
     """Smallest eigenvalue of J^T J, from the singular values of J: no rounding of squares."""
     return float(np.linalg.svd(j, compute_uv=False)[-1] ** 2)
+
+
+# --- what they foretell --------------------------------------------------------------------------------------------
+
+NUMBERS = ("ease", "ease_scaled", "n_parameters", "closest_pair")
+
+
+def ease_table(frame) -> Table:
+    """How well each number foretells, by method and expansion, students at zero loss and recovered teachers.
+
+    Rank correlations are Spearman's. The area is the probability that of a recovered teacher and one that is not the
+    recovered one has the larger number: 1/2 for a number that says nothing, below where small numbers are the easy
+    ones. Empty where all teachers of a row have the same fate.
+    """
+    header = ["method", "expansion", "number", "trials", "rank correlation with students at zero loss"]
+    table = [[*header, "with recovery", "area under the curve"]]
+    for (method, expansion), same in frame.groupby(["method", "expansion"]):
+        recovered = same.recovered.to_numpy(bool)
+        for name in NUMBERS:
+            values = same[name].to_numpy(float)
+            told = (
+                _rank_correlation(values, same.at_zero_loss.to_numpy(float)),
+                _rank_correlation(values, recovered.astype(float)),
+                _area(values, recovered),
+            )
+            table.append([method, str(expansion), name, str(len(same)), *(_cell(each) for each in told)])
+    return table
+
+
+def _cell(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:.2f}"
+
+
+def _rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
+    known = np.isfinite(one) & np.isfinite(other)
+    one, other = rankdata(one[known]), rankdata(other[known])
+    if len(one) < 2 or np.ptp(one) == 0 or np.ptp(other) == 0:
+        return float("nan")
+    return float(np.corrcoef(one, other)[0, 1])
+
+
+def _area(values: np.ndarray, recovered: np.ndarray) -> float:
+    n, m = recovered.sum(), (~recovered).sum()
+    if not n or not m:
+        return float("nan")
+    return float((rankdata(values)[recovered].sum() - n * (n + 1) / 2) / (n * m))

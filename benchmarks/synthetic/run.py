@@ -23,10 +23,9 @@ class Clock:
         self.spent: dict[Kind, list[float]] = {}
 
     def count(self, kind: Kind, rows: list[dict[str, Any]]) -> None:
-        """Note what a trial took; failed ones say nothing."""
-        seconds = [row["seconds"] for row in rows if not row["error"]]
-        if seconds:
-            self.spent.setdefault(kind, []).append(sum(seconds))
+        """Note what a trial took, whatever came of it."""
+        if rows:
+            self.spent.setdefault(kind, []).append(sum(row.get("seconds", 0.0) for row in rows))
 
     def expected(self, kind: Kind) -> float:
         """Median seconds of the kind so far; of one without a trial, the largest median of the smaller kinds."""
@@ -62,7 +61,7 @@ def run(
     """
     todo = pending(folder, trials, retry=retry)
     clock, n_done, n_recovered = Clock(minutes), 0, 0
-    for trial in set(trials) - set(todo):
+    for trial in trials:
         clock.count(trial.kind, load(folder, trial) or [])
     say(f"{len(trials)} trials, {len(trials) - len(todo)} of them done before; results in {folder}")
     left, warm = [], set()

@@ -6,7 +6,7 @@ paper   the paper's road: gradient flow to rest and its clusters
 """
 
 import dataclasses
-import traceback
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -30,13 +30,9 @@ def settings(trial: Trial) -> RecoveryConfig:
     toy = RecoveryConfig.toy(trial.student_width, trial.problem.n_students)
     if trial.method == "ours":
         return toy
-    return replace(
-        toy,
-        standardise="no",
-        propose=False,
-        expand=ExpandConfig(method="flow", refine=RefineConfig(max_steps=5000)),
-        cluster=PAPER_CLUSTERS,
-    )
+    method, n_steps = ("flow_newton", 5000) if trial.expansion == 1 else ("flow_bfgs", 250)
+    expand = ExpandConfig(method=method, refine=RefineConfig(max_steps=n_steps, patience=n_steps))
+    return replace(toy, standardise="no", propose=False, expand=expand, cluster=PAPER_CLUSTERS)
 
 
 def solve(trial: Trial) -> dict[str, Any]:
@@ -80,19 +76,20 @@ def _plainly(recovery: Recovery, drawn: Drawn) -> Recovery:
 
 def _attempt(work: Callable[[], Recovery], trial: Trial, drawn: Drawn) -> tuple[Recovery | None, dict[str, Any]]:
     """What `work` recovers, and its part of the row; a failure is a row too, so that it never stops the others."""
+    start, cpu_start = time.perf_counter(), time.process_time()
     try:
-        recovery, seconds, cpu_seconds = timed(work)
-        certificate = getattr(recovery, "certificate", None)
-        found = quality(recovery, drawn.teacher, drawn.x, fresh=drawn.fresh)
+        made, seconds, cpu_seconds = timed(work)
+        found = quality(made, drawn.teacher, drawn.x, fresh=drawn.fresh)
     except Exception as error:
-        lines = traceback.format_exception_only(error)
-        return None, _nothing(trial, "".join(lines).strip())
+        spent = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu_start}
+        return None, _nothing(trial, f"{type(error).__name__}: {error}") | spent
     phases = {f"seconds_{phase}": spent for phase, spent in found.pop("phases").items()}
-    return recovery, {
-        "recovered_width": recovery.widths[0],
+    certificate = getattr(made, "certificate", None)
+    return made, {
+        "recovered_width": made.widths[0],
         **found,
         **{name: getattr(certificate, name, None) for name in CERTIFICATE},
-        "trained_by": recovery.expansion.method,
+        "trained_by": made.expansion.method,
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,
         **phases,
@@ -101,6 +98,7 @@ def _attempt(work: Callable[[], Recovery], trial: Trial, drawn: Drawn) -> tuple[
 
 
 def _nothing(trial: Trial, error: str) -> dict[str, Any]:
+    """A failure recovers no neuron."""
     return {
         "recovered_width": 0,
         "n_missing": trial.problem.width,

@@ -6,7 +6,6 @@ A row is a trial by one method. What counts as recovered is decided here, from n
 import json
 import math
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from ..rows import Table, as_text
@@ -56,11 +55,6 @@ def _pandas():
     return pandas
 
 
-def write_csv(frame, path: Path) -> None:
-    """The frame as a CSV file, every number with all its digits."""
-    frame.to_csv(path, index=False)
-
-
 # --- what it says --------------------------------------------------------------------------------------------------
 
 
@@ -108,8 +102,11 @@ def footer(frame) -> list[str]:
         notes.append(
             f"CERTIFIED WRONGLY: {_named(wrong)}, width {wrong.recovered_width}, error {wrong.parameter_error}"
         )
-    for failed in frame[frame.error.notna()].itertuples():
-        notes.append(f"error: {_named(failed)}: {failed.error.splitlines()[-1]}")
+    for (method, expansion), failed in frame[frame.error.notna()].groupby(["method", "expansion"]):
+        first = next(failed.itertuples())
+        notes.append(
+            f"{len(failed)} of {method}, expansion {expansion}, failed; the first: {_named(first)}: {first.error}"
+        )
     if "certified" not in frame or frame.certified.isna().all():
         notes.append("No answer has a certificate: recovered means right.")
     return notes
