@@ -35,12 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status is 0, 2 for input that can't be used, 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     name = next((name for name in COMMANDS if arguments[: len(name.split())] == name.split()), None)
-    benchmark = arguments[:1] == ["bench"]
-    if name is None and not benchmark:
+    if name is None and arguments[:1] != ["bench"]:
         return _help(arguments)
     errors = Console(stderr=True)
     try:
-        if benchmark:
+        if name is None:
             return bench(arguments[1:])
         rest = arguments[len(name.split()) :]
         default = images_default(rest) if name == "recover images" else tyro.MISSING_NONPROP
