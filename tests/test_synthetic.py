@@ -371,6 +371,15 @@ def test_jobs_are_processes_of_this_machine_where_there_is_no_cluster(suite, tmp
     assert "1 trials, 1 of them done before" in logs
 
 
+@pytest.mark.parametrize(("package", "ask"), [("pandas", "--table"), ("submitit", "--submitit")])
+def test_a_package_that_is_not_there_is_named(package, ask, suite, results, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.chdir(tmp_path)
+    arguments = [ask] if ask == "--table" else [ask, "jobs"]
+    assert suite("commands").main([*arguments, "--out", str(results)]) == 2
+    assert f"pip install {package}" in capsys.readouterr().err
+
+
 # --- the door ------------------------------------------------------------------------------------------------------
 
 

@@ -24,7 +24,7 @@ def plot_against_ease(frame, *, title: str, n_bins: int = N_BINS) -> Figure:
     if not len(frame):
         raise ValueError(f"`of`: there is no trial of {title!r} to draw; look at --table for what is there.")
     figure = Figure(figsize=(11, 3.6), dpi=130, layout="constrained")
-    at_zero, recovered, excess = figure.subplots(1, 3)
+    at_zero, recovered, excess = figure.subplots(1, 3, sharex=True)
     ease = np.log10(frame.ease.to_numpy(float))
     edges = np.quantile(np.unique(ease), np.linspace(0, 1, n_bins + 1)[1:-1])
     expansions = sorted(frame.expansion.unique())
