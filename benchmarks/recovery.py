@@ -18,7 +18,6 @@ those that are there are not solved again: a killed run goes on where it was. De
 
 import argparse
 import statistics
-import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -27,10 +26,11 @@ from typing import Any
 
 import jax
 import jax.random as jr
-import numpy as np
 
-from ecjax import Recovery, RecoveryConfig, compare, gaussian_queries, recover, respond, synthetic_teacher
+from ecjax import RecoveryConfig, gaussian_queries, recover, respond, synthetic_teacher
 from ecjax.runs import read_json, versions, write_json
+
+from .rows import Table, as_text, from_file, quality, three, timed
 
 N_SEEDS = 10
 DEEP = ("tanh", "g")
@@ -121,39 +121,18 @@ def solve(problem: Problem, *, cold: bool = False) -> dict[str, Any]:
     recovery, costs["seconds"], costs["cpu_seconds"] = timed(work)
     # Of several hidden layers the one whose width is furthest off.
     recovered_width = max(recovery.widths, key=lambda width: abs(width - problem.width))
-    return {**asdict(problem), "recovered_width": recovered_width, **quality(recovery, teacher, x), **costs}
-
-
-def timed(work):
-    start, cpu = time.perf_counter(), time.process_time()
-    done = jax.block_until_ready(work())
-    return done, time.perf_counter() - start, time.process_time() - cpu
-
-
-def quality(recovery: Recovery, teacher, x) -> dict[str, Any]:
-    """How good the answer is, and what it was made from."""
-    comparison = compare(recovery, teacher, x)
-    losses = np.asarray(recovery.expansion.loss, float)
-    clustering = recovery.clusterings[0]
     return {
-        "parameter_error": comparison.parameter_error,  # infinite if a neuron is missing or in excess
-        "n_missing": comparison.n_missing,
-        "n_excess": comparison.n_excess,
-        "function_error": comparison.function_error_max,
-        "loss": recovery.loss,
-        "is_exact": recovery.is_exact,
-        "found_by": max(recovery.found_by, key=["clusters", "clusters of a laxer cut", "one student"].index),
-        "linear_part": recovery.linear is not None,
-        "unidentified": list(recovery.unidentified),
-        "clusters": f"{clustering.width} of {len(clustering.kept)}",
-        "student_losses": [float(np.nanmin(losses)), float(np.nanmedian(losses)), float(np.nanmax(losses))],
-        "phases": recovery.seconds,
+        **asdict(problem),
+        "recovered_width": recovered_width,
+        **quality(recovery, teacher, x),
+        "student_losses": three(recovery.expansion.loss),
+        **costs,
     }
 
 
 def solve_all(problems: list[Problem], path: Path) -> list[dict[str, Any]]:
     """The rows of these problems, read from the file or solved and written to it, one by one."""
-    kept = _read(read_json(path)["problems"]) if path.exists() else []
+    kept = from_file(read_json(path)["problems"]) if path.exists() else []
     rows = {_identity(row): row for row in kept}
     for _, same in groupby(problems, key=lambda problem: problem.shape):
         todo = [problem for problem in same if _identity(asdict(problem)) not in rows]
@@ -169,15 +148,6 @@ def _identity(row: dict[str, Any]) -> tuple:
     return tuple({"hidden_layers": 1, **row}[name] for name in Problem.__dataclass_fields__)
 
 
-def _read(value: Any) -> Any:
-    """A value as it was before JSON, which has no infinity."""
-    if isinstance(value, dict):
-        return {name: _read(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_read(inner) for inner in value]
-    return float(value) if value in ("inf", "-inf", "nan") else value
-
-
 def line(row: dict[str, Any]) -> str:
     low, middle, high = row["student_losses"]
     return (
@@ -188,8 +158,6 @@ def line(row: dict[str, Any]) -> str:
 
 
 # --- tables --------------------------------------------------------------------------------------------------------
-
-Table = list[list[str]]  # rows of cells, the header first
 
 
 def toy_table(rows: list[dict[str, Any]]) -> Table:
@@ -225,16 +193,6 @@ def rate_table(rows: list[dict[str, Any]], tolerance: float) -> Table:
             ]
         )
     return table
-
-
-def as_text(table: Table, *, markdown: bool = False) -> str:
-    """Cells in columns of one width, as plain text or Markdown."""
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in table]
-    if not markdown:
-        return "\n".join("  ".join(cells).rstrip() for cells in lines)
-    lines.insert(1, ["-" * width for width in widths])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -40,8 +40,8 @@ class Certificate:
     Attributes:
         loss: Mean squared error over the queries, in units of the variance of each output.
         fresh_loss: The same over queries that had no part in the recovery; None if there were none.
-        condition: Largest over smallest singular value of the Jacobian; infinite if some direction is invisible, None if
-            it was not looked at.
+        condition: Largest over smallest singular value of the Jacobian; infinite if some direction is invisible, None
+            if it was not looked at.
         parameter_bound: How far any parameter can be from a teacher's of the same width near by, to first order; None
             likewise.
         n_parameters: Of the network.

@@ -85,8 +85,8 @@ def checked_fresh(fresh, x: Array, y: Array) -> tuple[Array, Array] | None:
     given = [(name, part.shape[1:], part.dtype) for name, part in (("x", fresh_x), ("y", fresh_y))]
     if given != kinds or len(fresh_x) != len(fresh_y) or not len(fresh_x):
         raise ValueError(
-            f"`fresh` is a pair (x, y) with rows like those of the recovery, {x.shape[1]} inputs and {y.shape[1]} outputs in "
-            f"{x.dtype}; got shapes {fresh_x.shape} and {fresh_y.shape} in {fresh_x.dtype} and {fresh_y.dtype}."
+            f"`fresh` is a pair (x, y) with rows like those of the recovery, {x.shape[1]} inputs and {y.shape[1]} "
+            f"outputs in {x.dtype}; got shapes {fresh_x.shape} and {fresh_y.shape} in {fresh_x.dtype}, {fresh_y.dtype}."
         )
     return fresh_x, fresh_y
 

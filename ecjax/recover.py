@@ -147,8 +147,8 @@ def recover(
         progress: Called as the work advances.
 
     Returns:
-        The network with all that decided it. Look at `certificate` before you trust it, and at `is_exact` where that has
-        doubts.
+        The network with all that decided it. Look at `certificate` before you trust it, and at `is_exact` where that
+        has doubts.
 
     Raises:
         ValueError: If arguments disagree or can't be used, before anything is compiled.

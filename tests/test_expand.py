@@ -194,6 +194,8 @@ def test_adam_goes_down():
 METHODS = {
     "levenberg_marquardt": "tanh",
     "flow": "tanh",
+    "flow_newton": "tanh",
+    "flow_bfgs": "tanh",
     "adam_levenberg_marquardt": "relu",
     "adam_lbfgs": "relu",
     "minibatch": "tanh",

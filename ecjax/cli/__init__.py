@@ -1,4 +1,4 @@
-"""The command line: `ecjax recover toy|digits|images|data`, `ecjax teach`, `ecjax compare`, `ecjax cut`."""
+"""The command line: `ecjax recover toy|digits|images|data`, `teach`, `compare`, `cut`, `bench`."""
 
 import sys
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
+from .bench import bench
 from .commands import COMMANDS, Command, Compare, Cut, Data, Digits, Images, Teach, Toy, images_default
 from .teach import teach
 from .work import Interrupted, compare_networks, cut_run, recover_data, recover_digits, recover_images, recover_toy
@@ -23,6 +24,7 @@ Recover an unknown neural network, its width and every weight, from inputs and o
   ecjax teach mnist --hidden 16                      train a teacher on real images
   ecjax compare RUN                                  recovered against teacher, neuron by neuron
   ecjax cut RUN --gamma 0.5                          cut the clusters of a run again, without training
+  ecjax bench synthetic                              how often 150 synthetic teachers are recovered
 
 Every run writes one folder with its settings, weights and figures. `ecjax recover toy --help` explains
 each setting, and so do the other commands.
@@ -33,10 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status is 0, 2 for input that can't be used, 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     name = next((name for name in COMMANDS if arguments[: len(name.split())] == name.split()), None)
-    if name is None:
+    if name is None and arguments[:1] != ["bench"]:
         return _help(arguments)
     errors = Console(stderr=True)
     try:
+        if name is None:
+            return bench(arguments[1:])
         rest = arguments[len(name.split()) :]
         default = images_default(rest) if name == "recover images" else tyro.MISSING_NONPROP
         command = tyro.cli(COMMANDS[name], prog=f"ecjax {name}", args=rest, default=default)
@@ -78,6 +82,6 @@ def _help(arguments: Sequence[str]) -> int:
         return 0
     asked = " ".join(arguments[: 2 if arguments[0] == "recover" else 1])
     Console(stderr=True).print(
-        Text(f"ecjax {asked}: no such command; there are {', '.join(COMMANDS)}. See ecjax --help.")
+        Text(f"ecjax {asked}: no such command; there are {', '.join(COMMANDS)}, bench. See ecjax --help.")
     )
     return 2

@@ -12,7 +12,6 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 from rich.console import Console
 from rich.text import Text
-from threadpoolctl import threadpool_limits
 
 from ..activations import Activation, as_activation
 from ..cluster import recut
@@ -29,6 +28,7 @@ from .files import read_data
 from .place import finish, workplace
 from .screen import Screen, report
 from .teach import images, read_teacher
+from .threads import one_blas_thread
 
 IMAGE_SHAPES = {"mnist": (28, 28), "fashion-mnist": (28, 28), "cifar-10": (3, 32, 32)}
 
@@ -47,15 +47,6 @@ class Problem:
     teacher: Network | None = None
     image: tuple[int, ...] | None = None  # [channels,] height and width, if the inputs are pixels
     hidden_layers: int = 1
-
-
-def _one_blas_thread() -> threadpool_limits:
-    """JAX's Cholesky on a CPU is OpenBLAS, whose threads, from some 128 unknowns on, fight those of XLA.
-
-    Measured on two cores with 161 parameters, one student: 50 Levenberg-Marquardt steps in 0.1 s with one thread and in
-    up to 5 s with two.
-    """
-    return threadpool_limits(limits=1, user_api="blas")
 
 
 def recover_toy(command: Toy, console: Console) -> None:
@@ -130,7 +121,7 @@ def cut_run(command: Cut, console: Console) -> None:
     description = {**run.config, "cut": asked, "of": str(command.run)}
     with workplace(command.place, f"{run.folder.name}-cut", description) as (partial, _):
         try:
-            with Screen(console) as screen, _one_blas_thread():
+            with Screen(console) as screen, one_blas_thread():
                 recovery = rebuild(run.recovery, clustering, run.x, run.y, progress=screen)
         except (ValueError, KeyboardInterrupt):
             shutil.rmtree(partial)
@@ -172,7 +163,7 @@ def _recover(
             there = f"going on in {partial}: {store.describe(n_students)} are there"
             console.print(there, highlight=False, soft_wrap=True)
         try:
-            with Screen(console) as screen, _one_blas_thread():
+            with Screen(console) as screen, one_blas_thread():
                 recovery = recover(
                     problem.x,
                     problem.y,

@@ -4,6 +4,8 @@ A *method* is a short road of solvers, each starting where the last one stopped:
 
     levenberg_marquardt        Levenberg-Marquardt from the fresh student: smooth, up to some hundred parameters
     flow                       gradient flow, then Levenberg-Marquardt: the paper's way with toy teachers
+    flow_newton                gradient flow, then the exact Hessian: the paper's end for students as narrow as teachers
+    flow_bfgs                  gradient flow, then BFGS: the paper's end for wider students
     adam_levenberg_marquardt   Adam, then Levenberg-Marquardt: activations with kinks
     adam_lbfgs                 Adam, then L-BFGS: students with too many parameters for a Hessian
     minibatch                  Adam on mini-batches, all students at once: many samples (`ecjax.expand.minibatch`)
@@ -29,11 +31,15 @@ from .ensemble import EPOCHS, Placement, Store, over_students
 from .flow import FlowConfig, gradient_flow
 from .minibatch import MinibatchConfig, MinibatchState, expand_minibatch
 from .records import Expansion, Student
-from .refine import RefineConfig, refine
+from .refine import RefineConfig, Solver, refine
 
 Method = Literal[
-    "auto", "levenberg_marquardt", "flow", "adam_levenberg_marquardt", "adam_lbfgs", "minibatch", "minibatch_lbfgs"
-]
+    "auto", "levenberg_marquardt", "flow", "flow_newton", "flow_bfgs", "adam_levenberg_marquardt", "adam_lbfgs",
+    "minibatch", "minibatch_lbfgs",
+]  # fmt: skip
+_ENDS: dict[Method, Solver] = {
+    "flow_newton": "newton", "flow_bfgs": "bfgs", "adam_lbfgs": "lbfgs", "minibatch_lbfgs": "lbfgs",
+}  # fmt: skip
 
 # A Levenberg-Marquardt step costs samples * parameters^2 operations, a gradient samples * parameters: beyond this many
 # parameters several hundred L-BFGS steps cost less than the ten or twenty that Levenberg-Marquardt would need.
@@ -50,7 +56,7 @@ class ExpandConfig:
         flow: The flow's settings, where the method has one.
         adam: Adam's settings, where the method has it.
         minibatch: Its settings, where the method has it.
-        refine: When a second-order end of the road stops.
+        refine: When the end of the road stops, unless it is L-BFGS.
         lbfgs: When L-BFGS stops, where the method ends with it: many cheap steps, and patience with slow ones.
         placement: "map", "vmap" or "auto"; see `ecjax.expand.ensemble`.
         chunk: Students in one call under "vmap".
@@ -166,7 +172,7 @@ class _Road:
 def _follow(method: Method, start: Network, x: Inputs, y: Outputs, config: ExpandConfig) -> Student:
     n_steps = jnp.array(0)
     match method:
-        case "flow":
+        case "flow" | "flow_newton" | "flow_bfgs":
             begun = gradient_flow(start, x, y, config=config.flow)
         case "adam_levenberg_marquardt" | "adam_lbfgs":
             begun = adam(start, x, y, config=config.adam)
@@ -174,10 +180,8 @@ def _follow(method: Method, start: Network, x: Inputs, y: Outputs, config: Expan
             begun = None
     if begun is not None:
         start, n_steps = begun.network, begun.n_steps
-    if method in ("adam_lbfgs", "minibatch_lbfgs"):
-        ended = refine(start, x, y, solver="lbfgs", config=config.lbfgs)
-    else:
-        ended = refine(start, x, y, solver="levenberg_marquardt", config=config.refine)
+    solver = _ENDS.get(method, "levenberg_marquardt")
+    ended = refine(start, x, y, solver=solver, config=config.lbfgs if solver == "lbfgs" else config.refine)
     # A refinement that diverged from a sound start does not take the start away.
     if begun is not None:
         better = ended.loss <= begun.loss

@@ -1,0 +1,62 @@
+"""What several benchmarks measure, keep and print alike: the quality of an answer, its cost, tables of text."""
+
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from ecjax import Recovery, compare
+
+Table = list[list[str]]  # rows of cells, the header first
+
+
+def timed(work):
+    """What `work()` makes, with the wall and the CPU seconds that it took."""
+    start, cpu = time.perf_counter(), time.process_time()
+    done = jax.block_until_ready(work())
+    return done, time.perf_counter() - start, time.process_time() - cpu
+
+
+def quality(recovery: Recovery, teacher, x, fresh=None) -> dict[str, Any]:
+    """How good the answer is, and what it was made from; the function's error over `fresh`, by default over x."""
+    comparison = compare(recovery, teacher, x, fresh=fresh)
+    clustering = recovery.clusterings[0]
+    return {
+        "parameter_error": comparison.parameter_error,  # infinite if a neuron is missing or in excess
+        "n_missing": comparison.n_missing,
+        "n_excess": comparison.n_excess,
+        "function_error": comparison.function_error_max,
+        "loss": recovery.loss,
+        "is_exact": recovery.is_exact,
+        "found_by": max(recovery.found_by, key=["clusters", "clusters of a laxer cut", "one student"].index),
+        "linear_part": recovery.linear is not None,
+        "unidentified": list(recovery.unidentified),
+        "clusters": f"{clustering.width} of {len(clustering.kept)}",
+        "phases": recovery.seconds,
+    }
+
+
+def from_file(value: Any) -> Any:
+    """A value as it was before JSON, which has no infinity."""
+    if isinstance(value, dict):
+        return {name: from_file(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [from_file(inner) for inner in value]
+    return float(value) if value in ("inf", "-inf", "nan") else value
+
+
+def three(losses) -> list[float]:
+    """The smallest, the median and the largest of the students' losses."""
+    losses = np.asarray(losses, float)
+    return [float(np.nanmin(losses)), float(np.nanmedian(losses)), float(np.nanmax(losses))]
+
+
+def as_text(table: Table, *, markdown: bool = False) -> str:
+    """Cells in columns of one width, as plain text or Markdown."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in table]
+    if not markdown:
+        return "\n".join("  ".join(cells).rstrip() for cells in lines)
+    lines.insert(1, ["-" * width for width in widths])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
