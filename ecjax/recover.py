@@ -239,11 +239,12 @@ def recover_problems(
     if len({inputs.shape for inputs, *_ in begun}) > 1:
         raise ValueError("`x` has inputs that never vary, not in all problems the same number: recover one by one.")
     inputs, targets, students = jax.tree.map(lambda *leaves: jnp.stack(leaves), *begun)
-    seconds, store = _Stopwatch(), {} if store is None else store
+    seconds = _Stopwatch()
     with seconds.of("expand"):
-        expand_problems(students, inputs, targets, config=config.expand, store=store, progress=progress)
+        expansions = expand_problems(students, inputs, targets, config=config.expand, store=store, progress=progress)
+        expansions = jax.block_until_ready(expansions)
     recoveries = []
-    for number, (*problem, key) in enumerate(zip(x, y, keys, strict=True)):
+    for expansion, *problem, key in zip(expansions, x, y, keys, strict=True):
         recovery = recover(
             *problem,
             activation=activation,
@@ -251,7 +252,7 @@ def recover_problems(
             hidden_layers=hidden_layers,
             config=config,
             allow_few_samples=allow_few_samples,
-            store={i: store[config.n_students * number + i] for i in range(config.n_students)},
+            store=dict(enumerate(expansion.each())),
             progress=progress,
         )
         recovery.seconds["expand"] += seconds.seconds["expand"] / len(x)

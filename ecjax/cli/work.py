@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 from ..activations import Activation, as_activation
 from ..cluster import recut
 from ..compare import compare
+from ..devices import is_first
 from ..identify import unrecoverable_neurons
 from ..networks import Network, load_network, respond
 from ..queries import gaussian_queries, noisy_copies
@@ -163,6 +164,20 @@ def _recover(
 ) -> None:
     """Recover in a run folder, taking up an interrupted run."""
     n_students = command.settings.n_students
+    work = lambda **more: recover(
+        problem.x,
+        problem.y,
+        activation=problem.activation,
+        config=command.settings,
+        key=key,
+        hidden_layers=problem.hidden_layers,
+        allow_few_samples=command.allow_few_samples,
+        **more,
+    )
+    if not is_first():  # a process that trains its share of the students, and leaves the run to the first one
+        with _one_blas_thread():
+            work()
+        return
     asked = {key: value for key, value in as_json(command).items() if key != "place"}
     data = hashlib.sha256(np.asarray(problem.x).tobytes() + np.asarray(problem.y).tobytes()).hexdigest()
     description = {"command": name, **asked, "image": problem.image, "data": data}
@@ -173,17 +188,7 @@ def _recover(
             console.print(there, highlight=False, soft_wrap=True)
         try:
             with Screen(console) as screen, _one_blas_thread():
-                recovery = recover(
-                    problem.x,
-                    problem.y,
-                    activation=problem.activation,
-                    config=command.settings,
-                    key=key,
-                    hidden_layers=problem.hidden_layers,
-                    allow_few_samples=command.allow_few_samples,
-                    store=store,
-                    progress=screen,
-                )
+                recovery = work(store=store, progress=screen)
         except KeyboardInterrupt:
             raise Interrupted(
                 f"interrupted; {store.describe(n_students)} are safe in {partial}\nthe same command goes on from there"
