@@ -262,7 +262,7 @@ def recover_problems(
 
 def _fresh(
     x: Inputs, y: Outputs, activation: Activation, widths: tuple[int, ...], config: RecoveryConfig, key: PRNGKeyArray
-) -> tuple[Scaling, Inputs, Outputs, Network]:
+) -> tuple[Scaling, Float[Array, "samples rank"], Outputs, Network]:
     """Scaled queries and answers, and students that have seen nothing yet."""
     scale = scaling(x, y, standardise=config.standardise)
     inputs, targets = scale.inputs(x), scale.targets(y)

@@ -103,7 +103,7 @@ def expand(
         The trained students. A student that fails is marked, and the others go on.
 
     Raises:
-        ValueError: If the method has mini-batches and there is no key.
+        ValueError: If the method has mini-batches, and there is no key or more than one process.
     """
     config = config or ExpandConfig()
     one = student(students, 0)
@@ -190,6 +190,10 @@ def _on_minibatches(students, x, y, config: MinibatchConfig, key, store: Store |
     """Mini-batch training, its state in the store now and then."""
     if key is None:
         raise ValueError("`key` is needed for the shuffles of a method with mini-batches: key=jax.random.key(0).")
+    if jax.process_count() > 1:
+        raise ValueError(
+            "`method` has mini-batches, which all students go through together on one device: run it in one process."
+        )
     store = {} if store is None else store
     saved, latest = time.monotonic(), None
 
