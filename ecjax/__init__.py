@@ -34,6 +34,7 @@ from .expand import MinibatchConfig as MinibatchConfig
 from .expand import RefineConfig as RefineConfig
 from .expand import expand as expand
 from .expand import expand_minibatch as expand_minibatch
+from .expand import expand_problems as expand_problems
 from .expand import gradient_flow as gradient_flow
 from .expand import refine as refine
 from .identify import unrecoverable_neurons as unrecoverable_neurons
@@ -62,6 +63,7 @@ from .queries import noisy_copies as noisy_copies
 from .recover import Recovery as Recovery
 from .recover import rebuild as rebuild
 from .recover import recover as recover
+from .recover import recover_problems as recover_problems
 from .settings import PRESETS as PRESETS
 from .settings import RecoveryConfig as RecoveryConfig
 from .teachers import TrainedTeacher as TrainedTeacher

@@ -11,6 +11,7 @@ over by least squares) or afresh. At the end all weights are fine-tuned together
 
 import itertools
 import time
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar, cast
@@ -26,7 +27,7 @@ from .activations import Activation, as_activation
 from .certify import Certificate, certify
 from .checks import checked_activation, checked_fresh, checked_samples
 from .cluster import ClusterConfig, Clustering, cluster_neurons, second_moment
-from .expand import SECOND_ORDER_UP_TO, Expansion, LayerStore, expand
+from .expand import SECOND_ORDER_UP_TO, Expansion, LayerStore, expand, expand_problems
 from .identify import unrecoverable_neurons
 from .imitation import Inputs, Outputs
 from .networks import Layer, Network, random_students, stack, student
@@ -169,12 +170,7 @@ def recover(
     fresh = checked_fresh(fresh, x, y)
 
     seconds = _Stopwatch()
-    scale = scaling(x, y, standardise=config.standardise)
-    inputs, targets = scale.inputs(x), scale.targets(y)
-    students = random_students(
-        config.n_students, (inputs.shape[1], *widths, y.shape[1]), activation, key=key, dtype=x.dtype
-    )
-    students = jax.tree.map(lambda leaf: config.init_scale * leaf, students)
+    scale, inputs, targets, students = _fresh(x, y, activation, widths, config, key)
     found = _Layers()
     for number in range(1, hidden_layers + 1):
         tell = progress if number == 1 else _numbered(progress, number)
@@ -202,6 +198,84 @@ def recover(
                 expansion, candidate, inputs, config, key=jr.fold_in(key, 2**31 + number)
             )
     return _finished(x, y, fresh, found, candidate, scale, config, seconds, progress)  # pyright: ignore[reportPossiblyUnbound]
+
+
+def recover_problems(
+    x: Float[Array, "problems samples fan_in"],
+    y: Float[Array, "problems samples fan_out"],
+    *,
+    activation: Activation | str,
+    keys: Sequence[PRNGKeyArray],
+    hidden_layers: int = 1,
+    config: RecoveryConfig | None = None,
+    allow_few_samples: bool = False,
+    store: Any = None,
+    progress: Progress = silent,
+) -> list[Recovery]:
+    """Recover several networks of one shape, as `recover` would one by one, their students trained side by side.
+
+    What small problems leave idle of an accelerator, many of them fill. All else is done problem by problem, as is the
+    expansion of later hidden layers.
+
+    Args:
+        x: Queries of each problem.
+        y: Answers to them.
+        activation: Of all the teachers' hidden neurons.
+        keys: One for each problem. Used up.
+        hidden_layers: How many each teacher has.
+        config: All settings; by default `RecoveryConfig.toy()`.
+        allow_few_samples: Go on although there are fewer numbers in an y than parameters in a student.
+        store: Finished students by number, counted through all problems: n_students * problem + student.
+        progress: Called as the work advances; first for the students of all problems.
+
+    Returns:
+        A recovery for each problem. Its seconds of "expand" are an equal share of those that the batch took.
+
+    Raises:
+        ValueError: If arguments disagree or can't be used.
+    """
+    config = config or RecoveryConfig.toy()
+    if not 0 < len(x) == len(y) == len(keys):
+        raise ValueError(f"`x`, `y` and `keys` have one entry a problem; got {len(x)}, {len(y)} and {len(keys)}.")
+    activation, widths = as_activation(activation), config.widths(hidden_layers)
+    checked_activation(activation)
+    begun = []
+    for *problem, key in zip(x, y, keys, strict=True):
+        checked = checked_samples(*problem, student_widths=widths, allow_few_samples=allow_few_samples)
+        begun.append(_fresh(*checked, activation, widths, config, key)[1:])
+    if len({inputs.shape for inputs, *_ in begun}) > 1:
+        raise ValueError("`x` has inputs that never vary, not in all problems the same number: recover one by one.")
+    inputs, targets, students = jax.tree.map(lambda *leaves: jnp.stack(leaves), *begun)
+    seconds = _Stopwatch()
+    with seconds.of("expand"):
+        expansions = expand_problems(students, inputs, targets, config=config.expand, store=store, progress=progress)
+        expansions = jax.block_until_ready(expansions)
+    recoveries = []
+    for expansion, *problem, key in zip(expansions, x, y, keys, strict=True):
+        recovery = recover(
+            *problem,
+            activation=activation,
+            key=key,
+            hidden_layers=hidden_layers,
+            config=config,
+            allow_few_samples=allow_few_samples,
+            store=dict(enumerate(expansion.each())),
+            progress=progress,
+        )
+        recovery.seconds["expand"] += seconds.seconds["expand"] / len(x)
+        recoveries.append(recovery)
+    return recoveries
+
+
+def _fresh(
+    x: Inputs, y: Outputs, activation: Activation, widths: tuple[int, ...], config: RecoveryConfig, key: PRNGKeyArray
+) -> tuple[Scaling, Float[Array, "samples rank"], Outputs, Network]:
+    """Scaled queries and answers, and students that have seen nothing yet."""
+    scale = scaling(x, y, standardise=config.standardise)
+    inputs, targets = scale.inputs(x), scale.targets(y)
+    shape = (inputs.shape[1], *widths, y.shape[1])
+    students = random_students(config.n_students, shape, activation, key=key, dtype=x.dtype)
+    return scale, inputs, targets, jax.tree.map(lambda leaf: config.init_scale * leaf, students)
 
 
 def rebuild(

@@ -9,7 +9,9 @@ from rich.console import Console
 from rich.text import Text
 
 from .bench import bench
+from ..devices import is_first
 from .commands import COMMANDS, Command, Compare, Cut, Data, Digits, Images, Teach, Toy, images_default
+from .hosts import join
 from .teach import teach
 from .work import Interrupted, compare_networks, cut_run, recover_data, recover_digits, recover_images, recover_toy
 
@@ -44,8 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rest = arguments[len(name.split()) :]
         default = images_default(rest) if name == "recover images" else tyro.MISSING_NONPROP
         command = tyro.cli(COMMANDS[name], prog=f"ecjax {name}", args=rest, default=default)
+        if isinstance(command, Toy | Digits | Data | Images) and command.place.distributed:
+            join()
         with jax.enable_x64(True):  # entered here, in the door: the library follows the precision of its data
-            _run(command, Console())
+            _run(command, Console(quiet=not is_first()))
     except Interrupted as interrupted:
         errors.print(Text(str(interrupted)))
         return 130

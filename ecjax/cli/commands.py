@@ -44,6 +44,19 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SharedPlace(Place):
+    """Where the run is written, and whether alone.
+
+    Attributes:
+        distributed: Share the work with the other processes that were given this same command, on other hosts too. They
+            find each other by JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and JAX_PROCESS_ID,
+            or by what SLURM or Open MPI tells them. Process 0 writes the run.
+    """
+
+    distributed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Toy:
     """Recover a random teacher, in float64.
 
@@ -75,7 +88,7 @@ class Toy:
     seed: int = 0
     allow_few_samples: bool = False
     settings: Annotated[Settings, arg(name="")] = field(default_factory=lambda: _like(RecoveryConfig.toy()))
-    place: Annotated[Place, arg(name="")] = field(default_factory=Place)
+    place: Annotated[SharedPlace, arg(name="")] = field(default_factory=SharedPlace)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +118,7 @@ class Digits:
     seed: int = 0
     allow_few_samples: bool = False
     settings: Annotated[Settings, arg(name="")] = field(default_factory=lambda: _like(RecoveryConfig.digits()))
-    place: Annotated[Place, arg(name="")] = field(default_factory=Place)
+    place: Annotated[SharedPlace, arg(name="")] = field(default_factory=SharedPlace)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +150,7 @@ class Data:
     seed: int = 0
     allow_few_samples: bool = False
     settings: Annotated[Settings, arg(name="")] = field(default_factory=lambda: _like(RecoveryConfig.data()))
-    place: Annotated[Place, arg(name="")] = field(default_factory=Place)
+    place: Annotated[SharedPlace, arg(name="")] = field(default_factory=SharedPlace)
 
 
 Dataset = Literal["mnist", "fashion-mnist", "cifar-10"]
@@ -238,7 +251,7 @@ class Images:
     seed: int = 0
     allow_few_samples: bool = False
     settings: Annotated[Settings, arg(name="")] = field(default_factory=lambda: _like(RecoveryConfig.images()))
-    place: Annotated[Place, arg(name="")] = field(default_factory=Place)
+    place: Annotated[SharedPlace, arg(name="")] = field(default_factory=SharedPlace)
 
 
 def images_default(arguments: Sequence[str]) -> Images:

@@ -16,6 +16,7 @@ from rich.text import Text
 from ..activations import Activation, as_activation
 from ..cluster import recut
 from ..compare import compare
+from ..devices import is_first
 from ..identify import unrecoverable_neurons
 from ..networks import Network, load_network, respond
 from ..queries import gaussian_queries, noisy_copies
@@ -30,6 +31,7 @@ from .screen import Screen, report
 from .teach import images, read_teacher
 from .threads import one_blas_thread
 
+_N_FRESH = 10_000
 IMAGE_SHAPES = {"mnist": (28, 28), "fashion-mnist": (28, 28), "cifar-10": (3, 32, 32)}
 
 
@@ -47,6 +49,7 @@ class Problem:
     teacher: Network | None = None
     image: tuple[int, ...] | None = None  # [channels,] height and width, if the inputs are pixels
     hidden_layers: int = 1
+    fresh: tuple[Array, Array] | None = None  # queries and answers for the certificate alone
 
 
 def recover_toy(command: Toy, console: Console) -> None:
@@ -55,8 +58,15 @@ def recover_toy(command: Toy, console: Console) -> None:
     widths = (command.width,) * command.hidden_layers
     teacher = synthetic_teacher(command.d_in, widths, command.d_out, command.activation, key=teacher_key)
     x = gaussian_queries(command.n_samples, command.d_in, key=query_key)
-    y = respond(teacher, x)
-    problem = Problem(x, y, teacher.activation, teacher, hidden_layers=command.hidden_layers)
+    fresh = gaussian_queries(_N_FRESH, command.d_in, key=jr.fold_in(query_key, 1))
+    problem = Problem(
+        x,
+        respond(teacher, x),
+        teacher.activation,
+        teacher,
+        hidden_layers=command.hidden_layers,
+        fresh=(fresh, respond(teacher, fresh)),
+    )
     _recover("toy", command, problem, key, console)
 
 
@@ -64,12 +74,15 @@ def recover_digits(command: Digits, console: Console) -> None:
     """`ecjax recover digits`."""
     teacher_key, noise_key, key = jr.split(jr.key(command.seed), 3)
     trained = digits_teacher(command.width, command.activation, key=teacher_key)
-    teacher, x = trained.network, trained.x
+    teacher, x, fresh = trained.network, trained.x, None
     if command.copies:
-        x = noisy_copies(x, command.copies, command.noise, key=noise_key)
+        x = noisy_copies(trained.x, command.copies, command.noise, key=noise_key)
+        fresh_x = noisy_copies(trained.x, 1, command.noise, key=jr.fold_in(noise_key, 1))
+        fresh = (fresh_x, respond(teacher, fresh_x))
     shape = "-".join(map(str, teacher.shape))
     console.print(f"teacher: a {shape} network that reads {trained.accuracy:.1%} of held-out digits", highlight=False)
-    _recover("digits", command, Problem(x, respond(teacher, x), teacher.activation, teacher, (8, 8)), key, console)
+    problem = Problem(x, respond(teacher, x), teacher.activation, teacher, (8, 8), fresh=fresh)
+    _recover("digits", command, problem, key, console)
 
 
 def recover_images(command: Images, console: Console) -> None:
@@ -154,6 +167,21 @@ def _recover(
 ) -> None:
     """Recover in a run folder, taking up an interrupted run."""
     n_students = command.settings.n_students
+    work = lambda **more: recover(
+        problem.x,
+        problem.y,
+        activation=problem.activation,
+        config=command.settings,
+        key=key,
+        hidden_layers=problem.hidden_layers,
+        fresh=problem.fresh,
+        allow_few_samples=command.allow_few_samples,
+        **more,
+    )
+    if not is_first():  # a process that trains its share of the students, and leaves the run to the first one
+        with one_blas_thread():
+            work()
+        return
     asked = {key: value for key, value in as_json(command).items() if key != "place"}
     data = hashlib.sha256(np.asarray(problem.x).tobytes() + np.asarray(problem.y).tobytes()).hexdigest()
     description = {"command": name, **asked, "image": problem.image, "data": data}
@@ -164,17 +192,7 @@ def _recover(
             console.print(there, highlight=False, soft_wrap=True)
         try:
             with Screen(console) as screen, one_blas_thread():
-                recovery = recover(
-                    problem.x,
-                    problem.y,
-                    activation=problem.activation,
-                    config=command.settings,
-                    key=key,
-                    hidden_layers=problem.hidden_layers,
-                    allow_few_samples=command.allow_few_samples,
-                    store=store,
-                    progress=screen,
-                )
+                recovery = work(store=store, progress=screen)
         except KeyboardInterrupt:
             raise Interrupted(
                 f"interrupted; {store.describe(n_students)} are safe in {partial}\nthe same command goes on from there"

@@ -9,6 +9,7 @@ from .expand import SECOND_ORDER_UP_TO as SECOND_ORDER_UP_TO
 from .expand import ExpandConfig as ExpandConfig
 from .expand import choose_method as choose_method
 from .expand import expand as expand
+from .expand import expand_problems as expand_problems
 from .flow import FlowConfig as FlowConfig
 from .flow import gradient_flow as gradient_flow
 from .minibatch import MinibatchConfig as MinibatchConfig

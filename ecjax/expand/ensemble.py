@@ -1,28 +1,33 @@
-"""The students axis, in one place: one after another, or in batches of one call.
+"""The students axis, in one place: one after another, in batches of one call, or spread over many devices.
 
 On an accelerator one small student can't fill the device, so students are batched by `vmap`; a batch runs until its
 slowest student is done. On a CPU a student at a time ("map") is about twice as fast, and the first finished student
-is safe long before the last: both report progress between calls, hand every finished student to `store` at once, and
-skip those that `store` already holds, so that an interrupted expansion goes on where it was.
+is safe long before the last. On a "mesh" every device has students of its own, which it trains in the way that is right
+for it, and waits for the others only at the end of a call.
+
+All report progress between calls, hand every finished student to `store` at once, and skip those that `store` already
+holds, so that an interrupted expansion goes on where it was. Where several processes share the work (`ecjax.devices`),
+the first one's students, data and store count.
 """
 
 from collections.abc import Callable, MutableMapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
-from ..networks import Network
+from ..devices import COPIED, SPREAD, free_memory, gathered, is_first, of_first, placed, students_mesh
 from ..progress import Progress, silent
 from .records import Student
 
-Placement = Literal["auto", "map", "vmap"]
+Placement = Literal["auto", "map", "vmap", "mesh"]
 # Finished students by number; an ensemble that is trained as a whole keeps its state under the name EPOCHS.
 Store = MutableMapping[Any, Any]
 EPOCHS = "epochs"
+_FILLED = 0.9  # of a device's free memory, where nobody said how many students share a call
 
 
 class LayerStore(MutableMapping[Any, Any]):
@@ -50,19 +55,9 @@ class LayerStore(MutableMapping[Any, Any]):
         return sum(1 for _ in self)
 
 
-@eqx.filter_jit
-def _solve_one(solve, student, data):
-    return solve(student, *data)
-
-
-@eqx.filter_jit
-def _solve_batch(solve, students, data):
-    return eqx.filter_vmap(lambda student: solve(student, *data))(students)
-
-
 def over_students(
     solve: Callable[..., Student],
-    students: Network,
+    students: PyTree[Array],
     *data: Array,
     placement: Placement = "auto",
     chunk: int | None = None,
@@ -73,38 +68,129 @@ def over_students(
 
     Args:
         solve: From one student and `data` to one trained student; jax-traceable. Equal ones share a compilation.
-        students: The stack.
+        students: The stack: a network whose arrays have the students as leading axis, or a tuple of one and of more
+            arrays with that axis.
         data: What all students share: queries and targets.
-        placement: "map" (one at a time), "vmap" (batches of `chunk`), or "auto": "vmap" on an accelerator, else "map".
-        chunk: Students in one call under "vmap"; all by default. Bounds the memory.
-        store: Finished students by number, read and written: a dict, or a folder behind the same interface.
+        placement: "map" (one at a time), "vmap" (batches), "mesh" (spread over all devices of all processes: on a CPU
+            one at a time, on an accelerator in batches), or "auto": "mesh" where there are several devices, else "vmap"
+            on an accelerator and "map" on a CPU.
+        chunk: Students of one device in one call under "vmap" and "mesh". Bounds the memory. By default as many as the
+            device has memory for; on a mesh of CPUs one, which is safe as soon as every device is done with its own.
+        store: Finished students by number, read and written: a dict, or a folder behind the same interface. Of several
+            processes only the first one's is looked at and written to.
         progress: Called after every finished chunk.
 
     Returns:
         The trained students as one stack, in the order of `students`.
-    """
-    if placement not in ("auto", "map", "vmap"):
-        raise ValueError(f'`placement` is "auto", "map" or "vmap"; got {placement!r}.')
-    if chunk is not None and chunk < 1:
-        raise ValueError(f"`chunk` is how many students share a call, at least 1; got {chunk}.")
-    n_students = students.layers[0].w.shape[0]
-    if placement == "auto":
-        placement = "map" if jax.default_backend() == "cpu" else "vmap"
-    batched = placement == "vmap"
-    size = min(chunk or n_students, n_students) if batched else 1
-    run = _solve_batch if batched else _solve_one
 
-    store = {} if store is None else store
+    Raises:
+        ValueError: If `placement` or `chunk` can't be used.
+    """
+    if placement not in get_args(Placement):
+        raise ValueError(f"`placement` is one of {get_args(Placement)}; got {placement!r}.")
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"`chunk` is how many students of a device share a call, at least 1; got {chunk}.")
+    if placement == "auto":
+        alone = "map" if jax.default_backend() == "cpu" else "vmap"
+        placement = "mesh" if jax.device_count() > 1 else alone
+    if jax.process_count() > 1 and placement != "mesh":
+        raise ValueError(f'`placement` is "auto" or "mesh" where processes share the work; got {placement!r}.')
+    n_students = len(jax.tree.leaves(students)[0])
+    students, data = of_first((students, data))
+    store = _of_first(store, solve, students, data)
     losses = [float(store[i].loss) for i in range(n_students) if i in store]
     progress("expand", len(losses), n_students, losses=losses.copy())
     todo = [i for i in range(n_students) if i not in store]
-    for start in range(0, len(todo), size):
-        members = todo[start : start + size]
-        padded = np.array((members + members[-1:] * size)[:size])  # one shape, one compilation
-        take = padded if batched else padded[0]
-        done = run(solve, jax.tree.map(lambda leaf: leaf[take], students), data)  # noqa: B023
-        for place, i in enumerate(members):
-            store[i] = jax.tree.map(lambda leaf: leaf[place], done) if batched else done  # noqa: B023
-            losses.append(float(store[i].loss))
-        progress("expand", len(losses), n_students, losses=losses.copy())
+    if todo:
+        run, size = _PLACED[placement](solve, students, data, chunk)
+        for members in (todo[start : start + size] for start in range(0, len(todo), size)):
+            done = run(np.array((members + members[-1:] * size)[:size]))  # one shape, one compilation
+            for place, i in enumerate(members):
+                store[i] = _take(done, place)
+                losses.append(float(store[i].loss))
+            progress("expand", len(losses), n_students, losses=losses.copy())
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(store[i] for i in range(n_students)))
+
+
+def _take(stack, which):
+    return jax.tree.map(lambda leaf: leaf[which], stack)
+
+
+# --- placements: how a call trains students by their numbers, and how many they are ---------------------------------
+
+
+def _one_by_one(solve, students, data, chunk):
+    alone = lambda members: _solve_one(solve, _take(students, members[0]), data)
+    return lambda members: jax.tree.map(lambda leaf: leaf[None], alone(members)), 1
+
+
+def _in_batches(solve, students, data, chunk):
+    most = len(jax.tree.leaves(students)[0])
+    arguments = lambda members: (solve, _take(students, members), data)
+    size = min(chunk, most) if chunk else _that_fit(most, _solve_batch, lambda n: arguments(np.arange(n)))
+    return lambda members: _solve_batch(*arguments(members)), size
+
+
+def _on_a_mesh(solve, students, data, chunk):
+    mesh = students_mesh()
+    batched = jax.default_backend() != "cpu"
+    data = placed(data, mesh, COPIED)
+    arguments = lambda members: (solve, placed(_take(students, members), mesh, SPREAD), data, mesh, batched)
+    most = -(-len(jax.tree.leaves(students)[0]) // mesh.size)  # on one device
+    if chunk:
+        size = min(chunk, most)
+    elif batched:
+        size = _that_fit(most, _solve_spread, lambda n: arguments(np.zeros(n * mesh.size, int)))
+    else:
+        size = 1
+    return lambda members: gathered(_solve_spread(*arguments(members))), size * mesh.size
+
+
+_PLACED = {"map": _one_by_one, "vmap": _in_batches, "mesh": _on_a_mesh}
+
+
+@eqx.filter_jit
+def _solve_one(solve, student, data):
+    return solve(student, *data)
+
+
+@eqx.filter_jit
+def _solve_batch(solve, students, data):
+    return eqx.filter_vmap(lambda student: solve(student, *data))(students)
+
+
+@eqx.filter_jit
+def _solve_spread(solve, students, data, mesh, batched):
+    def on_one_device(students, data):
+        one = lambda student: solve(student, *data)
+        return eqx.filter_vmap(one)(students) if batched else jax.lax.map(one, students)
+
+    # Devices exchange nothing; JAX's check of that does not get through the loops of diffrax and optimistix.
+    spread = jax.shard_map(on_one_device, mesh=mesh, in_specs=(SPREAD, COPIED), out_specs=SPREAD, check_vma=False)
+    return spread(students, data)
+
+
+def _that_fit(most: int, program, arguments) -> int:
+    """How many students of a device may share a call, by the memory that the compiled program asks for."""
+    n, free = most, float(of_first(np.asarray(_FILLED * free_memory())))
+    while n > 1 and np.isfinite(free):  # a program that fits is not compiled again when it is called
+        needed = program.lower(*arguments(n)).compile().compiled.memory_analysis().temp_size_in_bytes
+        if needed <= free:
+            break
+        n = max(1, min(n - 1, int(n * free / needed)))
+    return n
+
+
+def _of_first(store: Store | None, solve, students, data) -> Store:
+    """The store; where processes share the work, what the first one's holds, in a dict for the others."""
+    store = {} if store is None or not is_first() else store
+    if jax.process_count() == 1:
+        return store
+    n_students = len(jax.tree.leaves(students)[0])
+    like = eqx.filter_eval_shape(solve, _take(students, 0), *data)
+    blank = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
+    for i in np.flatnonzero(of_first(np.array([i in store for i in range(n_students)]))).tolist():
+        held = of_first(store[i] if is_first() else blank)
+        if not is_first():
+            store[i] = held
+    return store

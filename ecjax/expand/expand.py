@@ -20,7 +20,7 @@ from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..activations import Activation
 from ..imitation import Inputs, Outputs
@@ -58,8 +58,8 @@ class ExpandConfig:
         minibatch: Its settings, where the method has it.
         refine: When the end of the road stops, unless it is L-BFGS.
         lbfgs: When L-BFGS stops, where the method ends with it: many cheap steps, and patience with slow ones.
-        placement: "map", "vmap" or "auto"; see `ecjax.expand.ensemble`.
-        chunk: Students in one call under "vmap".
+        placement: "map", "vmap", "mesh" or "auto"; see `ecjax.expand.ensemble`.
+        chunk: Students of one device in one call under "vmap" and "mesh".
     """
 
     method: Method = "auto"
@@ -109,7 +109,7 @@ def expand(
         The trained students. A student that fails is marked, and the others go on.
 
     Raises:
-        ValueError: If the method has mini-batches and there is no key.
+        ValueError: If the method has mini-batches, and there is no key or more than one process.
     """
     config = config or ExpandConfig()
     one = student(students, 0)
@@ -135,10 +135,71 @@ def expand(
     return Expansion(done.network, done.loss, done.gradient_norm, n_steps, done.result, method, history)
 
 
+def expand_problems(
+    students: Network,
+    x: Float[Array, "problems samples fan_in"],
+    y: Float[Array, "problems samples fan_out"],
+    *,
+    config: ExpandConfig | None = None,
+    store: Store | None = None,
+    progress: Progress = silent,
+) -> tuple[Expansion, ...]:
+    """Train the students of several problems side by side, as if each problem had been expanded alone.
+
+    Small problems one after another leave an accelerator idle; all of one shape fill it together.
+
+    Args:
+        students: Fresh students, all of one shape, with leading axes [problems, students].
+        x: Queries of each problem.
+        y: Targets of each problem, as for `expand`.
+        config: How; the methods with mini-batches train the students of one problem at a time, and are refused.
+        store: Finished students by number, counted through: n_students * problem + student.
+        progress: Called as students finish.
+
+    Returns:
+        An expansion for each problem.
+
+    Raises:
+        ValueError: If the arguments do not belong together, or the method has mini-batches.
+    """
+    config = config or ExpandConfig()
+    one = student(students, 0)
+    method = choose_method(one.activation, one.n_parameters) if config.method == "auto" else config.method
+    if method.startswith("minibatch"):
+        raise ValueError(f"`method` {method!r} trains the students of one problem at a time: call `expand` for each.")
+    if students.layers[0].w.ndim != 4 or not len(students.layers[0].w) == len(x) == len(y):
+        raise ValueError(
+            "`students` have leading axes [problems, students], `x` and `y` [problems, samples]; got "
+            f"{students.layers[0].w.shape[:-2]}, {x.shape[:-1]} and {y.shape[:-1]}."
+        )
+    n_problems, n_students = students.layers[0].w.shape[:2]
+    by_number = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), students)
+    done = over_students(
+        _RoadOfProblem(_Road(method, config)),
+        (by_number, jnp.arange(n_problems).repeat(n_students)),
+        x,
+        y,
+        placement=config.placement,
+        chunk=config.chunk,
+        store=store,
+        progress=progress,
+    )
+
+    def of_problem(i: int) -> Expansion:
+        its = jax.tree.map(lambda leaf: leaf[i * n_students : (i + 1) * n_students], done)
+        return Expansion(its.network, its.loss, its.gradient_norm, its.n_steps, its.result, method)
+
+    return tuple(of_problem(i) for i in range(n_problems))
+
+
 def _on_minibatches(students, x, y, config: MinibatchConfig, key, store: Store | None, progress: Progress) -> Expansion:
     """Mini-batch training, its state in the store now and then."""
     if key is None:
         raise ValueError("`key` is needed for the shuffles of a method with mini-batches: key=jax.random.key(0).")
+    if jax.process_count() > 1:
+        raise ValueError(
+            "`method` has mini-batches, which all students go through together on one device: run it in one process."
+        )
     store = {} if store is None else store
     saved, latest = time.monotonic(), None
 
@@ -167,6 +228,17 @@ class _Road:
 
     def __call__(self, student: Network, x: Inputs, y: Outputs) -> Student:
         return _follow(self.method, student, x, y, self.config)
+
+
+@dataclass(frozen=True)
+class _RoadOfProblem:
+    """A road for students that carry the number of their problem."""
+
+    road: _Road
+
+    def __call__(self, numbered: tuple[Network, Int[Array, ""]], x: Array, y: Array) -> Student:
+        student, problem = numbered
+        return self.road(student, x[problem], y[problem])
 
 
 def _follow(method: Method, start: Network, x: Inputs, y: Outputs, config: ExpandConfig) -> Student:

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
 import diffrax as dfx
+import jax
 import jax.numpy as jnp
+import lineax as lx
 
 from ..imitation import Inputs, Outputs, Theta, flatten, flow_field, imitation_loss
 from ..networks import Network
@@ -108,4 +110,16 @@ def _solver(config: FlowConfig) -> dfx.AbstractSolver:
         case "dopri8":
             return dfx.Dopri8()
     implicit = {"kvaerno3": dfx.Kvaerno3, "kvaerno5": dfx.Kvaerno5}[config.solver]
-    return implicit(root_finder=dfx.VeryChord(rtol=config.root_tol, atol=config.root_tol))
+    return implicit(root_finder=dfx.VeryChord(rtol=config.root_tol, atol=config.root_tol, linear_solver=_LU()))
+
+
+class _LU(lx.LU):
+    """Lineax's LU for vectors, which also works under `jax.shard_map`.
+
+    Lineax compares the structures of vector and matrix, and on a mesh only one of them knows of it
+    (https://github.com/patrick-kidger/lineax/issues/185).
+    """
+
+    def compute(self, state, vector, options):
+        factors, _, is_transposed = state
+        return jax.scipy.linalg.lu_solve(factors, vector, trans=int(is_transposed.value)), lx.RESULTS.successful, {}

@@ -8,6 +8,10 @@ cache, an epoch for them, then for the next ones: that halves the time of a step
 Each student has a learning rate of its own, lowered when *its* training loss has not fallen for more than `patience`
 epochs, and stops by itself when that rate has become minimal; then it is frozen while the others go on.
 
+All of this is on one device, however many there are: which students share a product decides how its sums are rounded,
+and over thousands of steps in float32 rounding errors grow until a student is another, equally good one. Spread over
+devices, the answer would depend on their number.
+
 Source: Martinelli et al., ICML 2024 (arXiv:2304.12794), image teachers. Batch 640 is the paper's; the other defaults
     are those of the authors' code, which however drives one common rate by the summed loss of all students.
 """

@@ -56,6 +56,11 @@ class Expansion(eqx.Module):
         """Why each student stopped, in words."""
         return [str(RESULTS[each]) for each in self._result_items()]
 
+    def each(self) -> list[Student]:
+        """The students one by one, as they came out."""
+        done = Student(self.students, self.loss, self.gradient_norm, self.n_steps, self.result)
+        return [jax.tree.map(lambda leaf, i=i: leaf[i], done) for i in range(self.n_students)]
+
     def _result_items(self) -> list[RESULTS]:
         return [jax.tree.map(lambda leaf, i=i: leaf[i], self.result) for i in range(self.n_students)]
 
