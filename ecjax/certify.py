@@ -175,12 +175,12 @@ def spectrum(
             f"`x` has {len(x)} queries, {n_numbers} numbers in answer, for {network.n_parameters} parameters: their "
             "information is singular whatever the network. Ask more."
         )
-    y_scale = np.asarray(respond(network, x), float).std(axis=0) if y_scale is None else y_scale
-    y_scale = np.where(y_scale == 0, 1, y_scale)
+    scale = np.asarray(respond(network, x), float).std(axis=0) if y_scale is None else y_scale
+    scale = np.where(scale == 0, 1, scale)
     size = max(1, int(_AT_ONCE / (network.n_parameters * network.shape[-1])))
     r = np.zeros((0, network.n_parameters))
     for start in range(0, len(x), size):
-        j = np.asarray(_jacobian(network, x[start : start + size]), float) / y_scale[None, :, None]
+        j = np.asarray(_jacobian(network, x[start : start + size]), float) / scale[None, :, None]
         r = np.linalg.qr(np.concatenate([r, j.reshape(-1, network.n_parameters)]), mode="r")
     singular = np.linalg.svd(r / np.sqrt(n_numbers), compute_uv=False)
     return singular[: network.n_parameters - _n_invisible(network, x)]

@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import equinox as eqx
 import jax
@@ -27,12 +27,21 @@ from .activations import Activation, as_activation
 from .certify import Certificate, certify
 from .checks import checked_activation, checked_fresh, checked_samples
 from .cluster import ClusterConfig, Clustering, cluster_neurons, second_moment
-from .expand import SECOND_ORDER_UP_TO, Expansion, LayerStore, expand, expand_problems
+from .expand import SECOND_ORDER_UP_TO, Expansion, better_of, expand, expand_problems, layer_store, renewed, round_store
 from .identify import unrecoverable_neurons
 from .imitation import Inputs, Outputs
 from .networks import Layer, Network, random_students, stack, student
 from .progress import Progress, silent
-from .reconstruct import Candidate, before_next, exact_loss, finetune, fit_output, reconstruct_layer, slimmed
+from .reconstruct import (
+    Candidate,
+    NoClustersError,
+    before_next,
+    exact_loss,
+    finetune,
+    fit_output,
+    reconstruct_layer,
+    slimmed,
+)
 from .scaling import Scaling, scaling
 from .settings import RecoveryConfig
 
@@ -171,33 +180,25 @@ def recover(
 
     seconds = _Stopwatch()
     scale, inputs, targets, students = _fresh(x, y, activation, widths, config, key)
-    found = _Layers()
+    found: list[_Found] = []
     for number in range(1, hidden_layers + 1):
-        tell = progress if number == 1 else _numbered(progress, number)
-        with seconds.of("expand"):
-            expansion = expand(
+        found.append(
+            _next_layer(
                 students,
                 inputs,
                 targets,
-                config=config.expand,
+                config,
                 # Students use up fold_in(key, 0), fold_in(key, 1), ...: everything else comes from the other end.
                 key=jr.fold_in(key, 2**32 - number),
-                store=store if store is None or number == 1 else LayerStore(store, number),
-                progress=tell,
+                frozen_below=number > 1,
+                store=store if store is None or number == 1 else layer_store(store, number),
+                progress=progress if number == 1 else _numbered(progress, number),
+                seconds=seconds,
             )
-            expansion = jax.block_until_ready(expansion)
-        _check_finite(expansion, config)
-        tell("cluster", 0, 1)
-        with seconds.of("cluster"):
-            clustering = cluster_layer(expansion, inputs, config=config.cluster)
-        tell("cluster", 1, 1, clusters=clustering.width)
-        with seconds.of("reconstruct"):
-            candidate = found.add(expansion, clustering, inputs, targets, config, tell)
+        )
         if number < hidden_layers:
-            students, inputs = _upper_students(
-                expansion, candidate, inputs, config, key=jr.fold_in(key, 2**31 + number)
-            )
-    return _finished(x, y, fresh, found, candidate, scale, config, seconds, progress)  # pyright: ignore[reportPossiblyUnbound]
+            students, inputs = _upper_students(found[-1], inputs, config, key=jr.fold_in(key, 2**31 + number))
+    return _finished(x, y, fresh, found, scale, config, seconds, progress)
 
 
 def recover_problems(
@@ -304,45 +305,91 @@ def rebuild(
         )
     config = replace(recovery.config, cluster=clustering.config)
     x, y = checked_samples(x, y, student_widths=config.widths(1), allow_few_samples=True)
-    seconds, found = _Stopwatch(), _Layers()
+    fresh = checked_fresh(fresh, x, y)
+    seconds = _Stopwatch()
     inputs, targets = recovery.scaling.inputs(x), recovery.scaling.targets(y)
     with seconds.of("reconstruct"):
-        candidate = found.add(recovery.expansion, clustering, inputs, targets, config, progress)
-    fresh = checked_fresh(fresh, x, y)
-    return _finished(x, y, fresh, found, candidate, recovery.scaling, config, seconds, progress)
+        found = _reconstructed(recovery.expansion, clustering, inputs, targets, config, progress=progress)
+    return _finished(x, y, fresh, [found], recovery.scaling, config, seconds, progress)
 
 
-class _Layers:
-    """What was found so far, a hidden layer at a time."""
+class _Found(NamedTuple):
+    """A hidden layer, and what it was found from."""
 
-    def __init__(self):
-        self.layers: list[Layer] = []
-        self.expansions: list[Expansion] = []
-        self.clusterings: list[Clustering] = []
-        self.found_by: list[str] = []
+    candidate: Candidate  # the layer is the first of its network
+    found_by: str
+    expansion: Expansion
+    clustering: Clustering
 
-    def add(self, expansion, clustering, inputs, targets, config: RecoveryConfig, progress: Progress) -> Candidate:
-        """Reconstruct the first hidden layer that these students have."""
-        candidate, found_by = reconstruct_layer(
-            expansion,
-            clustering,
-            inputs,
-            targets,
-            config=config.finetune,
-            exact_below=config.exact_loss,
-            frozen_below=bool(self.layers),
-            propose=config.propose,
-            progress=progress,
+
+def _next_layer(
+    students: Network,
+    inputs: Inputs,
+    targets: Outputs,
+    config: RecoveryConfig,
+    *,
+    key: PRNGKeyArray,
+    frozen_below: bool,
+    store: Any,
+    progress: Progress,
+    seconds: "_Stopwatch",
+) -> _Found:
+    """Expand, cluster and reconstruct; again with renewed students as long as the network is not exact."""
+    expansion = None
+    for turn in range(config.rounds):
+        begun = (
+            students if expansion is None else renewed(expansion, key=jr.fold_in(key, turn), scale=config.init_scale)
         )
-        self.layers.append(candidate.network.layers[0])
-        self.expansions.append(expansion)
-        self.clusterings.append(clustering)
-        self.found_by.append(found_by)
-        return candidate
+        with seconds.of("expand"):
+            trained = expand(
+                begun,
+                inputs,
+                targets,
+                config=config.expand,
+                key=key,
+                store=store if store is None or turn == 0 else round_store(store, turn, config.n_students),
+                progress=progress,
+            )
+            expansion = jax.block_until_ready(trained if expansion is None else better_of(expansion, trained))
+        _check_finite(expansion, config)
+        progress("cluster", 0, 1)
+        with seconds.of("cluster"):
+            clustering = cluster_layer(expansion, inputs, config=config.cluster)
+        progress("cluster", 1, 1, clusters=clustering.width)
+        with seconds.of("reconstruct"):
+            try:
+                found = _reconstructed(
+                    expansion, clustering, inputs, targets, config, frozen_below=frozen_below, progress=progress
+                )
+            except NoClustersError:
+                if turn == config.rounds - 1:
+                    raise
+                continue
+        if found.candidate.is_exact:
+            break
+    return found  # pyright: ignore[reportPossiblyUnbound]
+
+
+def _reconstructed(
+    expansion, clustering, inputs, targets, config: RecoveryConfig, *, frozen_below: bool = False, progress: Progress
+) -> _Found:
+    """The first hidden layer that these students have."""
+    candidate, found_by = reconstruct_layer(
+        expansion,
+        clustering,
+        inputs,
+        targets,
+        config=config.finetune,
+        exact_below=config.exact_loss,
+        frozen_below=frozen_below,
+        propose=config.propose,
+        progress=progress,
+    )
+    return _Found(candidate, found_by, expansion, clustering)
 
 
 def _upper_students(
-    expansion: Expansion, candidate: Candidate, inputs: Inputs, config: RecoveryConfig, *, key: PRNGKeyArray
+    found: _Found, inputs: Inputs, config: RecoveryConfig, *, key: PRNGKeyArray
 ) -> tuple[Network, Inputs]:
     """Students of the layers above a reconstructed one, and the queries that these see.
 
@@ -350,6 +397,7 @@ def _upper_students(
     nearest to the pre-activations that the student's own made. Of a neuron that the student had in several copies, that
     is the sum of their outgoing weights.
     """
+    candidate, expansion = found.candidate, found.expansion
     layer, activation = candidate.network.layers[0], expansion.students.activation
     features = activation(inputs @ layer.w.T + layer.b[None])
     if config.upper == "fresh":
@@ -373,33 +421,26 @@ def _check_finite(expansion: Expansion, config: RecoveryConfig) -> None:
 
 
 def _finished(
-    x,
-    y,
-    fresh,
-    found: _Layers,
-    last: Candidate,
-    scale: Scaling,
-    config: RecoveryConfig,
-    seconds: "_Stopwatch",
-    progress,
+    x, y, fresh, found: list[_Found], scale: Scaling, config: RecoveryConfig, seconds: "_Stopwatch", progress: Progress
 ) -> Recovery:
     """All layers fine-tuned together, in the user's units."""
-    inputs, targets = scale.inputs(x), scale.targets(y)
+    inputs, targets, last = scale.inputs(x), scale.targets(y), found[-1].candidate
     exact_below = exact_loss(x.dtype) if config.exact_loss is None else config.exact_loss
     progress("finetune", 0, 1)
     with seconds.of("finetune"):
-        network = Network((*found.layers[:-1], *last.network.layers), last.network.activation)
+        below = (each.candidate.network.layers[0] for each in found[:-1])
+        network = Network((*below, *last.network.layers), last.network.activation)
         rest = targets
         if last.linear.any():  # only beside a single hidden layer: above others no linear map is kept
             rest = targets - jnp.asarray(np.asarray(inputs, float) @ last.linear.T, x.dtype)
-        students = found.expansions[0].students  # small ones are padded to, so that their compiled program serves again
+        students = found[0].expansion.students  # small ones are padded to, so that their compiled program serves again
         pad_to = students.widths[0] if students.n_parameters <= SECOND_ORDER_UP_TO else 0
         network, loss = finetune(network, inputs, rest, config=config.finetune, exact_below=exact_below, pad_to=pad_to)
-        if len(found.layers) > 1 and loss <= exact_below:
+        if len(found) > 1 and loss <= exact_below:
             network, loss = slimmed(network, loss, inputs, targets, config=config.finetune, exact_below=exact_below)
     progress("finetune", 1, 1)
     refined = Candidate(network, last.linear, loss, exact_below)
-    network, linear = scale.undo(network, last.linear if len(found.layers) == 1 else None)
+    network, linear = scale.undo(network, last.linear if len(found) == 1 else None)
     network = normalised(network)
     with seconds.of("certify"):
         certificate = certify(network, x, y, exact_below=exact_below, fresh=fresh, linear=linear)
@@ -408,11 +449,11 @@ def _finished(
         linear=linear,
         loss=loss,
         is_exact=refined.is_exact,
-        found_by=tuple(found.found_by),
+        found_by=tuple(each.found_by for each in found),
         certificate=certificate,
         unidentified=(*_unidentified(refined, scale, x), *unrecoverable_neurons(refined.network, inputs)),
-        expansions=tuple(found.expansions),
-        clusterings=tuple(found.clusterings),
+        expansions=tuple(each.expansion for each in found),
+        clusterings=tuple(each.clustering for each in found),
         scaling=scale,
         config=config,
         seconds=seconds.seconds,

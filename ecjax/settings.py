@@ -20,6 +20,8 @@ class RecoveryConfig:
         student_width: Neurons in a hidden layer of every student, one number for all layers or one for each; about four
             times what you expect of the teacher.
         n_students: How many students imitate the teacher.
+        rounds: How often students are trained at most. A round after the first is for a network that is not exact yet:
+            students that ran out of steps go on, others give way to fresh ones, and the better of old and new count.
         init_scale: Factor on the Glorot-normal initial weights. Students that start small are slow to use a neuron they
             do not need, so on real data their neurons come closer to the teacher's; the paper has 1.
         standardise: Train on inputs of mean 0 and variance 1, in "columns" or by one "common" factor (pixels), or "no".
@@ -39,6 +41,7 @@ class RecoveryConfig:
 
     student_width: int | tuple[int, ...]
     n_students: int = 10
+    rounds: int = 1
     init_scale: float = 1.0
     standardise: Standardise = "columns"
     upper: Upper = "carried"
@@ -58,6 +61,13 @@ class RecoveryConfig:
             raise ValueError(f"`exact_loss` is a positive mean squared error; got {self.exact_loss:g}.")
         if self.standardise not in get_args(Standardise):
             raise ValueError(f"`standardise` is one of {get_args(Standardise)}; got {self.standardise!r}.")
+        if self.rounds < 1:
+            raise ValueError(f"`rounds` is at least 1; got {self.rounds}.")
+        if self.rounds > 1 and self.expand.method.startswith("minibatch"):
+            raise ValueError(
+                f"`rounds` is 1 for method {self.expand.method!r}, which trains all students together, however long; "
+                f"got {self.rounds}."
+            )
         if not self.init_scale > 0:
             raise ValueError(f"`init_scale` is a positive factor; got {self.init_scale:g}.")
         if self.n_students < 2:
@@ -88,7 +98,7 @@ class RecoveryConfig:
     @staticmethod
     def toy(student_width: int | tuple[int, ...] = 16, n_students: int = 20, **settings: Any) -> "RecoveryConfig":
         """Small teachers in float64 on white inputs."""
-        return RecoveryConfig(student_width=student_width, n_students=n_students, **settings)
+        return RecoveryConfig(student_width=student_width, n_students=n_students, **{"rounds": 3, **settings})
 
     @staticmethod
     def data(student_width: int | tuple[int, ...] = 32, n_students: int = 8, **settings: Any) -> "RecoveryConfig":

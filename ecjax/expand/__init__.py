@@ -3,8 +3,9 @@
 from .adam import AdamConfig as AdamConfig
 from .adam import adam as adam
 from .ensemble import EPOCHS as EPOCHS
-from .ensemble import LayerStore as LayerStore
+from .ensemble import layer_store as layer_store
 from .ensemble import over_students as over_students
+from .ensemble import round_store as round_store
 from .expand import SECOND_ORDER_UP_TO as SECOND_ORDER_UP_TO
 from .expand import ExpandConfig as ExpandConfig
 from .expand import choose_method as choose_method
@@ -22,3 +23,5 @@ from .records import Expansion as Expansion
 from .records import Student as Student
 from .refine import RefineConfig as RefineConfig
 from .refine import refine as refine
+from .renew import better_of as better_of
+from .renew import renewed as renewed

@@ -30,29 +30,42 @@ EPOCHS = "epochs"
 _FILLED = 0.9  # of a device's free memory, where nobody said how many students share a call
 
 
-class LayerStore(MutableMapping[Any, Any]):
-    """The part of a store that belongs to a later hidden layer of a deep recovery: its keys are (layer, key)."""
+class _PartOfStore(MutableMapping[Any, Any]):
+    """A part of a store under keys of its own."""
 
-    def __init__(self, store: Store, layer: int):
-        self.store, self.layer = store, layer
+    def __init__(self, store: Store, name: Callable[[Any], Any], key_of: Callable[[Any], Any]):
+        self.store, self.name, self.key_of = store, name, key_of  # key_of a name that is not of this part is None
 
     def __getitem__(self, key):
-        return self.store[self.layer, key]
+        return self.store[self.name(key)]
 
     def __setitem__(self, key, value):
-        self.store[self.layer, key] = value
+        self.store[self.name(key)] = value
 
     def __delitem__(self, key):
-        del self.store[self.layer, key]
+        del self.store[self.name(key)]
 
     def __contains__(self, key):
-        return (self.layer, key) in self.store
+        return self.name(key) in self.store
 
     def __iter__(self):
-        return (key[1] for key in self.store if isinstance(key, tuple) and key[0] == self.layer)
+        return (key for key in map(self.key_of, self.store) if key is not None)
 
     def __len__(self):
         return sum(1 for _ in self)
+
+
+def layer_store(store: Store, layer: int) -> Store:
+    """The part of a store that belongs to a later hidden layer of a deep recovery: there its keys are (layer, key)."""
+    of_layer = lambda name: name[1] if isinstance(name, tuple) and name[0] == layer else None
+    return _PartOfStore(store, lambda key: (layer, key), of_layer)
+
+
+def round_store(store: Store, turn: int, n_students: int) -> Store:
+    """The part of a store that belongs to a later round: its students are numbered after those of the rounds before."""
+    first = turn * n_students
+    of_round = lambda name: name - first if isinstance(name, int) and 0 <= name - first < n_students else None
+    return _PartOfStore(store, lambda key: first + key, of_round)
 
 
 def over_students(

@@ -11,6 +11,7 @@ from .output import contributions as contributions
 from .output import fit_output as fit_output
 from .output import likely_signs as likely_signs
 from .output import removal_costs as removal_costs
+from .propose import NoClustersError as NoClustersError
 from .propose import reconstruct_layer as reconstruct_layer
 from .select import nested_choices as nested_choices
 from .slim import slimmed as slimmed

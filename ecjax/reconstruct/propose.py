@@ -28,6 +28,10 @@ _RIGHT = 1e-6  # ... as long as that is a loss which a narrower network does not
 _NIL = 1e-6  # rms contribution, in units of the targets' standard deviation, at which a neuron counts as silent
 
 
+class NoClustersError(ValueError):
+    """There is no cluster to start from."""
+
+
 def reconstruct_layer(
     expansion: Expansion,
     clustering: Clustering,
@@ -64,7 +68,7 @@ def reconstruct_layer(
         exact, the refined network of the first, without neurons that contribute nothing.
 
     Raises:
-        ValueError: If there is no cluster at all to start from.
+        NoClustersError: If there is no cluster at all to start from.
     """
     activation = expansion.students.activation
     loss = np.where(expansion.finite, np.asarray(expansion.loss, float), np.inf)
@@ -103,7 +107,7 @@ def reconstruct_layer(
                 return eliminate(refined, inputs, targets, **tools), source
         answer = answer or (_without_nil(refined, inputs, targets, tools), source)
     if answer is None:
-        raise ValueError(
+        raise NoClustersError(
             f"No cluster reaches {clustering.needed} of {clustering.n_students} students (losses {loss.min():.1e} to "
             f"{loss.max():.1e}): train longer (`max_steps`), use more or wider students, or lower `gamma`."
         )

@@ -78,7 +78,9 @@ class StudentFiles(MutableMapping[Any, Student | MinibatchState]):
         at = [
             key if layer == 1 else key[1] for key in keys if layer == 1 or (isinstance(key, tuple) and key[0] == layer)
         ]
-        done = f"{sum(key != EPOCHS for key in at)} of {n_students} students"
+        n_before, n_done = divmod(max(0, sum(key != EPOCHS for key in at) - 1), n_students)
+        done = f"{n_done + any(key != EPOCHS for key in at)} of {n_students} students"
+        done += f" of round {n_before + 1}" if n_before else ""
         if EPOCHS in at:
             state = self[EPOCHS if layer == 1 else (layer, EPOCHS)]
             done = f"{int(cast(MinibatchState, state).epoch)} epochs of {n_students} students"
