@@ -37,6 +37,7 @@ from .expand import expand_minibatch as expand_minibatch
 from .expand import expand_problems as expand_problems
 from .expand import gradient_flow as gradient_flow
 from .expand import refine as refine
+from .expand import sufficient_width as sufficient_width
 from .identify import unrecoverable_neurons as unrecoverable_neurons
 from .imitation import gauss_newton as gauss_newton
 from .imitation import gradient as gradient

@@ -27,7 +27,17 @@ from .activations import Activation, as_activation
 from .certify import Certificate, certify
 from .checks import checked_activation, checked_fresh, checked_samples
 from .cluster import ClusterConfig, Clustering, cluster_neurons, second_moment
-from .expand import SECOND_ORDER_UP_TO, Expansion, better_of, expand, expand_problems, layer_store, renewed, round_store
+from .expand import (
+    SECOND_ORDER_UP_TO,
+    Expansion,
+    better_of,
+    expand,
+    expand_problems,
+    layer_store,
+    renewed,
+    round_store,
+    sufficient_width,
+)
 from .identify import unrecoverable_neurons
 from .imitation import Inputs, Outputs
 from .networks import Layer, Network, random_students, stack, student
@@ -43,7 +53,7 @@ from .reconstruct import (
     slimmed,
 )
 from .scaling import Scaling, scaling
-from .settings import RecoveryConfig
+from .settings import RecoveryConfig, Width
 
 _NAMED = 12  # constant inputs that are named one by one
 _Config = TypeVar("_Config")
@@ -123,7 +133,7 @@ def recover(
     hidden_layers: int = 1,
     config: RecoveryConfig | None = None,
     fresh: tuple[Any, Any] | None = None,
-    student_width: int | tuple[int, ...] | None = None,
+    student_width: Width | None = None,
     n_students: int | None = None,
     gamma: float | None = None,
     beta: float | None = None,
@@ -174,11 +184,15 @@ def recover(
     checked_activation(activation)
     if hidden_layers < 1:
         raise ValueError(f"`hidden_layers` is how many the teacher has, at least 1; got {hidden_layers}.")
+    seconds = _Stopwatch()
+    if config.student_width == "auto":
+        x, y = checked_samples(x, y, student_widths=(1,) * hidden_layers, allow_few_samples=allow_few_samples)
+        with seconds.of("width"):
+            config = replace(config, student_width=_found_width(x, y, activation, hidden_layers, config, key, progress))
     widths = config.widths(hidden_layers)
     x, y = checked_samples(x, y, student_widths=widths, allow_few_samples=allow_few_samples)
     fresh = checked_fresh(fresh, x, y)
 
-    seconds = _Stopwatch()
     scale, inputs, targets, students = _fresh(x, y, activation, widths, config, key)
     found: list[_Found] = []
     for number in range(1, hidden_layers + 1):
@@ -277,6 +291,20 @@ def _fresh(
     shape = (inputs.shape[1], *widths, y.shape[1])
     students = random_students(config.n_students, shape, activation, key=key, dtype=x.dtype)
     return scale, inputs, targets, jax.tree.map(lambda leaf: config.init_scale * leaf, students)
+
+
+def _found_width(x, y, activation, hidden_layers: int, config: RecoveryConfig, key: PRNGKeyArray, progress) -> int:
+    """The students' width where that is "auto"."""
+    scale = scaling(x, y, standardise=config.standardise)
+    return sufficient_width(
+        scale.inputs(x),
+        scale.targets(y),
+        activation,
+        key=jr.fold_in(key, 2**30),
+        hidden_layers=hidden_layers,
+        config=config.expand,
+        progress=progress,
+    )
 
 
 def rebuild(

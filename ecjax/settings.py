@@ -10,6 +10,7 @@ from .expand import AdamConfig, ExpandConfig, MinibatchConfig, RefineConfig
 from .scaling import Standardise
 
 Upper = Literal["carried", "fresh"]
+Width = int | tuple[int, ...] | Literal["auto"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +19,7 @@ class RecoveryConfig:
 
     Attributes:
         student_width: Neurons in a hidden layer of every student, one number for all layers or one for each; about four
-            times what you expect of the teacher.
+            times what you expect of the teacher. "auto" finds a width by short runs (`ecjax.sufficient_width`).
         n_students: How many students imitate the teacher.
         rounds: How often students are trained at most. A round after the first is for a network that is not exact yet:
             students that ran out of steps go on, others give way to fresh ones, and the better of old and new count.
@@ -39,7 +40,7 @@ class RecoveryConfig:
             to tell a right width from a wrong one.
     """
 
-    student_width: int | tuple[int, ...]
+    student_width: Width
     n_students: int = 10
     rounds: int = 1
     init_scale: float = 1.0
@@ -53,7 +54,7 @@ class RecoveryConfig:
 
     def __post_init__(self):
         widths = self.student_width if isinstance(self.student_width, tuple) else (self.student_width,)
-        if not widths or min(widths) < 1:
+        if self.student_width != "auto" and not all(isinstance(width, int) and width > 0 for width in widths or [0]):
             raise ValueError(f"`student_width` is at least 1, best four times the teacher's; got {self.student_width}.")
         if self.upper not in get_args(Upper):
             raise ValueError(f"`upper` is one of {get_args(Upper)}; got {self.upper!r}.")
@@ -84,8 +85,10 @@ class RecoveryConfig:
         """The students' widths, one for each of so many hidden layers.
 
         Raises:
-            ValueError: If the settings have another number of widths.
+            ValueError: If the settings have another number of widths, or "auto", which only data can tell.
         """
+        if self.student_width == "auto":
+            raise ValueError('`student_width` is "auto", which is found in `recover`: give a number here.')
         if not isinstance(self.student_width, tuple):
             return (self.student_width,) * hidden_layers
         if len(self.student_width) not in (1, hidden_layers):
@@ -96,12 +99,12 @@ class RecoveryConfig:
         return self.student_width * (hidden_layers // len(self.student_width))
 
     @staticmethod
-    def toy(student_width: int | tuple[int, ...] = 16, n_students: int = 20, **settings: Any) -> "RecoveryConfig":
+    def toy(student_width: Width = 16, n_students: int = 20, **settings: Any) -> "RecoveryConfig":
         """Small teachers in float64 on white inputs."""
         return RecoveryConfig(student_width=student_width, n_students=n_students, **{"rounds": 3, **settings})
 
     @staticmethod
-    def data(student_width: int | tuple[int, ...] = 32, n_students: int = 8, **settings: Any) -> "RecoveryConfig":
+    def data(student_width: Width = 32, n_students: int = 8, **settings: Any) -> "RecoveryConfig":
         """Teachers of real data: students agree less closely, so beta is wider."""
         defaults = {
             "init_scale": 0.1,
@@ -113,12 +116,12 @@ class RecoveryConfig:
         return RecoveryConfig(student_width=student_width, n_students=n_students, **{**defaults, **settings})
 
     @staticmethod
-    def digits(student_width: int | tuple[int, ...] = 32, n_students: int = 6, **settings: Any) -> "RecoveryConfig":
+    def digits(student_width: Width = 32, n_students: int = 6, **settings: Any) -> "RecoveryConfig":
         """Teachers of small images, trained on all of them at once: as `data`, with one scale for all pixels."""
         return RecoveryConfig.data(student_width, n_students, **{"standardise": "common", **settings})
 
     @staticmethod
-    def images(student_width: int | tuple[int, ...] = 64, n_students: int = 8, **settings: Any) -> "RecoveryConfig":
+    def images(student_width: Width = 64, n_students: int = 8, **settings: Any) -> "RecoveryConfig":
         """Teachers of images, trained on mini-batches of thousands of them."""
         defaults = {
             "init_scale": 0.1,
@@ -137,9 +140,7 @@ class RecoveryConfig:
         return RecoveryConfig(student_width=student_width, n_students=n_students, **{**defaults, **settings})
 
     @staticmethod
-    def paper_shallow(
-        student_width: int | tuple[int, ...] = 512, n_students: int = 10, **settings: Any
-    ) -> "RecoveryConfig":
+    def paper_shallow(student_width: Width = 512, n_students: int = 10, **settings: Any) -> "RecoveryConfig":
         """The paper's settings for image teachers with one hidden layer, of width 128 there."""
         defaults = {
             "standardise": "common",
@@ -152,9 +153,7 @@ class RecoveryConfig:
         return RecoveryConfig(student_width=student_width, n_students=n_students, **{**defaults, **settings})
 
     @staticmethod
-    def paper_deep(
-        student_width: int | tuple[int, ...] = 90, n_students: int = 50, **settings: Any
-    ) -> "RecoveryConfig":
+    def paper_deep(student_width: Width = 90, n_students: int = 50, **settings: Any) -> "RecoveryConfig":
         """The paper's settings for deep image teachers, of widths 30-30-30 there."""
         defaults = {"cluster": ClusterConfig(gamma=0.5, beta=np.pi / 3)}
         return RecoveryConfig.paper_shallow(student_width, n_students, **{**defaults, **settings})

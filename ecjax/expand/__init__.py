@@ -25,3 +25,4 @@ from .refine import RefineConfig as RefineConfig
 from .refine import refine as refine
 from .renew import better_of as better_of
 from .renew import renewed as renewed
+from .width import sufficient_width as sufficient_width

@@ -1,0 +1,81 @@
+"""How wide students have to be: the first step of the paper, by short runs.
+
+A few students of each width are trained for a few steps, width after width doubled, until they come down to a small
+loss. Students twice as wide as that have room to spare, which is what makes all of them come down.
+"""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from ..activations import Activation
+from ..imitation import Inputs, Outputs
+from ..networks import random_students
+from ..progress import Progress, silent
+from .expand import ExpandConfig, expand
+
+_NARROWEST = 4
+_N_STUDENTS = 4
+_STEPS = 100  # of a short run's second-order end; of first-order ones ten times as many
+_LOW = (
+    1e-5  # share of the targets' variance left unexplained at which a width suffices: no teacher's neuron is so small
+)
+
+
+def sufficient_width(
+    x: Inputs,
+    y: Outputs,
+    activation: Activation,
+    *,
+    key: PRNGKeyArray,
+    hidden_layers: int = 1,
+    config: ExpandConfig | None = None,
+    progress: Progress = silent,
+) -> int:
+    """The width of students that imitate these targets easily: twice the first that comes down in a short run.
+
+    Args:
+        x: Queries as the students will see them.
+        y: Targets, in units of their standard deviation.
+        activation: Of the hidden neurons.
+        key: For the students of the short runs. Used up.
+        hidden_layers: How many layers of that width a student has.
+        config: How the students will be trained; the short runs take the same road, less far.
+        progress: Called after every width.
+
+    Raises:
+        ValueError: If the method has mini-batches, or no width comes down before students have more parameters than
+            there are numbers to explain.
+
+    Source:
+        Martinelli et al., ICML 2024 (arXiv:2304.12794), "Expand": the width from which on students come to zero loss.
+    """
+    config = config or ExpandConfig()
+    if config.method.startswith("minibatch"):
+        raise ValueError(
+            f'`student_width` is "auto", which needs short runs, and method {config.method!r} has none: give a number.'
+        )
+    short = replace(
+        config,
+        refine=replace(config.refine, max_steps=_STEPS),
+        lbfgs=replace(config.lbfgs, max_steps=10 * _STEPS),
+        adam=replace(config.adam, n_steps=min(config.adam.n_steps, 10 * _STEPS)),
+        flow=replace(config.flow, max_steps=min(config.flow.max_steps, _STEPS)),
+    )
+    shape = lambda width: (x.shape[1], *[width] * hidden_layers, y.shape[1])
+    width, tried = _NARROWEST, []
+    while sum(n * (m + 1) for m, n in itertools.pairwise(shape(2 * width))) <= y.size:
+        students = random_students(_N_STUDENTS, shape(width), activation, key=key, dtype=x.dtype)
+        losses = np.asarray(expand(students, x, y, config=short).loss, float)
+        tried.append((width, float(np.median(np.where(np.isfinite(losses), losses, np.inf)))))
+        progress("width", len(tried), len(tried), width=width, losses=losses.tolist())
+        width *= 2
+        if tried[-1][1] <= _LOW:
+            return width
+    told = ", ".join(f"{width}: {loss:.0e}" for width, loss in tried) or "none tried"
+    raise ValueError(
+        f'`student_width` is "auto", and {y.size} numbers are too few for students of width {2 * width}; the loss by '
+        f"width was {told}. Ask the teacher more, or give a width."
+    )
