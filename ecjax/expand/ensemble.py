@@ -117,12 +117,13 @@ def over_students(
     if todo:
         run, size = _PLACED[placement](solve, students, data, chunk)
         for members in (todo[start : start + size] for start in range(0, len(todo), size)):
-            done = run(np.array((members + members[-1:] * size)[:size]))  # one shape, one compilation
+            padded = np.array((members + members[-1:] * size)[:size])  # one shape, one compilation
+            done = jax.device_get(run(padded))
             for place, i in enumerate(members):
                 store[i] = _take(done, place)
                 losses.append(float(store[i].loss))
             progress("expand", len(losses), n_students, losses=losses.copy())
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(store[i] for i in range(n_students)))
+    return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *(store[i] for i in range(n_students)))
 
 
 def _take(stack, which):

@@ -59,6 +59,7 @@ class Expansion(eqx.Module):
     def each(self) -> list[Student]:
         """The students one by one, as they came out."""
         done = Student(self.students, self.loss, self.gradient_norm, self.n_steps, self.result)
+        done = jax.device_get(done)  # at once, not slice by slice
         return [jax.tree.map(lambda leaf, i=i: leaf[i], done) for i in range(self.n_students)]
 
     def _result_items(self) -> list[RESULTS]:
