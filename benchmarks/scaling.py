@@ -23,6 +23,8 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -36,6 +38,7 @@ from .recovery import Problem, as_text, draw
 ARRANGEMENTS = {"1 device": (1, 1), "2 devices": (2, 1), "8 devices": (8, 1), "2 processes": (1, 2)}
 CASES = ("equal", "real, one", "real, all")
 _CHILD = "--child"
+_ROOT = Path(__file__).parent.parent
 
 
 def train(n_students: int, n_steps: int, rounds: int) -> dict[str, Any]:
@@ -72,12 +75,8 @@ def measure(n_devices: int, n_processes: int, *arguments: int) -> dict[str, Any]
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     command = [sys.executable, "-m", "benchmarks.scaling", _CHILD, address, str(n_devices), str(n_processes)]
-    children = [
-        subprocess.Popen(
-            [*command, str(number), *map(str, arguments)], env=environment, stdout=subprocess.PIPE, text=True
-        )
-        for number in range(n_processes)
-    ]
+    start = partial(subprocess.Popen, env=environment, stdout=subprocess.PIPE, text=True, cwd=_ROOT)
+    children = [start([*command, str(number), *map(str, arguments)]) for number in range(n_processes)]
     outputs = [child.communicate()[0] for child in children]
     if any(child.returncode for child in children):
         raise RuntimeError(f"a process of {n_processes} with {n_devices} devices failed; see above")

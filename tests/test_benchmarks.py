@@ -210,7 +210,41 @@ def test_floating_point_operations_of_the_papers_settings(paper):
 
 def test_an_accelerator_needs_the_core_packages_only():
     doors = ("tyro", "rich", "pooch", "matplotlib", "sklearn", "threadpoolctl")
-    program = f"import sys, benchmarks.paper_images; print([name for name in {doors} if name in sys.modules])"
+    program = (
+        f"import sys, benchmarks.gpu, benchmarks.paper_images; print([name for name in {doors} if name in sys.modules])"
+    )
     root = Path(__file__).parent.parent
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, cwd=root)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_operations_of_a_step_are_those_of_its_matrices(benchmark_named, key):
+    """The Gram matrix as a product, by its compiler's count, and Cholesky's textbook n^3 / 3."""
+    students = ec.random_students(2, (3, 5, 1), "g", key=key)
+    columns = 5 * (3 + 1) + 5 + 1
+    basis = jnp.zeros((40, columns))
+    gram = jax.jit(lambda basis: basis.T @ basis).lower(basis).compile().cost_analysis()["flops"]
+    counted = benchmark_named("gpu").operations(students, 40)
+    np.testing.assert_allclose(counted, gram + students.n_parameters**3 / 3, rtol=0.05)
+
+
+@pytest.mark.slow
+def test_problems_of_one_shape_are_recovered_as_a_batch(benchmark_named, tmp_path, capsys):
+    benchmark_named("gpu").main(["--smoke", "--out", str(tmp_path / "gpu.json")])
+    assert "GFLOP/s in all" in capsys.readouterr().out
+    (row,) = read_json(tmp_path / "gpu.json")["shapes"]
+    assert row["exact_width"] == row["recovered"] == row["n_problems"] == 2
+    assert row["n_students"] == 8
+    assert 0 < row["in_step"] <= 1
+    assert row["operations_per_second"] > 0
+
+
+@pytest.mark.slow
+def test_scaling_is_reported_with_what_it_leaves_alone(benchmark_named, capsys):
+    scaling = benchmark_named("scaling")
+    arrangements = {name: scaling.ARRANGEMENTS[name] for name in ("1 device", "8 devices")}
+    results = {name: scaling.measure(*arrangement, 3, 2, 1) for name, arrangement in arrangements.items()}
+    header, first, eight = scaling.table(results, n_cores=2)
+    assert len(header) == len(first) == len(eight)
+    assert first[header.index("efficiency")] == "100%"
+    assert float(eight[-1]) == 0
