@@ -14,7 +14,7 @@ import pytest
 
 import ecjax as ec
 from ecjax.cli import main
-from ecjax.expand import ensemble, over_students
+from ecjax.expand import adam, ensemble, over_students
 from ecjax.runs import StudentFiles, load_run
 
 N_STUDENTS = 5  # no multiple of 2 or 8
@@ -221,7 +221,7 @@ def test_processes_that_cannot_find_each_other_are_told_how(environment, monkeyp
 def test_a_batch_is_no_larger_than_the_memory(monkeypatch):
     """What the compiler asks for decides: all students, then fewer, and one where even one does not fit."""
     students, x, y = problem(n_students=8)
-    solve = lambda net, x, y: ec.refine(net, x, y, config=SHORT["refine"])
+    solve = lambda net, x, y: adam(net, x, y, config=SHORT["adam"])
     sizes = []
     compiled = ensemble._solve_batch
     spy = lambda solve, students, data: sizes.append(len(students.layers[0].b)) or compiled(solve, students, data)
@@ -235,7 +235,6 @@ def test_a_batch_is_no_larger_than_the_memory(monkeypatch):
         done = over_students(solve, students, x, y, placement="vmap")
         assert sizes[0] <= most
         assert len(set(sizes)) == 1
-        assert sizes[0] == 8 or sizes[0] < 8
         np.testing.assert_allclose(done.loss, whole.loss, rtol=1e-6, atol=1e-12)
 
 
