@@ -10,6 +10,8 @@ every call ends when its result is there. Steps of solvers are means over the st
     gradient, hessian    of the imitation loss, closed form against automatic differentiation; error: relative
                          difference (Frobenius norm) from jax.grad and jax.hessian
     second-order step    from a fresh student; and the loss after these steps
+    parts of a step      of Levenberg-Marquardt with 1,089 parameters; what its operations take at the rate of a large
+                         matrix product, measured in the same run
     flow step            from a fresh student; and the loss after these steps
     ensemble             all students by Levenberg-Marquardt, one after another or in one batch; best and median loss
     distances            of planted neurons against SciPy; largest relative difference
@@ -21,7 +23,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,10 +39,12 @@ import ecjax as ec
 from ecjax.activations import SYMMETRIES
 from ecjax.cluster.distances import condensed_distances
 from ecjax.cluster.linkage import dendrogram, weighted_linkage
+from ecjax.expand.refine import Bend
 from ecjax.imitation import flatten
 from ecjax.runs import versions, write_json
 
 from .cluster_planted import planted, score
+from .throughput import matmul_peak
 
 Shape = tuple[int, int, int]  # inputs, student width, outputs
 
@@ -51,6 +55,9 @@ class Sizes:
 
     shapes: tuple[Shape, ...] = ((4, 16, 1), (8, 32, 1), (16, 16, 10))  # of the students whose loss is differentiated
     solved: tuple[Shape, ...] = ((4, 16, 1), (8, 32, 1))  # of those that solvers train, the first also as an ensemble
+    large: Shape = (32, 32, 1)  # of the student whose step is taken apart
+    n_large: int = 2730  # its queries
+    side: int = 2048  # of the matrix product beside it
     n_samples: int = 1000
     n_steps: int = 20  # of a solver
     n_students: int = 20
@@ -182,6 +189,34 @@ def second_order_steps(sizes: Sizes) -> Iterator[Trial]:
     return _solves(sizes, {name: solver(name) for name in ("levenberg_marquardt", "newton", "orthogonal")})
 
 
+def parts_of_a_step(sizes: Sizes) -> Iterator[Trial]:
+    """What a step of Levenberg-Marquardt is made of, each part beside the rate of large matrix products."""
+    d_in, width, _ = sizes.large
+    large = replace(sizes, n_samples=sizes.n_large)
+    students, x, y = _problem(sizes.large, large)
+    start = ec.student(students, 0)
+    theta, unflatten = flatten(start)
+    n_parameters, n_columns = start.n_parameters, width * (d_in + 1) + width + 1
+    gram, factor = 2 * len(x) * n_columns**2, n_parameters**3 / 3  # operations
+    config = ec.RefineConfig(max_steps=sizes.n_steps)
+    bend = Bend(start, x, y, jnp.ones(n_parameters, bool))
+    damped = ec.gauss_newton(start, x, y) + jnp.eye(n_parameters)
+    calls = {
+        "whole step": (lambda start: ec.refine(start, x, y, config=config), (start,), gram + factor),
+        "gram matrix": (ec.gauss_newton, (start, x, y), gram),
+        "cholesky": (lambda matrix: jax.scipy.linalg.cho_factor(matrix)[0], (damped,), factor),
+        "acceleration": (lambda theta, step: bend(theta, step), (theta, theta), 0),
+        "gradient": (lambda theta: flatten(ec.gradient(unflatten(theta), x, y))[0], (theta,), 0),
+    }
+    peak = 1e9 * matmul_peak(x.dtype, sizes=(sizes.side,))
+    variants = {}
+    for name, (fn, arguments, operations) in calls.items():
+        steps = (lambda done: max(1, int(done.n_steps))) if name == "whole step" else lambda _: 1
+        judge = lambda _, floor=operations / peak: {"floor_ms": 1e3 * floor}
+        variants[name] = Variant(partial(jax.jit(fn), *arguments), judge, steps)
+    yield Trial(f"{_words(sizes.large, large)}, {peak / 1e9:.0f} GFlop/s", variants)
+
+
 def flow_steps(sizes: Sizes) -> Iterator[Trial]:
     solver = lambda name: (
         lambda start, x, y: ec.gradient_flow(start, x, y, config=ec.FlowConfig(solver=name, max_steps=sizes.n_steps))
@@ -257,6 +292,7 @@ PHASES: dict[str, Callable[[Sizes], Iterator[Trial]]] = {
     "gradient": gradients,
     "hessian": hessians,
     "second-order step": second_order_steps,
+    "parts of a step": parts_of_a_step,
     "flow step": flow_steps,
     "ensemble": ensembles,
     "distances": distances,

@@ -181,7 +181,7 @@ def _shallow_hessian(net: Network, at: _Forward, x, *, exact: bool):
     inner = (at.slope[:, :, None] * x[:, None, :]).reshape(n_samples, n_hidden)
     outer = _with_bias(at.phi)
     basis = jnp.concatenate([inner, outer], axis=1)
-    gram = basis.T @ basis
+    gram = _gram(basis)
 
     # Rows and columns: (neuron, input) for the hidden layer, (output, neuron) for the output layer, each bias last.
     within = gram[:n_hidden, :n_hidden].reshape(width, n_in, width, n_in) * (a.T @ a)[:, None, :, None]
@@ -202,6 +202,22 @@ def _shallow_hessian(net: Network, at: _Forward, x, *, exact: bool):
     )
     order = _parameter_order(width, n_in, fan_out)
     return 2 / at.residual.size * matrix[order][:, order]
+
+
+_WHOLE = 256  # columns of which all products are taken at once
+
+
+def _gram(columns: Float[Array, "samples columns"]) -> Float[Array, "columns columns"]:
+    """Products of columns with each other, those of different halves once: a quarter less time for a thousand columns.
+
+    XLA has no product that knows its result to be symmetric.
+    """
+    n = columns.shape[1]
+    if n <= _WHOLE:
+        return columns.T @ columns
+    left, right = columns[:, : n // 2], columns[:, n // 2 :]
+    across = left.T @ right
+    return jnp.block([[_gram(left), across], [across.T, _gram(right)]])
 
 
 def _parameter_order(width: int, n_in: int, fan_out: int) -> np.ndarray:

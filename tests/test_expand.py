@@ -24,7 +24,8 @@ from ecjax.expand import (
     refine,
 )
 from ecjax.expand.records import judged
-from ecjax.imitation import flatten, gradient, imitation_loss
+from ecjax.expand.refine import Bend
+from ecjax.imitation import flatten, gradient, imitation_loss, jacobian, residuals
 from ecjax.networks import random_network, random_students, respond, student
 from ecjax.teachers import synthetic_teacher
 
@@ -168,6 +169,20 @@ def test_frozen_parameters_do_not_move(solver):
     moved = np.asarray(flatten(end.network)[0] != theta)
     np.testing.assert_array_equal(moved, free)
     assert float(end.loss) < float(imitation_loss(start, x, y))
+
+
+def test_the_bend_is_the_second_derivative_of_the_residuals_along_the_step():
+    """By finite differences, seen through the Jacobian, and nothing of it on frozen parameters."""
+    teacher, _, x, y = problem()
+    start = disturbed(teacher)
+    theta, unflatten = flatten(start)
+    step, free = jr.normal(jr.key(7), theta.shape), jnp.arange(theta.size) % 4 > 0
+    at = lambda t: residuals(unflatten(theta + t * step), x, y).reshape(-1)
+    h = 1e-4
+    second = (at(h) - 2 * at(0) + at(-h)) / h**2
+    expected = 2 / y.size * jacobian(start, x).reshape(y.size, -1).T @ second
+    found = Bend(start, x, y, free)(theta, step)
+    np.testing.assert_allclose(found, jnp.where(free, expected, 0), atol=1e-6 * float(jnp.abs(expected).max()))
 
 
 def test_judged_tells_the_weights_loss_and_gradient():

@@ -130,6 +130,13 @@ def test_derivatives_keep_float32(key):
 # --- fields for solvers --------------------------------------------------------------------------------------------
 
 
+def test_the_hessian_does_not_depend_on_how_its_columns_are_halved(key, monkeypatch):
+    net, x, y = problem((3, 4, 2), "g", key)
+    whole = hessian(net, x, y)
+    monkeypatch.setattr(ecjax.imitation, "_WHOLE", 3)
+    assert_close(hessian(net, x, y), whole)
+
+
 def test_flow_field_is_the_gradient_and_its_derivative_the_hessian(key):
     net, x, y = problem((3, 4, 2), "g", key)
     theta, _ = flatten(net)

@@ -123,7 +123,7 @@ def _minimiser(solver: Solver, student: Network, x: Inputs, y: Outputs, free) ->
             return optx.LBFGS(rtol=0.0, atol=0.0)
         case "levenberg_marquardt":
             curvature = _Curvature(student, x, y, free, exact=False)
-            return _DampedNewton(curvature=curvature, descent=_DampedDescent(_Bend(student, x, y, free)))
+            return _DampedNewton(curvature=curvature, descent=_DampedDescent(Bend(student, x, y, free)))
         case "newton":
             return _DampedNewton(curvature=_Curvature(student, x, y, free, exact=True), descent=_DampedDescent(None))
     raise ValueError(f"`solver` is one of {get_args(Solver)}; got {solver!r}.")
@@ -196,7 +196,7 @@ class _Curvature(eqx.Module):
         return lx.MatrixLinearOperator(jnp.where(jnp.outer(self.free, self.free), matrix, 0), lx.symmetric_tag)
 
 
-class _Bend(eqx.Module):
+class Bend(eqx.Module):
     """How a straight step leaves the residuals' tangent: 2/D J^T r'', r'' their second derivative along the step."""
 
     like: Network
@@ -264,7 +264,7 @@ class _DampedDescent(optx.AbstractDescent):
         minimization" (arXiv:1201.5885), section 5.
     """
 
-    bend: _Bend | None
+    bend: Bend | None
 
     def init(self, y, f_info_struct):
         return _At(y, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), f_info_struct))
