@@ -40,6 +40,7 @@ def tidy(rows: Iterable[dict[str, Any]], *, zero_loss: float = ZERO_LOSS):
                 "recovered": is_recovered(row),
                 "certified_wrongly": row.get("certified") is True and not is_right(row),
                 "at_zero_loss": at_zero_loss(row, zero_loss),
+                "rounds": -(-len(row["student_losses"]) // row["n_students"]),
             }
             for row in rows
         ]
