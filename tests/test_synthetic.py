@@ -35,7 +35,7 @@ def row(suite):
     def planted(**changes):
         usual = {
             "method": "ours", "expansion": 4, "d_in": 2, "width": 2, "seed": 0, "recovered_width": 2,
-            "parameter_error": 1e-12, "n_missing": 0, "n_excess": 0, "certified": True, "error": None,
+            "parameter_error": 1e-12, "n_students": 2, "n_missing": 0, "n_excess": 0, "certified": True, "error": None,
             "student_losses": [1e-30, 1e-9], "seconds": 2.0, "cpu_seconds": 3.0, "ease": 1e-2, "ease_scaled": 1e-3,
             "n_parameters": 9, "closest_pair": 1.0, "loss": 1e-30,
         }  # fmt: skip
