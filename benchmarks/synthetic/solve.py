@@ -32,7 +32,7 @@ def settings(trial: Trial) -> RecoveryConfig:
         return toy
     method, n_steps = ("flow_newton", 5000) if trial.expansion == 1 else ("flow_bfgs", 250)
     expand = ExpandConfig(method=method, refine=RefineConfig(max_steps=n_steps, patience=n_steps))
-    return replace(toy, standardise="no", propose=False, expand=expand, cluster=PAPER_CLUSTERS)
+    return replace(toy, rounds=1, standardise="no", propose=False, expand=expand, cluster=PAPER_CLUSTERS)
 
 
 def solve(trial: Trial) -> dict[str, Any]:
