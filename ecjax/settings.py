@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from .cluster import ClusterConfig
-from .expand import AdamConfig, ExpandConfig, MinibatchConfig, RefineConfig
+from .expand import AdamConfig, ExpandConfig, MinibatchConfig, RefineConfig, ShrinkConfig
 from .scaling import Standardise
 
 Upper = Literal["carried", "fresh"]
@@ -130,9 +130,10 @@ class RecoveryConfig:
             "expand": ExpandConfig(
                 method="minibatch",
                 minibatch=MinibatchConfig(
-                    batch=250, learning_rate=1e-2, patience=30, factor=0.3, cooldown=10, min_learning_rate=1e-4,
-                    max_epochs=3000, dtype="float32",
+                    batch=250, learning_rate=1e-2, patience=15, factor=0.5, cooldown=5, min_learning_rate=1e-4,
+                    max_epochs=400, dtype="float32",
                 ),
+                shrink=ShrinkConfig(factor=0.75),
             ),
             "finetune": RefineConfig(max_steps=40, patience=3, target_loss=1e-11),
             "exact_loss": 1e-8,

@@ -25,4 +25,5 @@ from .refine import RefineConfig as RefineConfig
 from .refine import refine as refine
 from .renew import better_of as better_of
 from .renew import renewed as renewed
+from .shrink import ShrinkConfig as ShrinkConfig
 from .width import sufficient_width as sufficient_width

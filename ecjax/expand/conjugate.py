@@ -1,92 +1,167 @@
 """Levenberg-Marquardt without a matrix: steps by conjugate gradients, for networks with thousands of parameters.
 
-A step solves (J^T J + lambda I) step = -J^T r with products J v and J^T u alone, which cost as much as a gradient each.
+Given the hidden layers, the best output layer is a linear least squares fit; so only the hidden weights are free, and
+the residuals are those of that fit (variable projection). A change of incoming weights that outgoing weights can make
+good for then costs nothing on the way, and steps may be long.
+
+A step solves (J^T J + lambda D) step = -J^T r with products J v and J^T u alone, which cost as much as a gradient each.
 Real inputs make J^T J badly conditioned: pixels that hardly ever light up, neurons that are hardly ever active. The
 preconditioner knows most of that. With h the inputs of a layer (a 1 appended) and d the derivatives of the answers by
-its pre-activations, the block of J^T J that belongs to the layer's weights is the mean of (d d^T) x (h h^T), and
+its pre-activations, the block of J^T J that belongs to the layer's weights is the mean of (d d^T) x (h h^T), about
 
-    mean(d d^T) x mean(h h^T)
+    A x H = mean(d d^T) x mean(h h^T),
 
-is inverted through the eigenvectors of its two factors.
+two small matrices. D is diag(A) x H: a change of a weight counts by the pre-activations that it changes, and these by
+what they do to the answers, since that is what makes a step too long for its linear model.
 
-Source: Martens and Grosse, ICML 2015 (arXiv:1503.05671), for the Kronecker factors, there of the Fisher matrix.
+Sources: Martens and Grosse, ICML 2015 (arXiv:1503.05671), for the Kronecker factors, there of the Fisher matrix; Golub
+    and Pereyra, SIAM J. Numer. Anal. 10, 1973, for variable projection.
 """
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optimistix as optx
+from jax.scipy.linalg import cho_factor, cho_solve
 from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, Bool, Float
 
-from ..imitation import Inputs, Theta, flatten
+from ..imitation import Inputs, Outputs, Theta, flatten
 from ..networks import Layer, Network
 
 # Products with J^T J in a step, and the norm of the linear residual, in that of the gradient, at which to stop before.
-_MAX_PRODUCTS = 100
+_MAX_PRODUCTS = 200
 _TOLERANCE = 1e-2
 # Damping in proportion to the norm of the residuals: then steps grow by themselves near an exact network, and the
 # way to it is quadratic (Fan and Yuan, Computing 74, 2005). The factor suits targets of unit variance.
-_DAMPING = 1e-2
+_DAMPING = 0.1
 
 
-class Spectrum(NamedTuple):
-    """Eigenvalues and eigenvectors of a symmetric positive semidefinite matrix."""
+class Factors(NamedTuple):
+    """A and H of a hidden layer."""
 
-    values: Float[Array, " n"]
-    vectors: Float[Array, "n n"]
-
-
-def spectrum(matrix: Float[Array, "n n"]) -> Spectrum:
-    """Of a symmetric matrix that is positive semidefinite but for rounding."""
-    values, vectors = jnp.linalg.eigh(matrix)
-    return Spectrum(jnp.maximum(values, 0), vectors)
+    over_neurons: Float[Array, "width width"]
+    over_inputs: Float[Array, "fan_in_1 fan_in_1"]
 
 
 def second_moment(h: Float[Array, "samples n"]) -> Float[Array, "n_1 n_1"]:
     """Mean of h h^T, a 1 appended to h."""
-    h = jnp.concatenate([h, jnp.ones_like(h[:, :1])], axis=1)
+    h = _with_bias(h)
     return h.T @ h / len(h)
 
 
-def kronecker_factors(net: Network, x: Inputs, of_inputs: Spectrum) -> list[tuple[Spectrum, Spectrum]]:
-    """The two factors of each layer, first to last: over its neurons, and over its inputs and bias.
+def kronecker_factors(net: Network, x: Inputs) -> list[Factors]:
+    """The factors of each hidden layer, first to last.
 
     Args:
         net: One network of any depth.
         x: Queries.
-        of_inputs: The first layer's second factor, which no step changes.
     """
     *hidden, output = net.layers
-    h, z, over_inputs = x, [], [of_inputs]
+    h, z, over_inputs = x, [], []
     for layer in hidden:
+        over_inputs.append(second_moment(h))
         z.append(h @ layer.w.T + layer.b[None])
         h = net.activation(z[-1])
-        over_inputs.append(spectrum(second_moment(h)))
     fan_out = len(output.b)
     derivative = jnp.eye(fan_out, dtype=x.dtype)[:, None]  # answers, samples, neurons
-    over_neurons = [spectrum(derivative[:, 0] / fan_out)]
+    over_neurons = []
     for layer, at in zip(reversed(net.layers[1:]), reversed(z), strict=True):
         derivative = (derivative @ layer.w) * net.activation.d1(at)[None]
         flat = derivative.reshape(-1, derivative.shape[-1])
-        over_neurons.insert(0, spectrum(flat.T @ flat / (len(x) * fan_out)))
-    return list(zip(over_neurons, over_inputs, strict=True))
+        over_neurons.insert(0, flat.T @ flat / (len(x) * fan_out))
+    return [Factors(*pair) for pair in zip(over_neurons, over_inputs, strict=True)]
 
 
-def precondition(factors: list[tuple[Spectrum, Spectrum]], damping: Float[Array, ""], net: Network) -> Network:
-    """(factor x factor + damping I)^-1 of something shaped like a network, layer by layer."""
+def damp(factors: list[Factors], damping: Float[Array, ""], net: Network) -> Network:
+    """damping D times something shaped like a network; nothing in the output layer."""
 
-    def solve(layer: Layer, neurons: Spectrum, inputs: Spectrum) -> Layer:
-        turned = neurons.vectors.T @ jnp.concatenate([layer.w, layer.b[:, None]], axis=1) @ inputs.vectors
-        turned = turned / (neurons.values[:, None] * inputs.values[None] + damping)
-        solved = neurons.vectors @ turned @ inputs.vectors.T
-        return Layer(solved[:, :-1], solved[:, -1])
+    def scale(layer: Layer, of: Factors) -> Layer:
+        return _as_layer(damping * jnp.diag(of.over_neurons)[:, None] * (_as_matrix(layer) @ of.over_inputs))
 
-    layers = (solve(layer, *pair) for layer, pair in zip(net.layers, factors, strict=True))
-    return Network(tuple(layers), net.activation)
+    return _hidden_layers(scale, net, factors)
+
+
+def preconditioner(factors: list[Factors], damping: Float[Array, ""]) -> Callable[[Network], Network]:
+    """((A + damping diag(A)) x H)^-1 of something shaped like a network, layer by layer; nothing in the output layer.
+
+    Neurons that nobody listens to and inputs that hardly vary make A and H singular: a little of a unit matrix is
+    added to both.
+    """
+    inverses = [
+        (_inverse(of.over_neurons + damping * jnp.diag(jnp.diag(of.over_neurons))), _inverse(of.over_inputs))
+        for of in factors
+    ]
+
+    def solve(layer: Layer, inverse) -> Layer:
+        over_neurons, over_inputs = inverse
+        return _as_layer(over_inputs(over_neurons(_as_matrix(layer)).T).T)
+
+    return lambda net: _hidden_layers(solve, net, inverses)
+
+
+def _inverse(matrix: Float[Array, "n n"]):
+    eps, tiny = jnp.finfo(matrix.dtype).eps, jnp.finfo(matrix.dtype).tiny
+    floor = jnp.sqrt(eps) * jnp.mean(jnp.diag(matrix)) + tiny
+    factor = cho_factor(matrix + floor * jnp.eye(len(matrix), dtype=matrix.dtype))
+    return lambda right: cho_solve(factor, right)
+
+
+def _hidden_layers(change: Callable[[Layer, Any], Layer], net: Network, each: list[Any]) -> Network:
+    *hidden, output = net.layers
+    layers = (change(layer, its) for layer, its in zip(hidden, each, strict=True))
+    return Network((*layers, jax.tree.map(jnp.zeros_like, output)), net.activation)
+
+
+def _with_bias(h):
+    return jnp.concatenate([h, jnp.ones_like(h[:, :1])], axis=1)
+
+
+def _as_matrix(layer: Layer) -> Float[Array, "width fan_in_1"]:
+    return jnp.concatenate([layer.w, layer.b[:, None]], axis=1)
+
+
+def _as_layer(matrix: Float[Array, "width fan_in_1"]) -> Layer:
+    return Layer(matrix[:, :-1], matrix[:, -1])
+
+
+# --- variable projection -------------------------------------------------------------------------------------------
+
+
+def fitted(net: Network, x: Inputs, y: Outputs) -> tuple[Network, Outputs]:
+    """The network with the output layer that fits the targets best, and what it answers too much.
+
+    Least squares by normal equations, made good for by a second solve; differentiable.
+    """
+    h = x
+    for layer in net.layers[:-1]:
+        h = net.activation(h @ layer.w.T + layer.b[None])
+    h = _with_bias(h)
+    scale = jax.lax.stop_gradient(jnp.linalg.norm(h, axis=0) + jnp.finfo(h.dtype).tiny)
+    h = h / scale[None]
+    ridge = 100 * len(scale) * jnp.finfo(h.dtype).eps  # copies of a neuron share its outgoing weights
+    factor = cho_factor(h.T @ h + ridge * jnp.eye(len(scale), dtype=h.dtype))
+    solution = cho_solve(factor, h.T @ y)
+    solution = solution + cho_solve(factor, h.T @ (y - h @ solution))
+    weights = solution / scale[:, None]
+    return Network((*net.layers[:-1], Layer(weights[:-1].T, weights[-1])), net.activation), h @ solution - y
+
+
+def fit_field(like: Network, x: Inputs, y: Outputs) -> Callable[[Theta], Float[Array, " residuals"]]:
+    """The residuals with the best output layer as a function of theta, scaled so that squares add up to the loss.
+
+    Differentiated by plain autodiff, which never writes the Jacobian down; compare `imitation.residual_field`.
+    """
+    _, unflatten = flatten(like)
+    scale = 1 / math.sqrt(y.size)
+    return lambda theta: scale * fitted(unflatten(theta), x, y)[1].reshape(-1)
+
+
+# --- the step ------------------------------------------------------------------------------------------------------
 
 
 class _At(NamedTuple):
@@ -95,41 +170,39 @@ class _At(NamedTuple):
     theta: Theta
     error: Float[Array, ""]  # norm of the residuals: root of the loss
     gradient: Theta
-    factors: list[tuple[Spectrum, Spectrum]]
 
 
 class ConjugateDescent(optx.AbstractDescent):
-    """-(J^T J + lambda I)^-1 J^T r by preconditioned conjugate gradients, lambda = |r| / 100 / step size."""
+    """-(J^T J + lambda D)^-1 J^T r by preconditioned conjugate gradients, lambda = |r| / 10 / step size."""
 
     like: Network
     x: Inputs
+    y: Outputs
     free: Bool[Array, " parameters"]
-    of_inputs: Spectrum
 
     def init(self, y, f_info_struct):
-        shapes = jax.eval_shape(self._factors, y)  # the first query fills them
-        return _At(y, jnp.zeros((), y.dtype), y, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
+        return _At(y, jnp.zeros((), y.dtype), y)  # the first query fills it
 
     def query(self, y, f_info, state):
-        return _At(y, jnp.linalg.norm(f_info.residual), f_info.compute_grad(), self._factors(y))
+        return _At(y, jnp.linalg.norm(f_info.residual), f_info.compute_grad())
 
     def step(self, step_size, state):
         damping = _DAMPING * state.error / step_size
         _, unflatten = flatten(self.like)
-        _, along = jax.linearize(answer_field(self.like, self.x), state.theta)
+        _, along = jax.linearize(fit_field(self.like, self.x, self.y), state.theta)
         back = jax.linear_transpose(along, state.theta)
+        factors = kronecker_factors(fitted(unflatten(state.theta), self.x, self.y)[0], self.x)
+        damped, solved = partial(damp, factors, damping), preconditioner(factors, damping)
+        on_theta = lambda change, v: flatten(change(unflatten(v)))[0]
         freed = lambda v: jnp.where(self.free, v, 0)
         step, _ = cg(
-            lambda v: freed(back(along(v))[0]) + damping * v,
-            -state.gradient,
-            M=lambda v: freed(flatten(precondition(state.factors, damping, unflatten(v)))[0]),
+            lambda v: freed(back(along(v))[0] + on_theta(damped, v)),
+            freed(-state.gradient),
+            M=lambda v: freed(on_theta(solved, v)),
             tol=_TOLERANCE,
             maxiter=_MAX_PRODUCTS,
         )
         return step, optx.RESULTS.successful
-
-    def _factors(self, theta):
-        return kronecker_factors(flatten(self.like)[1](theta), self.x, self.of_inputs)
 
 
 class ConjugateNewton(optx.AbstractGaussNewton):
@@ -140,29 +213,11 @@ class ConjugateNewton(optx.AbstractGaussNewton):
     rtol: float = 0.0
     atol: float = 0.0
     norm: Callable = optx.max_norm
-    verbose: Callable = lambda **_: None
+    verbose: Callable[..., Any] = lambda **_: None
 
 
 def conjugate_newton(
-    like: Network, x: Inputs, free: Bool[Array, " parameters"], search: optx.ClassicalTrustRegion
+    like: Network, x: Inputs, y: Outputs, free: Bool[Array, " parameters"], search: optx.ClassicalTrustRegion
 ) -> ConjugateNewton:
-    """The solver for students of this shape on these queries, some of whose parameters may be frozen."""
-    return ConjugateNewton(descent=ConjugateDescent(like, x, free, spectrum(second_moment(x))), search=search)
-
-
-def answer_field(like: Network, x: Inputs) -> Callable[[Theta], Float[Array, " answers"]]:
-    """The answers as a function of theta, scaled so that squares of their errors add up to the loss.
-
-    Differentiated by plain autodiff, which never writes the Jacobian down; compare `imitation.residual_field`.
-    """
-    _, unflatten = flatten(like)
-    scale = 1 / math.sqrt(len(x) * like.shape[-1])
-
-    def field(theta):
-        *hidden, output = unflatten(theta).layers
-        h = x
-        for layer in hidden:
-            h = like.activation(h @ layer.w.T + layer.b[None])
-        return scale * (h @ output.w.T + output.b[None]).reshape(-1)
-
-    return field
+    """The solver of `fit_field` for networks of this shape; some of the hidden layers' parameters may be frozen."""
+    return ConjugateNewton(descent=ConjugateDescent(like, x, y, free), search=search)

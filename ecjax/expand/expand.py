@@ -15,11 +15,13 @@ A *method* is a short road of solvers, each starting where the last one stopped:
 """
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..activations import Activation
@@ -32,6 +34,7 @@ from .flow import FlowConfig, gradient_flow
 from .minibatch import MinibatchConfig, MinibatchState, expand_minibatch
 from .records import Expansion, Student
 from .refine import RefineConfig, Solver, refine
+from .shrink import ShrinkConfig, narrower, shrunk
 
 Method = Literal[
     "auto", "levenberg_marquardt", "flow", "flow_newton", "flow_bfgs", "adam_levenberg_marquardt", "adam_lbfgs",
@@ -56,6 +59,7 @@ class ExpandConfig:
         flow: The flow's settings, where the method has one.
         adam: Adam's settings, where the method has it.
         minibatch: Its settings, where the method has it.
+        shrink: Whether and how students trained on mini-batches then become narrower; see `ecjax.expand.shrink`.
         refine: When the end of the road stops, unless it is L-BFGS.
         lbfgs: When L-BFGS stops, where the method ends with it: many cheap steps, and patience with slow ones.
         placement: "map", "vmap", "mesh" or "auto"; see `ecjax.expand.ensemble`.
@@ -66,6 +70,7 @@ class ExpandConfig:
     flow: FlowConfig = field(default_factory=FlowConfig)
     adam: AdamConfig = field(default_factory=AdamConfig)
     minibatch: MinibatchConfig = field(default_factory=MinibatchConfig)
+    shrink: ShrinkConfig = field(default_factory=ShrinkConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)
     lbfgs: RefineConfig = field(default_factory=lambda: RefineConfig(max_steps=3000, patience=300))
     placement: Placement = "auto"
@@ -74,6 +79,11 @@ class ExpandConfig:
     def __post_init__(self):
         if self.method not in get_args(Method):
             raise ValueError(f"`method` is one of {get_args(Method)}; got {self.method!r}.")
+        if self.shrink.learning_rate < self.minibatch.min_learning_rate:
+            raise ValueError(
+                "`shrink.learning_rate` is at least `minibatch.min_learning_rate`; got "
+                f"{self.shrink.learning_rate:g} and {self.minibatch.min_learning_rate:g}."
+            )
 
 
 def choose_method(activation: Activation, n_parameters: int) -> Method:
@@ -117,7 +127,7 @@ def expand(
 
     history, n_steps = None, 0
     if method.startswith("minibatch"):
-        begun = _on_minibatches(students, x, y, config.minibatch, key, store, progress)
+        begun = _on_minibatches(students, x, y, config, key, store, progress)
         if method == "minibatch":
             return begun
         students, history, n_steps = begun.students, begun.history, begun.n_steps
@@ -192,8 +202,8 @@ def expand_problems(
     return tuple(of_problem(i) for i in range(n_problems))
 
 
-def _on_minibatches(students, x, y, config: MinibatchConfig, key, store: Store | None, progress: Progress) -> Expansion:
-    """Mini-batch training, its state in the store now and then."""
+def _on_minibatches(students, x, y, config: ExpandConfig, key, store: Store | None, progress: Progress) -> Expansion:
+    """Mini-batch training, and again of narrower students, as long as these imitate as well."""
     if key is None:
         raise ValueError("`key` is needed for the shuffles of a method with mini-batches: key=jax.random.key(0).")
     if jax.process_count() > 1:
@@ -201,21 +211,45 @@ def _on_minibatches(students, x, y, config: MinibatchConfig, key, store: Store |
             "`method` has mini-batches, which all students go through together on one device: run it in one process."
         )
     store = {} if store is None else store
+    trained = _train(students, x, y, config.minibatch, key, store, EPOCHS, progress)
+    shorter = replace(config.minibatch, learning_rate=config.shrink.learning_rate)
+    lowest, history, n_steps = _lowest(trained), [trained.history], trained.n_steps
+    for number, widths in enumerate(narrower(students.widths, config.shrink.factor), start=1):
+        # Epochs use up fold_in(key, 0), fold_in(key, 1), ...: shrinkings come from the other end.
+        key_of_round, name = jr.fold_in(key, 2**32 - number), f"{EPOCHS}-{number}"
+        fewer = shrunk(trained.students, x, widths)
+        after = _train(fewer, x, y, shorter, key_of_round, store, name, progress)
+        if not _lowest(after) <= config.shrink.room * lowest:
+            break
+        trained, lowest = after, min(lowest, _lowest(after))
+        history.append(after.history)
+        n_steps = n_steps + after.n_steps
+    return replace(trained, history=np.concatenate(history), n_steps=n_steps)
+
+
+def _lowest(expansion: Expansion) -> float:
+    return float(np.nanmin(np.append(np.asarray(expansion.loss, float), np.inf)))
+
+
+def _train(
+    students, x, y, config: MinibatchConfig, key: PRNGKeyArray, store: Store, name: str, progress: Progress
+) -> Expansion:
+    """One training on mini-batches, its state in the store under a name now and then."""
     saved, latest = time.monotonic(), None
 
     def keep(state: MinibatchState) -> None:
         nonlocal saved, latest
         latest = state
         if time.monotonic() - saved >= _SAVE_EVERY:
-            store[EPOCHS], saved, latest = state, time.monotonic(), None
+            store[name], saved, latest = state, time.monotonic(), None
 
     try:
         expansion, _ = expand_minibatch(
-            students, x, y, config=config, key=key, state=store.get(EPOCHS), on_epochs=keep, progress=progress
+            students, x, y, config=config, key=key, state=store.get(name), on_epochs=keep, progress=progress
         )
     finally:  # Ctrl-C too
         if latest is not None:
-            store[EPOCHS] = latest
+            store[name] = latest
     return expansion
 
 

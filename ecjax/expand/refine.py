@@ -20,7 +20,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
-import numpy as np
 import optimistix as optx
 from jaxtyping import Array, Bool, Float, Int
 
@@ -36,7 +35,7 @@ from ..imitation import (
     residuals,
 )
 from ..networks import Network
-from .conjugate import answer_field, conjugate_newton
+from .conjugate import conjugate_newton, fit_field, fitted
 from .records import RESULTS, Student, judged
 
 Solver = Literal["levenberg_marquardt", "newton", "orthogonal", "conjugate", "bfgs", "lbfgs"]
@@ -80,7 +79,8 @@ def refine(
         y: Targets, best in units of their own standard deviation: the tolerances are absolute.
         solver: See the module.
         free: Which parameters may move, in the order of `imitation.flatten`; by default all. A network of any width up
-            to the student's can so be refined by one compiled program, its missing neurons frozen at zero.
+            to the student's can so be refined by one compiled program, its missing neurons frozen at zero. "conjugate"
+            fits the whole output layer, whatever this says of it.
         config: When to stop.
     """
     config = config or RefineConfig()
@@ -91,9 +91,8 @@ def refine(
         fn, solve = residual_field(student, x, y), optx.least_squares
         inner = optx.LevenbergMarquardt(rtol=0.0, atol=0.0)
     elif solver == "conjugate":
-        answers, wanted = answer_field(student, x), y.reshape(-1) / np.sqrt(y.size)
-        fn, solve = (lambda theta: answers(theta) - wanted), optx.least_squares
-        inner = conjugate_newton(student, x, free, _TRUST)
+        fn, solve = fit_field(student, x, y), optx.least_squares
+        inner = conjugate_newton(student, x, y, free, _TRUST)
     else:
         fn, solve = (lambda theta: imitation_loss(unflatten(theta), x, y)), optx.minimise
         inner = _minimiser(solver, student, x, y, free)
@@ -104,8 +103,11 @@ def refine(
     ran_out = solution.result == optx.RESULTS.nonlinear_max_steps_reached
     result = RESULTS.where(ran_out, RESULTS.max_steps, RESULTS.stalled)
     result = RESULTS.where(solution.state.flat, RESULTS.flat, result)
+    end = full(solution.value)
+    if solver == "conjugate":
+        end, _ = flatten(fitted(unflatten(end), x, y)[0])
     return judged(
-        full(solution.value),
+        end,
         student,
         x,
         y,

@@ -30,8 +30,8 @@ _MEASURED = ("loss", "gradient_norm", "n_steps")  # of every student, beside its
 class StudentFiles(MutableMapping[Any, Student | MinibatchState]):
     """Finished students, one file each, and the state of mini-batch training: an interrupted expansion goes on.
 
-    The `store` argument of `ecjax.recover`. Keys are numbers of students and "epochs", and (layer, one of these) for
-    the later hidden layers of a deep recovery.
+    The `store` argument of `ecjax.recover`. Keys are numbers of students, "epochs" and, after shrinking, "epochs-1",
+    "epochs-2", ...; and (layer, one of these) for the later hidden layers of a deep recovery.
     """
 
     def __init__(self, folder: str | os.PathLike, activation: Activation):
@@ -42,7 +42,7 @@ class StudentFiles(MutableMapping[Any, Student | MinibatchState]):
         if key not in self:
             raise KeyError(key)
         arrays = read_arrays(self._path(key))
-        if self._path(key).stem == EPOCHS:
+        if _is_epochs(key):
             return state_from_arrays(arrays, self.activation)
         n_layers = sum(name.endswith(".w") for name in arrays)
         layers = (Layer(jnp.asarray(arrays[f"{k}.w"]), jnp.asarray(arrays[f"{k}.b"])) for k in range(n_layers))
@@ -65,7 +65,7 @@ class StudentFiles(MutableMapping[Any, Student | MinibatchState]):
 
     def __iter__(self) -> Iterator[Any]:
         for path in sorted(self.folder.rglob("*.safetensors")):
-            key = path.stem if path.stem == EPOCHS else int(path.stem)
+            key = path.stem if path.stem.startswith(EPOCHS) else int(path.stem)
             yield key if path.parent == self.folder else (int(path.parent.name.removeprefix("layer-")), key)
 
     def __len__(self) -> int:
