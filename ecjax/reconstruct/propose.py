@@ -2,11 +2,13 @@
 
     1. the clusters that were kept, as in the paper;
     2. the clusters that half as many students agree on, whatever their angles: a cut that loses a neuron is repaired;
-    3. the neurons of each of the best students (small students only): among copies, zero groups and constants there
-       are the teacher's, or nearly.
+    3. the neurons of each of the best students (of one, where a refinement takes long): among copies, zero groups and
+       constants there are the teacher's, or nearly.
 
 Each proposal is refined in nested choices, smallest first; the first that is exact is the answer. A network with fewer
-parameters than there are numbers to explain does not reach rounding errors by chance, so it is safe to try many.
+parameters than there are numbers to explain does not reach rounding errors by chance, so it is safe to try many. Where
+a refinement takes long, only all neurons of a proposal are tried: they explain whatever some of them do, and those in
+excess are taken away from an exact network at little cost.
 """
 
 import numpy as np
@@ -91,8 +93,8 @@ def reconstruct_layer(
     if propose:
         lax, clusters = _laxer(clustering, n_most=width)
         proposals.append(("clusters of a laxer cut", best, lambda: merge(lax, loss, clusters=clusters)))
-    if propose and second_order:
-        ones = [student(expansion.students, int(i)) for i in np.argsort(loss, kind="stable")[:_N_STUDENTS]]
+        n_ones = _N_STUDENTS if second_order else 1
+        ones = [student(expansion.students, int(i)) for i in np.argsort(loss, kind="stable")[:n_ones]]
         proposals += [("one student", one, lambda one=one: vectors_of(one)) for one in ones]
 
     answer = None
@@ -101,7 +103,10 @@ def reconstruct_layer(
         vectors = proposed()
         if not len(vectors):
             continue
-        for chosen in nested_choices(vectors, inputs, wanted(within, inputs, targets), activation):
+        choices = [np.arange(len(vectors))]
+        if second_order:
+            choices = nested_choices(vectors, inputs, wanted(within, inputs, targets), activation)
+        for chosen in choices:
             refined = settle(vectors[chosen], inputs, targets, within, **tools)
             if refined.is_exact:
                 return eliminate(refined, inputs, targets, **tools), source
