@@ -1,27 +1,28 @@
 """Levenberg-Marquardt without a matrix: steps by conjugate gradients, for networks with thousands of parameters.
 
 Given the hidden layers, the best output layer is a linear least squares fit; so only the hidden weights are free, and
-the residuals are those of that fit (variable projection). A change of incoming weights that outgoing weights can make
-good for then costs nothing on the way, and steps may be long.
+the residuals are those of that fit (variable projection). Nearly linear neurons trade their outgoing weights against
+incoming ones along bent valleys, in which a step that changes both would have to be short.
 
-A step solves (J^T J + lambda D) step = -J^T r with products J v and J^T u alone, which cost as much as a gradient each.
+A step solves (J^T J + lambda I) step = -J^T r with products J v and J^T u alone, which cost as much as a gradient each.
 Real inputs make J^T J badly conditioned: pixels that hardly ever light up, neurons that are hardly ever active. The
 preconditioner knows most of that. With h the inputs of a layer (a 1 appended) and d the derivatives of the answers by
 its pre-activations, the block of J^T J that belongs to the layer's weights is the mean of (d d^T) x (h h^T), about
 
-    A x H = mean(d d^T) x mean(h h^T),
+    mean(d d^T) x mean(h h^T),
 
-two small matrices. D is diag(A) x H: a change of a weight counts by the pre-activations that it changes, and these by
-what they do to the answers, since that is what makes a step too long for its linear model.
+which is inverted through the eigenvectors of its two factors.
+
+Damping by the pre-activations that a step changes, D = diag(mean(d d^T)) x mean(h h^T) in the place of I, was tried and
+left: it protects only the mean over the queries, and the few that light up a rare pixel leave their linear model.
 
 Sources: Martens and Grosse, ICML 2015 (arXiv:1503.05671), for the Kronecker factors, there of the Fisher matrix; Golub
-    and Pereyra, SIAM J. Numer. Anal. 10, 1973, for variable projection.
+    and Pereyra, SIAM Journal on Numerical Analysis 10 (1973), for variable projection.
 """
 
 import math
 from collections.abc import Callable
-from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,14 +39,20 @@ _MAX_PRODUCTS = 200
 _TOLERANCE = 1e-2
 # Damping in proportion to the norm of the residuals: then steps grow by themselves near an exact network, and the
 # way to it is quadratic (Fan and Yuan, Computing 74, 2005). The factor suits targets of unit variance.
-_DAMPING = 0.1
+_DAMPING = 1e-2
 
 
-class Factors(NamedTuple):
-    """A and H of a hidden layer."""
+class Spectrum(NamedTuple):
+    """Eigenvalues and eigenvectors of a symmetric positive semidefinite matrix."""
 
-    over_neurons: Float[Array, "width width"]
-    over_inputs: Float[Array, "fan_in_1 fan_in_1"]
+    values: Float[Array, " n"]
+    vectors: Float[Array, "n n"]
+
+
+def spectrum(matrix: Float[Array, "n n"]) -> Spectrum:
+    """Of a symmetric matrix that is positive semidefinite but for rounding."""
+    values, vectors = jnp.linalg.eigh(matrix)
+    return Spectrum(jnp.maximum(values, 0), vectors)
 
 
 def second_moment(h: Float[Array, "samples n"]) -> Float[Array, "n_1 n_1"]:
@@ -54,17 +61,18 @@ def second_moment(h: Float[Array, "samples n"]) -> Float[Array, "n_1 n_1"]:
     return h.T @ h / len(h)
 
 
-def kronecker_factors(net: Network, x: Inputs) -> list[Factors]:
-    """The factors of each hidden layer, first to last.
+def kronecker_factors(net: Network, x: Inputs, of_inputs: Spectrum) -> list[tuple[Spectrum, Spectrum]]:
+    """The two factors of each hidden layer, first to last: over its neurons, and over its inputs and bias.
 
     Args:
         net: One network of any depth.
         x: Queries.
+        of_inputs: The first layer's second factor, which no step changes.
     """
     *hidden, output = net.layers
     h, z, over_inputs = x, [], []
     for layer in hidden:
-        over_inputs.append(second_moment(h))
+        over_inputs.append(spectrum(second_moment(h)) if z else of_inputs)
         z.append(h @ layer.w.T + layer.b[None])
         h = net.activation(z[-1])
     fan_out = len(output.b)
@@ -73,60 +81,85 @@ def kronecker_factors(net: Network, x: Inputs) -> list[Factors]:
     for layer, at in zip(reversed(net.layers[1:]), reversed(z), strict=True):
         derivative = (derivative @ layer.w) * net.activation.d1(at)[None]
         flat = derivative.reshape(-1, derivative.shape[-1])
-        over_neurons.insert(0, flat.T @ flat / (len(x) * fan_out))
-    return [Factors(*pair) for pair in zip(over_neurons, over_inputs, strict=True)]
+        over_neurons.insert(0, spectrum(flat.T @ flat / (len(x) * fan_out)))
+    return list(zip(over_neurons, over_inputs, strict=True))
 
 
-def damp(factors: list[Factors], damping: Float[Array, ""], net: Network) -> Network:
-    """damping D times something shaped like a network; nothing in the output layer."""
+def precondition(factors: list[tuple[Spectrum, Spectrum]], damping: Float[Array, ""], net: Network) -> Network:
+    """(factor x factor + damping I)^-1 of something shaped like a network, by hidden layers; 0 in the output layer."""
 
-    def scale(layer: Layer, of: Factors) -> Layer:
-        return _as_layer(damping * jnp.diag(of.over_neurons)[:, None] * (_as_matrix(layer) @ of.over_inputs))
+    def solve(layer: Layer, neurons: Spectrum, inputs: Spectrum) -> Layer:
+        turned = neurons.vectors.T @ jnp.concatenate([layer.w, layer.b[:, None]], axis=1) @ inputs.vectors
+        turned = turned / (neurons.values[:, None] * inputs.values[None] + damping)
+        solved = neurons.vectors @ turned @ inputs.vectors.T
+        return Layer(solved[:, :-1], solved[:, -1])
 
-    return _hidden_layers(scale, net, factors)
-
-
-def preconditioner(factors: list[Factors], damping: Float[Array, ""]) -> Callable[[Network], Network]:
-    """((A + damping diag(A)) x H)^-1 of something shaped like a network, layer by layer; nothing in the output layer.
-
-    Neurons that nobody listens to and inputs that hardly vary make A and H singular: a little of a unit matrix is
-    added to both.
-    """
-    inverses = [
-        (_inverse(of.over_neurons + damping * jnp.diag(jnp.diag(of.over_neurons))), _inverse(of.over_inputs))
-        for of in factors
-    ]
-
-    def solve(layer: Layer, inverse) -> Layer:
-        over_neurons, over_inputs = inverse
-        return _as_layer(over_inputs(over_neurons(_as_matrix(layer)).T).T)
-
-    return lambda net: _hidden_layers(solve, net, inverses)
-
-
-def _inverse(matrix: Float[Array, "n n"]):
-    eps, tiny = jnp.finfo(matrix.dtype).eps, jnp.finfo(matrix.dtype).tiny
-    floor = jnp.sqrt(eps) * jnp.mean(jnp.diag(matrix)) + tiny
-    factor = cho_factor(matrix + floor * jnp.eye(len(matrix), dtype=matrix.dtype))
-    return lambda right: cho_solve(factor, right)
-
-
-def _hidden_layers(change: Callable[[Layer, Any], Layer], net: Network, each: list[Any]) -> Network:
     *hidden, output = net.layers
-    layers = (change(layer, its) for layer, its in zip(hidden, each, strict=True))
+    layers = (solve(layer, *pair) for layer, pair in zip(hidden, factors, strict=True))
     return Network((*layers, jax.tree.map(jnp.zeros_like, output)), net.activation)
 
 
-def _with_bias(h):
-    return jnp.concatenate([h, jnp.ones_like(h[:, :1])], axis=1)
+class _At(NamedTuple):
+    """Where a step starts from."""
+
+    theta: Theta
+    error: Float[Array, ""]  # norm of the residuals: root of the loss
+    gradient: Theta
+    factors: list[tuple[Spectrum, Spectrum]]
 
 
-def _as_matrix(layer: Layer) -> Float[Array, "width fan_in_1"]:
-    return jnp.concatenate([layer.w, layer.b[:, None]], axis=1)
+class ConjugateDescent(optx.AbstractDescent):
+    """-(J^T J + lambda I)^-1 J^T r by preconditioned conjugate gradients, lambda = |r| / 100 / step size."""
+
+    like: Network
+    x: Inputs
+    y: Outputs
+    free: Bool[Array, " parameters"]
+    of_inputs: Spectrum
+
+    def init(self, y, f_info_struct):
+        shapes = jax.eval_shape(self._factors, y)  # the first query fills them
+        return _At(y, jnp.zeros((), y.dtype), y, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
+
+    def query(self, y, f_info, state):
+        return _At(y, jnp.linalg.norm(f_info.residual), f_info.compute_grad(), self._factors(y))
+
+    def step(self, step_size, state):
+        damping = _DAMPING * state.error / step_size
+        _, unflatten = flatten(self.like)
+        _, along = jax.linearize(fit_field(self.like, self.x, self.y), state.theta)
+        back = jax.linear_transpose(along, state.theta)
+        freed = lambda v: jnp.where(self.free, v, 0)
+        step, _ = cg(
+            lambda v: freed(back(along(v))[0]) + damping * v,
+            freed(-state.gradient),
+            M=lambda v: freed(flatten(precondition(state.factors, damping, unflatten(v)))[0]),
+            tol=_TOLERANCE,
+            maxiter=_MAX_PRODUCTS,
+        )
+        return step, optx.RESULTS.successful
+
+    def _factors(self, theta):
+        net, _ = fitted(flatten(self.like)[1](theta), self.x, self.y)
+        return kronecker_factors(net, self.x, self.of_inputs)
 
 
-def _as_layer(matrix: Float[Array, "width fan_in_1"]) -> Layer:
-    return Layer(matrix[:, :-1], matrix[:, -1])
+class ConjugateNewton(optx.AbstractGaussNewton):
+    """Optimistix's Gauss-Newton loop with `ConjugateDescent` in a trust region."""
+
+    descent: ConjugateDescent
+    search: optx.ClassicalTrustRegion
+    rtol: float = 0.0
+    atol: float = 0.0
+    norm: Callable = optx.max_norm
+    verbose: Callable = lambda **_: None
+
+
+def conjugate_newton(
+    like: Network, x: Inputs, y: Outputs, free: Bool[Array, " parameters"], search: optx.ClassicalTrustRegion
+) -> ConjugateNewton:
+    """The solver of `fit_field` for networks of this shape, some of whose hidden parameters may be frozen."""
+    return ConjugateNewton(descent=ConjugateDescent(like, x, y, free, spectrum(second_moment(x))), search=search)
 
 
 # --- variable projection -------------------------------------------------------------------------------------------
@@ -161,63 +194,5 @@ def fit_field(like: Network, x: Inputs, y: Outputs) -> Callable[[Theta], Float[A
     return lambda theta: scale * fitted(unflatten(theta), x, y)[1].reshape(-1)
 
 
-# --- the step ------------------------------------------------------------------------------------------------------
-
-
-class _At(NamedTuple):
-    """Where a step starts from."""
-
-    theta: Theta
-    error: Float[Array, ""]  # norm of the residuals: root of the loss
-    gradient: Theta
-
-
-class ConjugateDescent(optx.AbstractDescent):
-    """-(J^T J + lambda D)^-1 J^T r by preconditioned conjugate gradients, lambda = |r| / 10 / step size."""
-
-    like: Network
-    x: Inputs
-    y: Outputs
-    free: Bool[Array, " parameters"]
-
-    def init(self, y, f_info_struct):
-        return _At(y, jnp.zeros((), y.dtype), y)  # the first query fills it
-
-    def query(self, y, f_info, state):
-        return _At(y, jnp.linalg.norm(f_info.residual), f_info.compute_grad())
-
-    def step(self, step_size, state):
-        damping = _DAMPING * state.error / step_size
-        _, unflatten = flatten(self.like)
-        _, along = jax.linearize(fit_field(self.like, self.x, self.y), state.theta)
-        back = jax.linear_transpose(along, state.theta)
-        factors = kronecker_factors(fitted(unflatten(state.theta), self.x, self.y)[0], self.x)
-        damped, solved = partial(damp, factors, damping), preconditioner(factors, damping)
-        on_theta = lambda change, v: flatten(change(unflatten(v)))[0]
-        freed = lambda v: jnp.where(self.free, v, 0)
-        step, _ = cg(
-            lambda v: freed(back(along(v))[0] + on_theta(damped, v)),
-            freed(-state.gradient),
-            M=lambda v: freed(on_theta(solved, v)),
-            tol=_TOLERANCE,
-            maxiter=_MAX_PRODUCTS,
-        )
-        return step, optx.RESULTS.successful
-
-
-class ConjugateNewton(optx.AbstractGaussNewton):
-    """Optimistix's Gauss-Newton loop with `ConjugateDescent` in a trust region."""
-
-    descent: ConjugateDescent
-    search: optx.ClassicalTrustRegion
-    rtol: float = 0.0
-    atol: float = 0.0
-    norm: Callable = optx.max_norm
-    verbose: Callable[..., Any] = lambda **_: None
-
-
-def conjugate_newton(
-    like: Network, x: Inputs, y: Outputs, free: Bool[Array, " parameters"], search: optx.ClassicalTrustRegion
-) -> ConjugateNewton:
-    """The solver of `fit_field` for networks of this shape; some of the hidden layers' parameters may be frozen."""
-    return ConjugateNewton(descent=ConjugateDescent(like, x, y, free), search=search)
+def _with_bias(h):
+    return jnp.concatenate([h, jnp.ones_like(h[:, :1])], axis=1)
