@@ -32,6 +32,7 @@ from .expand import Expansion as Expansion
 from .expand import FlowConfig as FlowConfig
 from .expand import MinibatchConfig as MinibatchConfig
 from .expand import RefineConfig as RefineConfig
+from .expand import ShrinkConfig as ShrinkConfig
 from .expand import expand as expand
 from .expand import expand_minibatch as expand_minibatch
 from .expand import expand_problems as expand_problems

@@ -166,6 +166,40 @@ def test_a_recovery_from_mini_batches_goes_on_bit_for_bit(tmp_path):
         np.testing.assert_array_equal(got, wanted)
 
 
+def test_a_recovery_from_shrinking_students_goes_on_bit_for_bit(tmp_path):
+    """Killed in the first training and in that after a shrinking."""
+    teacher, x, y = problem((3, 2, 2), n_samples=400)
+    shrink = ec.ShrinkConfig(factor=0.5, room=1e3, learning_rate=3e-3)
+    config = replace(BATCHES, expand=replace(BATCHES.expand, shrink=shrink))
+    told = []
+
+    def run(store=None, stop_at=None):
+        def progress(phase, done, total, epoch=None, **_):
+            if phase == "expand":
+                told.append(epoch)
+            if stop_at is not None and len(told) == stop_at:
+                raise KeyboardInterrupt
+
+        return ec.recover(x, y, activation="tanh", key=jr.key(1), config=config, store=store, progress=progress)
+
+    whole, n_calls = run(), len(told)
+    assert whole.expansion.students.widths[0] in (2, 4)
+    assert len(whole.expansion.history) in (120, 180)
+    for epochs in (30, 40):
+        told.clear()
+        store = StudentFiles(tmp_path, teacher.activation)
+        with pytest.raises(KeyboardInterrupt):
+            run(store, stop_at=epochs // 10)
+    assert sorted(store) == [EPOCHS, f"{EPOCHS}-1"]
+    assert store.describe(4) == "70 epochs of 4 students"
+    told.clear()
+    resumed = run(StudentFiles(tmp_path, teacher.activation))
+    assert len(told) == n_calls - 7
+    parts = lambda recovery: jax.tree.leaves((recovery.network, recovery.expansions, recovery.clusterings))
+    for got, wanted in zip(parts(resumed), parts(whole), strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
 def test_mini_batches_need_a_key():
     teacher, x, y = problem((3, 2, 2), n_samples=400)
     students = ec.random_students(2, (3, 4, 2), teacher.activation, key=jr.key(0))

@@ -42,7 +42,7 @@ class StudentFiles(MutableMapping[Any, Student | MinibatchState]):
         if key not in self:
             raise KeyError(key)
         arrays = read_arrays(self._path(key))
-        if _is_epochs(key):
+        if self._path(key).stem.startswith(EPOCHS):
             return state_from_arrays(arrays, self.activation)
         n_layers = sum(name.endswith(".w") for name in arrays)
         layers = (Layer(jnp.asarray(arrays[f"{k}.w"]), jnp.asarray(arrays[f"{k}.b"])) for k in range(n_layers))
@@ -65,7 +65,7 @@ class StudentFiles(MutableMapping[Any, Student | MinibatchState]):
 
     def __iter__(self) -> Iterator[Any]:
         for path in sorted(self.folder.rglob("*.safetensors")):
-            key = path.stem if path.stem.startswith(EPOCHS) else int(path.stem)
+            key = path.stem if _is_epochs(path.stem) else int(path.stem)
             yield key if path.parent == self.folder else (int(path.parent.name.removeprefix("layer-")), key)
 
     def __len__(self) -> int:
@@ -73,23 +73,28 @@ class StudentFiles(MutableMapping[Any, Student | MinibatchState]):
 
     def describe(self, n_students: int) -> str:
         """How far training came, in words: "7 of 20 students", "130 epochs", for the last layer that was begun."""
-        keys = list(self)
-        layer = max((key[0] for key in keys if isinstance(key, tuple)), default=1)
-        at = [
-            key if layer == 1 else key[1] for key in keys if layer == 1 or (isinstance(key, tuple) and key[0] == layer)
-        ]
-        n_before, n_done = divmod(max(0, sum(key != EPOCHS for key in at) - 1), n_students)
-        done = f"{n_done + any(key != EPOCHS for key in at)} of {n_students} students"
+        keys = [key if isinstance(key, tuple) else (1, key) for key in self]
+        layer = max((key[0] for key in keys), default=1)
+        at = [key for of, key in keys if of == layer]
+        n_finished = sum(not _is_epochs(key) for key in at)
+        n_before, n_done = divmod(max(0, n_finished - 1), n_students)
+        done = f"{n_done + (n_finished > 0)} of {n_students} students"
         done += f" of round {n_before + 1}" if n_before else ""
-        if EPOCHS in at:
-            state = self[EPOCHS if layer == 1 else (layer, EPOCHS)]
-            done = f"{int(cast(MinibatchState, state).epoch)} epochs of {n_students} students"
+        trainings = [key for key in at if _is_epochs(key)]
+        if trainings:
+            states = [cast(MinibatchState, self[key if layer == 1 else (layer, key)]) for key in trainings]
+            done = f"{sum(int(state.epoch) for state in states)} epochs of {n_students} students"
         return done if layer == 1 else f"{done} of layer {layer}"
 
     def _path(self, key: Any) -> Path:
         layer, key = key if isinstance(key, tuple) else (1, key)
         folder = self.folder if layer == 1 else self.folder / f"layer-{layer}"
-        return folder / (f"{key}.safetensors" if key == EPOCHS else f"{key:06d}.safetensors")
+        return folder / (f"{key}.safetensors" if _is_epochs(key) else f"{key:06d}.safetensors")
+
+
+def _is_epochs(key: Any) -> bool:
+    """Whether a key, its layer left out, is that of mini-batch training: "epochs", "epochs-1", ..."""
+    return isinstance(key, str) and key.startswith(EPOCHS)
 
 
 def _measured(student: Student | Expansion) -> dict[str, Any]:
