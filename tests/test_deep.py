@@ -184,6 +184,7 @@ def test_a_recovery_from_shrinking_students_goes_on_bit_for_bit(tmp_path):
 
     whole, n_calls = run(), len(told)
     assert whole.expansion.students.widths[0] in (2, 4)
+    assert whole.expansion.history is not None
     assert len(whole.expansion.history) in (120, 180)
     for epochs in (30, 40):
         told.clear()

@@ -213,7 +213,7 @@ def _on_minibatches(students, x, y, config: ExpandConfig, key, store: Store | No
     store = {} if store is None else store
     trained = _train(students, x, y, config.minibatch, key, store, EPOCHS, progress)
     shorter = replace(config.minibatch, learning_rate=config.shrink.learning_rate)
-    lowest, history, n_steps = _lowest(trained), [trained.history], trained.n_steps
+    lowest, history, n_steps = _lowest(trained), [np.asarray(trained.history)], trained.n_steps
     for number, widths in enumerate(narrower(students.widths, config.shrink.factor), start=1):
         # Epochs use up fold_in(key, 0), fold_in(key, 1), ...: shrinkings come from the other end.
         key_of_round, name = jr.fold_in(key, 2**32 - number), f"{EPOCHS}-{number}"
@@ -222,7 +222,7 @@ def _on_minibatches(students, x, y, config: ExpandConfig, key, store: Store | No
         if not _lowest(after) <= config.shrink.room * lowest:
             break
         trained, lowest = after, min(lowest, _lowest(after))
-        history.append(after.history)
+        history.append(np.asarray(after.history))
         n_steps = n_steps + after.n_steps
     return replace(trained, history=np.concatenate(history), n_steps=n_steps)
 
