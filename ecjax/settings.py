@@ -122,7 +122,7 @@ class RecoveryConfig:
 
     @staticmethod
     def images(student_width: Width = 64, n_students: int = 8, **settings: Any) -> "RecoveryConfig":
-        """Teachers of images, trained on mini-batches of thousands of them."""
+        """Teachers of images: students trained on mini-batches of thousands of them, and made narrower in rounds."""
         defaults = {
             "init_scale": 0.1,
             "standardise": "common",
