@@ -61,7 +61,7 @@ def canonical(inner: Vectors, outer: Vectors, view: View, symmetry: Symmetry) ->
     """One representative of each neuron's scale and phase: incoming vectors, and outgoing weights with next biases."""
     inner, outer = inner.copy(), outer.copy()
     if symmetry.homogeneous:
-        norm = np.linalg.norm(inner, axis=1)
+        norm = np.linalg.norm(inner @ view.root.T, axis=1)
         norm[norm == 0] = 1
         inner /= norm[:, None]
         outer[:, :-1] *= norm

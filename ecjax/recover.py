@@ -211,7 +211,8 @@ def recover(
             )
         )
         if number < hidden_layers:
-            students, inputs = _upper_students(found[-1], inputs, config, key=jr.fold_in(key, 2**31 + number))
+            latest, key_above = found[-1], jr.fold_in(key, 2**31 + number)
+            students, inputs = _upper_students(latest.expansion, latest.candidate, inputs, config, key=key_above)
     return _finished(x, y, fresh, found, scale, config, seconds, progress)
 
 
@@ -417,7 +418,7 @@ def _reconstructed(
 
 
 def _upper_students(
-    found: _Found, inputs: Inputs, config: RecoveryConfig, *, key: PRNGKeyArray
+    expansion: Expansion, candidate: Candidate, inputs: Inputs, config: RecoveryConfig, *, key: PRNGKeyArray
 ) -> tuple[Network, Inputs]:
     """Students of the layers above a reconstructed one, and the queries that these see.
 
@@ -425,7 +426,6 @@ def _upper_students(
     nearest to the pre-activations that the student's own made. Of a neuron that the student had in several copies, that
     is the sum of their outgoing weights.
     """
-    candidate, expansion = found.candidate, found.expansion
     layer, activation = candidate.network.layers[0], expansion.students.activation
     features = activation(inputs @ layer.w.T + layer.b[None])
     if config.upper == "fresh":

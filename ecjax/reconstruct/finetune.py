@@ -16,9 +16,11 @@ from ..expand import SECOND_ORDER_UP_TO, RefineConfig, refine
 from ..imitation import Inputs, Outputs, flatten
 from ..networks import Layer, Network, respond
 from .output import OutputFit, Vectors, as_network, fit_output, leaves_linear_map, likely_signs, vectors_of
+from .soften import SHARPNESS, softened, with_unit_pre_activations
 
 # Orthogonal factors of a Jacobian of so many entries, times parameters, take about a second a step.
 _ORTHOGONAL_UP_TO = 10_000_000_000
+_SOFT_STEPS = 10  # of a refinement with soft kinks, whose network is not the end
 # Loss below which rounding in the normal equations may be what is in the way; above, it is a wrong network.
 _NEARLY = 1e-8
 
@@ -81,6 +83,7 @@ def finetune(
     dense = net.n_parameters <= SECOND_ORDER_UP_TO
     padded, free = _padded(net, _shared_width(width, pad_to) if dense else width)
     if not dense:
+        padded = _past_kinks(padded, free, x, y, config)
         refined = _refine(padded, free, x, y, "conjugate", config)
     else:
         refined = _refine(padded, free, x, y, "levenberg_marquardt", config)
@@ -91,6 +94,18 @@ def finetune(
     hidden, following, *above = refined.network.layers
     layers = (Layer(hidden.w[:width], hidden.b[:width]), Layer(following.w[:, :width], following.b), *above)
     return Network(layers, net.activation), float(refined.loss)
+
+
+def _past_kinks(net: Network, free, x: Inputs, y: Outputs, config: RefineConfig) -> Network:
+    """The network refined with softer kinks, if it has any, so that they find their places among the samples."""
+    if not net.activation.symmetry.homogeneous:
+        return net
+    activation, net = net.activation, with_unit_pre_activations(net, x)
+    config = replace(config, max_steps=min(config.max_steps, _SOFT_STEPS))
+    for sharpness in SHARPNESS:
+        soft = Network(net.layers, softened(activation, sharpness))
+        net = Network(_refine(soft, free, x, y, "conjugate", config).network.layers, activation)
+    return net
 
 
 def _shared_width(width: int, pad_to: int) -> int:
