@@ -52,7 +52,7 @@ def test_unit_pre_activations_are_the_same_function(name, key):
 
 @pytest.mark.slow
 def test_kinks_pass_the_samples_between_them_and_their_places(monkeypatch):
-    """From a disturbed teacher, without a matrix, where sharp kinks alone stop on the way."""
+    """From a teacher disturbed as much as it is large, without a matrix: 3 of 4, and 2 of 4 by sharp kinks alone."""
     module = importlib.import_module("ecjax.reconstruct.finetune")  # the package's name is that of its function
     monkeypatch.setattr(module, "SECOND_ORDER_UP_TO", 0)
     config = ec.RefineConfig(max_steps=40, patience=3, target_loss=1e-20)
@@ -66,8 +66,8 @@ def test_kinks_pass_the_samples_between_them_and_their_places(monkeypatch):
             teacher = ec.synthetic_teacher(5, 4, 1, "relu", key=teacher_key)
             x = ec.gaussian_queries(200, 5, key=x_key)
             theta, unflatten = jax.flatten_util.ravel_pytree(teacher)
-            start = unflatten(theta + 0.3 * jr.normal(key, theta.shape))
+            start = unflatten(theta + jr.normal(key, theta.shape))
             _, loss = finetune(start, x, ec.respond(teacher, x), config=config, exact_below=1e-20)
             ends[soft].append(loss)
-    print(ends)
-    assert sum(loss <= 1e-20 for loss in ends[True]) > sum(loss <= 1e-20 for loss in ends[False])
+    n_exact = {soft: sum(loss <= 1e-20 for loss in losses) for soft, losses in ends.items()}
+    assert n_exact[True] >= max(3, n_exact[False])
