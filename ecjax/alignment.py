@@ -5,8 +5,9 @@ time, no step changing what the network computes:
 
 1. *Unseen directions* (`View.fold`). Along a direction in which a layer's inputs never vary, weights can't be told
    from the bias: that part of an incoming weight vector moves into the bias.
-2. *Scale and phase* (`canonical`). Neurons of positive homogeneous activations get incoming vectors (w, b) of norm 1;
-   with an antiperiod p, mean pre-activations move within p/2 of 0.
+2. *Scale and phase* (`canonical`). Neurons of positive homogeneous activations get pre-activations of root mean square
+   1 (and not weights of norm 1, of which those of pixels that hardly ever light up may be anything); with an antiperiod
+   p, mean pre-activations move within p/2 of 0.
 3. *Partners* (`match_neurons`). The neurons of both are matched one to one by optimal assignment, each of ours with the
    sign and the phase that bring it nearest to theirs.
 4. *What follows from a flip* (`align`), by the law of `ecjax.activations`: the sign of the outgoing weights, a constant

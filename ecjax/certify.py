@@ -203,5 +203,5 @@ def _n_invisible(network: Network, x: Inputs) -> int:
 def _loss(network: Network, x: Inputs, y: Outputs, linear: Layer | None, y_scale: np.ndarray) -> float:
     answers = np.asarray(respond(network, x), float)
     if linear is not None:
-        answers = answers + np.asarray(x @ linear.w.T + linear.b[None], float)
+        answers = answers + np.asarray(linear(x), float)
     return float(np.mean(((answers - np.asarray(y, float)) / y_scale) ** 2))

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -48,7 +47,7 @@ def unrecoverable_neurons(network: Network, x: Float[Array, "samples inputs"]) -
 def _hidden(network: Network, x: Array) -> Iterator[tuple[Array, np.ndarray]]:
     """Of every hidden layer: pre-activations [samples, width] and outgoing weights."""
     for layer, above in zip(network.layers, network.layers[1:], strict=False):
-        z = jnp.matmul(x, layer.w.T) + layer.b[None]
+        z = layer(x)
         yield z, np.asarray(above.w, float)
         x = network.activation(z)
 

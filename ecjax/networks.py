@@ -32,6 +32,10 @@ class Layer(eqx.Module):
     w: Float[Array, "*students width fan_in"]  # row i: incoming weight vector of neuron i
     b: Float[Array, "*students width"]
 
+    def __call__(self, x: Float[Array, "samples fan_in"]) -> Float[Array, "samples width"]:
+        """What the neurons of one network's layer make of its inputs: pre-activations, or answers of the last layer."""
+        return x @ self.w.T + self.b[None]
+
 
 class Network(eqx.Module):
     """Hidden layers and a linear output layer; one network, or a stack of students."""

@@ -427,7 +427,7 @@ def _upper_students(
     is the sum of their outgoing weights.
     """
     layer, activation = candidate.network.layers[0], expansion.students.activation
-    features = activation(inputs @ layer.w.T + layer.b[None])
+    features = activation(layer(inputs))
     if config.upper == "fresh":
         shape = (features.shape[1], *expansion.students.shape[2:])
         return random_students(expansion.n_students, shape, activation, key=key, dtype=features.dtype), features

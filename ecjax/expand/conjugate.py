@@ -73,7 +73,7 @@ def kronecker_factors(net: Network, x: Inputs, of_inputs: Spectrum) -> list[tupl
     h, z, over_inputs = x, [], []
     for layer in hidden:
         over_inputs.append(spectrum(second_moment(h)) if z else of_inputs)
-        z.append(h @ layer.w.T + layer.b[None])
+        z.append(layer(h))
         h = net.activation(z[-1])
     fan_out = len(output.b)
     derivative = jnp.eye(fan_out, dtype=x.dtype)[:, None]  # answers, samples, neurons
@@ -172,7 +172,7 @@ def fitted(net: Network, x: Inputs, y: Outputs) -> tuple[Network, Outputs]:
     """
     h = x
     for layer in net.layers[:-1]:
-        h = net.activation(h @ layer.w.T + layer.b[None])
+        h = net.activation(layer(h))
     h = _with_bias(h)
     scale = jax.lax.stop_gradient(jnp.linalg.norm(h, axis=0) + jnp.finfo(h.dtype).tiny)
     h = h / scale[None]

@@ -71,7 +71,7 @@ def _shrunk(net: Network, x: Inputs, widths: tuple[int, ...]) -> Network:
     layers, h = list(net.layers), x
     for number, width in enumerate(widths):
         hidden, following = layers[number : number + 2]
-        phi = net.activation(h @ hidden.w.T + hidden.b[None])
+        phi = net.activation(hidden(h))
         kept, w, b = _fitted(np.asarray(phi, float), np.asarray(following.w, float), width)
         cast = lambda array, like: jnp.asarray(array, like.dtype)
         layers[number] = Layer(hidden.w[kept], hidden.b[kept])

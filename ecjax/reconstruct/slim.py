@@ -46,7 +46,7 @@ def slimmed(
 def _without_cheapest(net: Network, layer: int, x: Inputs, y: Outputs) -> Network | None:
     """The network without that neuron of a layer which the next one can best do without; None if it needs them all."""
     for below in net.layers[:layer]:
-        x = net.activation(x @ below.w.T + below.b[None])
+        x = net.activation(below(x))
     upper = Network(net.layers[layer:], net.activation)
     vectors, target = vectors_of(upper), wanted(upper, x, y)
     inputs = linear_inputs(x, net.activation)

@@ -41,7 +41,7 @@ def with_unit_pre_activations(net: Network, x: Inputs) -> Network:
     layers, h = list(net.layers), x
     for number in range(len(layers) - 1):
         hidden, following = layers[number : number + 2]
-        z = h @ hidden.w.T + hidden.b[None]
+        z = hidden(h)
         size = jnp.sqrt(jnp.mean(z**2, axis=0))
         size = jnp.where(size == 0, 1, size)
         layers[number] = Layer(hidden.w / size[:, None], hidden.b / size)
