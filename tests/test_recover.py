@@ -15,8 +15,8 @@ from ecjax.expand import Student
 from ecjax.recover import normalised
 from ecjax.scaling import scaling
 
-TOY = ec.RecoveryConfig.toy(student_width=8, n_students=6)
-STRICT = ec.RecoveryConfig.toy(student_width=8, n_students=6, propose=False)  # only the kept clusters count
+TOY = ec.RecoveryConfig.toy(student_width=8, n_students=6, rounds=1)
+STRICT = ec.RecoveryConfig.toy(student_width=8, n_students=6, rounds=1, propose=False)  # only the kept clusters count
 N_SAMPLES = 250
 
 
