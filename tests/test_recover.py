@@ -50,6 +50,7 @@ def as_users_run_it(monkeypatch):
 
 
 def with_network(student: Student, net, loss=None) -> Student:
+    student = jax.tree.map(jnp.asarray, student)  # in a store it is on the host
     loss = student.loss if loss is None else jnp.asarray(loss, student.loss.dtype)
     return Student(net, loss, student.gradient_norm, student.n_steps, student.result)
 
