@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..expand import SECOND_ORDER_UP_TO, RefineConfig, refine
-from ..imitation import Inputs, Outputs, flatten
+from ..imitation import Inputs, Outputs, flatten, imitation_loss
 from ..networks import Layer, Network, respond
 from .output import OutputFit, Vectors, as_network, fit_output, leaves_linear_map, likely_signs, vectors_of
 from .soften import SHARPNESS, softened, with_unit_pre_activations
@@ -83,7 +83,7 @@ def finetune(
     dense = net.n_parameters <= SECOND_ORDER_UP_TO
     padded, free = _padded(net, _shared_width(width, pad_to) if dense else width)
     if not dense:
-        padded = _past_kinks(padded, free, x, y, config)
+        padded = _past_kinks(padded, free, x, y, config, exact_below)
         refined = _refine(padded, free, x, y, "conjugate", config)
     else:
         refined = _refine(padded, free, x, y, "levenberg_marquardt", config)
@@ -96,13 +96,15 @@ def finetune(
     return Network(layers, net.activation), float(refined.loss)
 
 
-def _past_kinks(net: Network, free, x: Inputs, y: Outputs, config: RefineConfig) -> Network:
-    """The network refined with softer kinks, if it has any, so that they find their places among the samples."""
+def _past_kinks(net: Network, free, x: Inputs, y: Outputs, config: RefineConfig, exact_below: float) -> Network:
+    """The network refined with softer kinks, if it has any, until they are in their places among the samples."""
     if not net.activation.symmetry.homogeneous:
         return net
     activation, net = net.activation, with_unit_pre_activations(net, x)
     config = replace(config, max_steps=min(config.max_steps, _SOFT_STEPS))
     for sharpness in SHARPNESS:
+        if float(imitation_loss(net, x, y)) <= exact_below:
+            break
         soft = Network(net.layers, softened(activation, sharpness))
         net = Network(_refine(soft, free, x, y, "conjugate", config).network.layers, activation)
     return net
