@@ -141,7 +141,7 @@ def expand(
         store=store,
         progress=progress,
     )
-    n_steps = n_steps + done.n_steps
+    n_steps = jnp.asarray(n_steps, done.n_steps.dtype) + done.n_steps  # epochs are counted in 32 bits
     return Expansion(done.network, done.loss, done.gradient_norm, n_steps, done.result, method, history)
 
 
