@@ -59,13 +59,13 @@ from .networks import split_neuron as split_neuron
 from .networks import stack as stack
 from .networks import student as student
 from .networks import to_nnx as to_nnx
+from .problems import recover_problems as recover_problems
 from .queries import gaussian_queries as gaussian_queries
 from .queries import grid_queries as grid_queries
 from .queries import noisy_copies as noisy_copies
 from .recover import Recovery as Recovery
 from .recover import rebuild as rebuild
 from .recover import recover as recover
-from .recover import recover_problems as recover_problems
 from .settings import PRESETS as PRESETS
 from .settings import RecoveryConfig as RecoveryConfig
 from .teachers import TrainedTeacher as TrainedTeacher

@@ -1,5 +1,7 @@
 """How long work tells of itself: the core never prints, it calls what it was given."""
 
+import time
+from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
 
@@ -20,3 +22,17 @@ class Progress(Protocol):
 
 def silent(phase: str, done: int, total: int, **info: Any) -> None:
     """The progress of those who do not want to know."""
+
+
+class Stopwatch:
+    """Seconds spent in each phase."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def of(self, phase: str):
+        """Count for `phase` what is done inside."""
+        start = time.perf_counter()
+        yield
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start

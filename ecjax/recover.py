@@ -10,11 +10,8 @@ over by least squares) or afresh. At the end all weights are fine-tuned together
 """
 
 import itertools
-import time
-from collections.abc import Sequence
-from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import equinox as eqx
 import jax
@@ -26,30 +23,22 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from .activations import Activation, as_activation
 from .certify import Certificate, certify
 from .checks import checked_activation, checked_fresh, checked_samples
-from .cluster import ClusterConfig, Clustering, cluster_neurons, second_moment
+from .cluster import Clustering
 from .expand import (
     SECOND_ORDER_UP_TO,
     Expansion,
-    better_of,
-    expand,
-    expand_problems,
     layer_store,
-    renewed,
-    round_store,
     sufficient_width,
 )
 from .identify import unrecoverable_neurons
 from .imitation import Inputs, Outputs
-from .networks import Layer, Network, random_students, stack, student
-from .progress import Progress, silent
+from .layer import Found, next_layer, reconstructed, upper_students
+from .networks import Layer, Network, random_students
+from .progress import Progress, Stopwatch, silent
 from .reconstruct import (
     Candidate,
-    NoClustersError,
-    before_next,
     exact_loss,
     finetune,
-    fit_output,
-    reconstruct_layer,
     slimmed,
 )
 from .scaling import Scaling, scaling
@@ -184,7 +173,7 @@ def recover(
     checked_activation(activation)
     if hidden_layers < 1:
         raise ValueError(f"`hidden_layers` is how many the teacher has, at least 1; got {hidden_layers}.")
-    seconds = _Stopwatch()
+    seconds = Stopwatch()
     if config.student_width == "auto":
         x, y = checked_samples(x, y, student_widths=(1,) * hidden_layers, allow_few_samples=allow_few_samples)
         with seconds.of("width"):
@@ -193,11 +182,11 @@ def recover(
     x, y = checked_samples(x, y, student_widths=widths, allow_few_samples=allow_few_samples)
     fresh = checked_fresh(fresh, x, y)
 
-    scale, inputs, targets, students = _fresh(x, y, activation, widths, config, key)
-    found: list[_Found] = []
+    scale, inputs, targets, students = fresh_students(x, y, activation, widths, config, key)
+    found: list[Found] = []
     for number in range(1, hidden_layers + 1):
         found.append(
-            _next_layer(
+            next_layer(
                 students,
                 inputs,
                 targets,
@@ -212,78 +201,11 @@ def recover(
         )
         if number < hidden_layers:
             latest, key_above = found[-1], jr.fold_in(key, 2**31 + number)
-            students, inputs = _upper_students(latest.expansion, latest.candidate, inputs, config, key=key_above)
+            students, inputs = upper_students(latest.expansion, latest.candidate, inputs, config, key=key_above)
     return _finished(x, y, fresh, found, scale, config, seconds, progress)
 
 
-def recover_problems(
-    x: Float[Array, "problems samples fan_in"],
-    y: Float[Array, "problems samples fan_out"],
-    *,
-    activation: Activation | str,
-    keys: Sequence[PRNGKeyArray],
-    hidden_layers: int = 1,
-    config: RecoveryConfig | None = None,
-    allow_few_samples: bool = False,
-    store: Any = None,
-    progress: Progress = silent,
-) -> list[Recovery]:
-    """Recover several networks of one shape, as `recover` would one by one, their students trained side by side.
-
-    What small problems leave idle of an accelerator, many of them fill. All else is done problem by problem, as is the
-    expansion of later hidden layers.
-
-    Args:
-        x: Queries of each problem.
-        y: Answers to them.
-        activation: Of all the teachers' hidden neurons.
-        keys: One for each problem. Used up.
-        hidden_layers: How many each teacher has.
-        config: All settings; by default `RecoveryConfig.toy()`.
-        allow_few_samples: Go on although there are fewer numbers in an y than parameters in a student.
-        store: Finished students by number, counted through all problems: n_students * problem + student.
-        progress: Called as the work advances; first for the students of all problems.
-
-    Returns:
-        A recovery for each problem. Its seconds of "expand" are an equal share of those that the batch took.
-
-    Raises:
-        ValueError: If arguments disagree or can't be used.
-    """
-    config = config or RecoveryConfig.toy()
-    if not 0 < len(x) == len(y) == len(keys):
-        raise ValueError(f"`x`, `y` and `keys` have one entry a problem; got {len(x)}, {len(y)} and {len(keys)}.")
-    activation, widths = as_activation(activation), config.widths(hidden_layers)
-    checked_activation(activation)
-    begun = []
-    for *problem, key in zip(x, y, keys, strict=True):
-        checked = checked_samples(*problem, student_widths=widths, allow_few_samples=allow_few_samples)
-        begun.append(_fresh(*checked, activation, widths, config, key)[1:])
-    if len({inputs.shape for inputs, *_ in begun}) > 1:
-        raise ValueError("`x` has inputs that never vary, not in all problems the same number: recover one by one.")
-    inputs, targets, students = jax.tree.map(lambda *leaves: jnp.stack(leaves), *begun)
-    seconds = _Stopwatch()
-    with seconds.of("expand"):
-        expansions = expand_problems(students, inputs, targets, config=config.expand, store=store, progress=progress)
-        expansions = jax.block_until_ready(expansions)
-    recoveries = []
-    for expansion, *problem, key in zip(expansions, x, y, keys, strict=True):
-        recovery = recover(
-            *problem,
-            activation=activation,
-            key=key,
-            hidden_layers=hidden_layers,
-            config=config,
-            allow_few_samples=allow_few_samples,
-            store=dict(enumerate(expansion.each())),
-            progress=progress,
-        )
-        recovery.seconds["expand"] += seconds.seconds["expand"] / len(x)
-        recoveries.append(recovery)
-    return recoveries
-
-
-def _fresh(
+def fresh_students(
     x: Inputs, y: Outputs, activation: Activation, widths: tuple[int, ...], config: RecoveryConfig, key: PRNGKeyArray
 ) -> tuple[Scaling, Float[Array, "samples rank"], Outputs, Network]:
     """Scaled queries and answers, and students that have seen nothing yet."""
@@ -335,121 +257,15 @@ def rebuild(
     config = replace(recovery.config, cluster=clustering.config)
     x, y = checked_samples(x, y, student_widths=config.widths(1), allow_few_samples=True)
     fresh = checked_fresh(fresh, x, y)
-    seconds = _Stopwatch()
+    seconds = Stopwatch()
     inputs, targets = recovery.scaling.inputs(x), recovery.scaling.targets(y)
     with seconds.of("reconstruct"):
-        found = _reconstructed(recovery.expansion, clustering, inputs, targets, config, progress=progress)
+        found = reconstructed(recovery.expansion, clustering, inputs, targets, config, progress=progress)
     return _finished(x, y, fresh, [found], recovery.scaling, config, seconds, progress)
 
 
-class _Found(NamedTuple):
-    """A hidden layer, and what it was found from."""
-
-    candidate: Candidate  # the layer is the first of its network
-    found_by: str
-    expansion: Expansion
-    clustering: Clustering
-
-
-def _next_layer(
-    students: Network,
-    inputs: Inputs,
-    targets: Outputs,
-    config: RecoveryConfig,
-    *,
-    key: PRNGKeyArray,
-    frozen_below: bool,
-    store: Any,
-    progress: Progress,
-    seconds: "_Stopwatch",
-) -> _Found:
-    """Expand, cluster and reconstruct; again with renewed students as long as the network is not exact."""
-    expansion = None
-    for turn in range(config.rounds):
-        begun = (
-            students if expansion is None else renewed(expansion, key=jr.fold_in(key, turn), scale=config.init_scale)
-        )
-        with seconds.of("expand"):
-            trained = expand(
-                begun,
-                inputs,
-                targets,
-                config=config.expand,
-                key=key,
-                store=store if store is None or turn == 0 else round_store(store, turn, config.n_students),
-                progress=progress,
-            )
-            expansion = jax.block_until_ready(trained if expansion is None else better_of(expansion, trained))
-        _check_finite(expansion, config)
-        progress("cluster", 0, 1)
-        with seconds.of("cluster"):
-            clustering = cluster_layer(expansion, inputs, config=config.cluster)
-        progress("cluster", 1, 1, clusters=clustering.width)
-        with seconds.of("reconstruct"):
-            try:
-                found = _reconstructed(
-                    expansion, clustering, inputs, targets, config, frozen_below=frozen_below, progress=progress
-                )
-            except NoClustersError:
-                if turn == config.rounds - 1:
-                    raise
-                continue
-        if found.candidate.is_exact:
-            break
-    return found  # pyright: ignore[reportPossiblyUnbound]
-
-
-def _reconstructed(
-    expansion, clustering, inputs, targets, config: RecoveryConfig, *, frozen_below: bool = False, progress: Progress
-) -> _Found:
-    """The first hidden layer that these students have."""
-    candidate, found_by = reconstruct_layer(
-        expansion,
-        clustering,
-        inputs,
-        targets,
-        config=config.finetune,
-        exact_below=config.exact_loss,
-        frozen_below=frozen_below,
-        propose=config.propose,
-        progress=progress,
-    )
-    return _Found(candidate, found_by, expansion, clustering)
-
-
-def _upper_students(
-    expansion: Expansion, candidate: Candidate, inputs: Inputs, config: RecoveryConfig, *, key: PRNGKeyArray
-) -> tuple[Network, Inputs]:
-    """Students of the layers above a reconstructed one, and the queries that these see.
-
-    A student's next layer is carried over by least squares: the weights with which the reconstructed neurons come
-    nearest to the pre-activations that the student's own made. Of a neuron that the student had in several copies, that
-    is the sum of their outgoing weights.
-    """
-    layer, activation = candidate.network.layers[0], expansion.students.activation
-    features = activation(layer(inputs))
-    if config.upper == "fresh":
-        shape = (features.shape[1], *expansion.students.shape[2:])
-        return random_students(expansion.n_students, shape, activation, key=key, dtype=features.dtype), features
-    uppers = []
-    for i in range(expansion.n_students):
-        one = student(expansion.students, i)
-        fit = fit_output(candidate.vectors, inputs, jnp.nan_to_num(before_next(one, inputs)), activation)
-        carried = Layer(jnp.asarray(fit.a, features.dtype), jnp.asarray(fit.c, features.dtype))
-        uppers.append(Network((carried, *one.layers[2:]), activation))
-    return stack(uppers), features
-
-
-def _check_finite(expansion: Expansion, config: RecoveryConfig) -> None:
-    if expansion.finite.sum() < config.cluster.gamma * config.n_students:
-        raise ValueError(
-            f"{int((~expansion.finite).sum())} of {config.n_students} students diverged, more than gamma leaves: try "
-            'another `method` (method="adam_levenberg_marquardt" is the most careful), or look at the scale of x.'
-        )
-
-
 def _finished(
-    x, y, fresh, found: list[_Found], scale: Scaling, config: RecoveryConfig, seconds: "_Stopwatch", progress: Progress
+    x, y, fresh, found: list[Found], scale: Scaling, config: RecoveryConfig, seconds: Stopwatch, progress: Progress
 ) -> Recovery:
     """All layers fine-tuned together, in the user's units."""
     inputs, targets, last = scale.inputs(x), scale.targets(y), found[-1].candidate
@@ -485,22 +301,6 @@ def _finished(
         scaling=scale,
         config=config,
         seconds=seconds.seconds,
-    )
-
-
-def cluster_layer(expansion: Expansion, inputs: Inputs, *, config: ClusterConfig) -> Clustering:
-    """Cluster the first hidden layer's neurons of all students that did not diverge, on the host in float64."""
-    hidden = expansion.students.layers[0]
-    w, b = np.asarray(hidden.w, float), np.asarray(hidden.b, float)
-    neurons = np.concatenate([w, b[..., None]], axis=-1)[expansion.finite]
-    whose = np.broadcast_to(np.flatnonzero(expansion.finite)[:, None], neurons.shape[:2])
-    return cluster_neurons(
-        neurons.reshape(-1, neurons.shape[-1]),
-        whose.reshape(-1).copy(),
-        n_students=expansion.n_students,
-        symmetry=expansion.students.activation.symmetry,
-        moment=second_moment(np.asarray(inputs)) if config.metric == "preactivation" else None,
-        config=config,
     )
 
 
@@ -542,17 +342,3 @@ def _numbered(progress: Progress, number: int) -> Progress:
 def _override(config: _Config, **values: Any) -> _Config:
     """A config with the values that are not None."""
     return replace(cast(Any, config), **{name: value for name, value in values.items() if value is not None})
-
-
-class _Stopwatch:
-    """Seconds spent in each phase."""
-
-    def __init__(self):
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def of(self, phase: str):
-        """Count for `phase` what is done inside."""
-        start = time.perf_counter()
-        yield
-        self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start

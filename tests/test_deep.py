@@ -11,9 +11,10 @@ import pytest
 
 import ecjax as ec
 from ecjax.expand import EPOCHS, Expansion
+from ecjax.layer import upper_students
 from ecjax.networks import permute_neurons, split_neuron, stack
 from ecjax.reconstruct import Candidate, slimmed
-from ecjax.recover import _upper_students, normalised
+from ecjax.recover import normalised
 from ecjax.runs import StudentFiles
 
 CONFIG = ec.RecoveryConfig.toy(
@@ -61,7 +62,7 @@ def test_outgoing_weights_are_carried_over_as_sums_over_copies_and_signs():
         turned.activation,
     )
     candidate = Candidate(teacher, np.zeros((1, 3)), 0.0, 1e-20)
-    students, features = _upper_students(as_expansion(stack([split, flipped])), candidate, x, CONFIG, key=jr.key(0))
+    students, features = upper_students(as_expansion(stack([split, flipped])), candidate, x, CONFIG, key=jr.key(0))
     np.testing.assert_allclose(features, jnp.tanh(x @ teacher.layers[0].w.T + teacher.layers[0].b[None]), atol=1e-14)
     for i in range(2):
         for got, wanted in zip(ec.student(students, i).layers, teacher.layers[1:], strict=True):
@@ -73,7 +74,7 @@ def test_fresh_upper_students_are_drawn_again():
     teacher, x, _ = problem()
     candidate = Candidate(teacher, np.zeros((1, 3)), 0.0, 1e-20)
     config = replace(CONFIG, upper="fresh")
-    students, features = _upper_students(as_expansion(stack([teacher] * 3)), candidate, x, config, key=jr.key(0))
+    students, features = upper_students(as_expansion(stack([teacher] * 3)), candidate, x, config, key=jr.key(0))
     assert students.shape == (3, 2, 1)
     assert features.shape == (500, 3)
     assert not np.allclose(students.layers[0].w[0], students.layers[0].w[1])

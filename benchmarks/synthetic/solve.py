@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ecjax import ClusterConfig, ExpandConfig, Recovery, RecoveryConfig, RefineConfig, rebuild, recover, respond
-from ecjax.recover import cluster_layer
+from ecjax.layer import cluster_layer
 from ecjax.runs import versions
 
 from ..rows import quality, timed
