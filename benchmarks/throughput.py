@@ -38,7 +38,7 @@ from ecjax.networks import Network, random_students
 CASES = {
     "images": {"n_students": 10, "shape": (784, 512, 10), "batch": 512, "dtype": "float32", "n_batches": 10},
     "toy": {"n_students": 20, "shape": (16, 32, 1), "batch": 5000, "dtype": "float64", "n_batches": 1},
-    "deep": {"n_students": 50, "shape": (784, 90, 90, 90, 10), "batch": 640, "dtype": "float32", "n_batches": 8},
+    "deep": {"n_students": 50, "shape": (784, 90, 90, 90, 10), "batch": 640, "dtype": "float32", "n_batches": 15},
 }
 WANTED = {"images": 1.5, "toy": 2.5, "deep": 2.0}
 RATIOS = ("median", "best", "cpu")
@@ -73,7 +73,7 @@ def compare(case, *, n_rounds):
         students, x, y = _problem(case)
         reference = _Reference(case, students, x, y) if find_spec("torch") else None
         ours, theirs = [], []
-        epochs = 1 if case["n_batches"] > 1 else 20  # of one call
+        epochs = 3 if case["n_batches"] > 1 else 20  # of one call
         n_steps = epochs * case["n_batches"]
         start = _clocks()
 

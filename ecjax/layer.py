@@ -3,7 +3,7 @@
 students, x, y  ->  expand  ->  cluster  ->  reconstruct  ->  Found  ->  students of the layers above
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from .expand import Expansion, better_of, expand, renewed, round_store
 from .imitation import Inputs, Outputs
 from .networks import Layer, Network, random_students, stack, student
 from .progress import Progress, Stopwatch
-from .reconstruct import Candidate, NoClustersError, before_next, fit_output, reconstruct_layer
+from .reconstruct import Candidate, NoClustersError, before_next, exact_loss, fit_output, reconstruct_layer
 from .settings import RecoveryConfig
 
 
@@ -41,8 +41,13 @@ def next_layer(
     progress: Progress,
     seconds: Stopwatch,
 ) -> Found:
-    """Expand, cluster and reconstruct; again with renewed students as long as the network is not exact."""
-    expansion = None
+    """Expand, cluster and reconstruct; again with renewed students as long as the network is not exact.
+
+    Nor is it certain below other hidden layers that no student imitated exactly: the layer was then judged by what the
+    best one reached. Above reconstructed layers, that is all there is to be had.
+    """
+    exact_below = exact_loss(inputs.dtype) if config.exact_loss is None else config.exact_loss
+    expansion, found = None, None
     for turn in range(config.rounds):
         begun = (
             students if expansion is None else renewed(expansion, key=jr.fold_in(key, turn), scale=config.init_scale)
@@ -69,12 +74,12 @@ def next_layer(
                     expansion, clustering, inputs, targets, config, frozen_below=frozen_below, progress=progress
                 )
             except NoClustersError:
-                if turn == config.rounds - 1:
+                if turn == config.rounds - 1 and found is None:
                     raise
                 continue
-        if found.candidate.is_exact:
+        if found.candidate.is_exact and (frozen_below or found.candidate.exact_below <= exact_below):
             break
-    return found  # pyright: ignore[reportPossiblyUnbound]
+    return cast(Found, found)
 
 
 def reconstructed(

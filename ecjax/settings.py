@@ -130,8 +130,8 @@ class RecoveryConfig:
             "expand": ExpandConfig(
                 method="minibatch",
                 minibatch=MinibatchConfig(
-                    batch=250, learning_rate=1e-2, patience=15, factor=0.5, cooldown=5, min_learning_rate=1e-4,
-                    max_epochs=300, dtype="float32",
+                    batch=250, learning_rate=1e-2, max_shift=3.0, patience=15, factor=0.5, cooldown=5,
+                    min_learning_rate=1e-4, max_epochs=300, dtype="float32",
                 ),
                 shrink=ShrinkConfig(factor=0.75),
             ),

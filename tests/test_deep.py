@@ -170,7 +170,7 @@ def test_a_recovery_from_mini_batches_goes_on_bit_for_bit(tmp_path):
 def test_a_recovery_from_shrinking_students_goes_on_bit_for_bit(tmp_path):
     """Killed in the first training and in that after a shrinking."""
     teacher, x, y = problem((3, 2, 2), n_samples=400)
-    shrink = ec.ShrinkConfig(factor=0.5, room=1e3, learning_rate=3e-3)
+    shrink = ec.ShrinkConfig(factor=0.5, room=1e3)
     config = replace(BATCHES, expand=replace(BATCHES.expand, shrink=shrink))
     told = []
 

@@ -267,6 +267,23 @@ def test_a_student_whose_rate_became_minimal_has_stalled(key):
     assert int(state.n_epochs[0]) < int(state.n_epochs[1:].max())
 
 
+def test_rates_fall_with_the_queries_beyond_the_largest_shift(key):
+    """Below it nothing changes; beyond it both rates are those at which rate times mean sum of |x| is `max_shift`."""
+    students, x, y = problem(key=key)
+    total = float(np.abs(np.asarray(x, float)).sum(axis=1).mean())
+    free = dataclasses.replace(CONFIG, max_shift=2 * CONFIG.learning_rate * total)
+    bound = dataclasses.replace(CONFIG, max_shift=CONFIG.learning_rate * total / 4)
+    lower = dataclasses.replace(
+        CONFIG, learning_rate=CONFIG.learning_rate / 4, min_learning_rate=CONFIG.min_learning_rate / 4
+    )
+    assert free.for_queries(x) == CONFIG
+    assert bound.for_queries(x).learning_rate == pytest.approx(lower.learning_rate, rel=1e-6)
+    assert bound.for_queries(x).min_learning_rate == pytest.approx(lower.min_learning_rate, rel=1e-6)
+    assert bound.for_queries(x).for_queries(x) == bound.for_queries(x)
+    ends = [expand_minibatch(students, x, y, config=config, key=key)[0] for config in (bound, lower)]
+    np.testing.assert_allclose(*(np.asarray(end.loss) for end in ends), rtol=1e-4)
+
+
 # --- refusals ------------------------------------------------------------------------------------------------------
 
 
@@ -282,6 +299,7 @@ def test_a_student_whose_rate_became_minimal_has_stalled(key):
         ("factor", 1.0),
         ("min_learning_rate", 0.0),
         ("min_learning_rate", 1.0),
+        ("max_shift", 0.0),
     ],
 )
 def test_settings_out_of_range_are_refused(field, value):

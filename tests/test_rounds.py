@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 import ecjax as ec
+from ecjax import layer
 from ecjax.expand import better_of, expand, renewed, round_store
 from ecjax.networks import random_students, student
+from ecjax.progress import Stopwatch, silent
+from ecjax.reconstruct import Candidate, NoClustersError
 
 
 @pytest.fixture(autouse=True)
@@ -116,6 +119,59 @@ def test_a_network_that_is_not_exact_has_another_round():
     assert ec.compare(recovery, teacher, x).parameter_error < 1e-9
     again = ec.recover(x, y, config=FEW, store={i: store[i] for i in list(store)[:3]}, **ask)
     assert same(again.network, recovery.network)
+
+
+# What a round leads to: the loss, and the loss that counts as exact; None where there is no cluster.
+EXACT, GOOD, BAD = (1e-30, 1e-26), (1e-9, 1e-8), (1e-3, 1e-26)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "frozen_below", "wanted"),
+    [
+        ([EXACT, BAD, BAD], False, 1),
+        ([BAD, EXACT, BAD], False, 2),
+        ([GOOD, GOOD, GOOD], False, 3),  # judged by what the best deep student reached: later ones may reach more
+        ([GOOD, EXACT, BAD], False, 2),
+        ([GOOD, BAD, BAD], True, 1),  # above a reconstructed layer nothing is exact
+        ([None, EXACT, BAD], False, 2),
+        ([BAD, BAD, None], False, 3),  # the answer of an earlier round is kept
+    ],
+)
+def test_rounds_end_when_the_layer_is_certain(monkeypatch, outcomes, frozen_below, wanted):
+    expansion, x, y = trained()
+    rounds = []
+
+    def reconstructed(*_, **__):
+        rounds.append(outcomes[len(rounds)])
+        if rounds[-1] is None:
+            raise NoClustersError("no cluster")
+        loss, exact_below = rounds[-1]
+        candidate = Candidate(student(expansion.students, 0), np.zeros((1, 2)), loss, exact_below)
+        return layer.Found(candidate, "clusters", expansion, None)
+
+    monkeypatch.setattr(layer, "reconstructed", reconstructed)
+    found = layer.next_layer(
+        expansion.students, x, y, ec.RecoveryConfig.toy(4, 4, rounds=3, expand=SHORT), key=jr.key(0),
+        frozen_below=frozen_below, store=None, progress=silent, seconds=Stopwatch(),
+    )  # fmt: skip
+    assert len(rounds) == wanted
+    last = next(outcome for outcome in reversed(rounds) if outcome is not None)
+    assert (found.candidate.loss, found.candidate.exact_below) == last
+
+
+def test_without_a_cluster_in_any_round_there_is_an_error(monkeypatch):
+    expansion, x, y = trained()
+
+    def reconstructed(*_, **__):
+        raise NoClustersError("no cluster")
+
+    monkeypatch.setattr(layer, "reconstructed", reconstructed)
+    config = ec.RecoveryConfig.toy(4, 4, rounds=2, expand=SHORT)
+    with pytest.raises(NoClustersError):
+        layer.next_layer(
+            expansion.students, x, y, config, key=jr.key(0), frozen_below=False, store=None, progress=silent,
+            seconds=Stopwatch(),
+        )  # fmt: skip
 
 
 def test_rounds_are_refused_where_students_are_trained_together():

@@ -79,10 +79,11 @@ class ExpandConfig:
     def __post_init__(self):
         if self.method not in get_args(Method):
             raise ValueError(f"`method` is one of {get_args(Method)}; got {self.method!r}.")
-        if self.shrink.learning_rate < self.minibatch.min_learning_rate:
+        shrunk_rate = self.shrink.learning_rate * self.minibatch.learning_rate
+        if shrunk_rate < self.minibatch.min_learning_rate:
             raise ValueError(
-                "`shrink.learning_rate` is at least `minibatch.min_learning_rate`; got "
-                f"{self.shrink.learning_rate:g} and {self.minibatch.min_learning_rate:g}."
+                "`shrink.learning_rate`, a share of `minibatch.learning_rate`, leaves at least "
+                f"`minibatch.min_learning_rate`; got {shrunk_rate:g} and {self.minibatch.min_learning_rate:g}."
             )
 
 
@@ -211,14 +212,15 @@ def _on_minibatches(students, x, y, config: ExpandConfig, key, store: Store | No
             "`method` has mini-batches, which all students go through together on one device: run it in one process."
         )
     store = {} if store is None else store
-    trained = _train(students, x, y, config.minibatch, key, store, EPOCHS, progress)
-    shorter = replace(config.minibatch, learning_rate=config.shrink.learning_rate)
+    first = config.minibatch.for_queries(x)
+    trained = _train(students, x, y, first, key, store, EPOCHS, progress)
+    later = replace(first, learning_rate=config.shrink.learning_rate * first.learning_rate)
     lowest, history, n_steps = _lowest(trained), [np.asarray(trained.history)], trained.n_steps
     for number, widths in enumerate(narrower(students.widths, config.shrink.factor), start=1):
         # Epochs use up fold_in(key, 0), fold_in(key, 1), ...: shrinkings come from the other end.
         key_of_round, name = jr.fold_in(key, 2**32 - number), f"{EPOCHS}-{number}"
         fewer = shrunk(trained.students, x, widths)
-        after = _train(fewer, x, y, shorter, key_of_round, store, name, progress)
+        after = _train(fewer, x, y, later, key_of_round, store, name, progress)
         if not _lowest(after) <= config.shrink.room * lowest:
             break
         trained, lowest = after, min(lowest, _lowest(after))

@@ -27,20 +27,22 @@ class ShrinkConfig:
         factor: Share of the width that is left by each shrinking, rounded up; 1 leaves students as wide as they are.
         room: How many times the lowest loss that any student had before, the best one may have after a shrinking and
             its training. Beyond, the students have become too narrow, and those before count.
-        learning_rate: Of the first epoch after a shrinking.
+        learning_rate: Of the first epoch after a shrinking, as a share of that of the very first.
     """
 
     factor: float = 1.0
     room: float = 4.0
-    learning_rate: float = 3e-3
+    learning_rate: float = 0.3
 
     def __post_init__(self):
         if not 0 < self.factor <= 1:
             raise ValueError(f"`factor` is the share of the width that is left, within (0, 1]; got {self.factor:g}.")
         if not self.room >= 1:
             raise ValueError(f"`room` is at least 1, no rise of the loss at all; got {self.room:g}.")
-        if not self.learning_rate > 0:
-            raise ValueError(f"`learning_rate` is positive; got {self.learning_rate:g}.")
+        if not 0 < self.learning_rate <= 1:
+            raise ValueError(
+                f"`learning_rate` is a share of the first learning rate, within (0, 1]; got {self.learning_rate:g}."
+            )
 
 
 def narrower(widths: tuple[int, ...], factor: float) -> Iterator[tuple[int, ...]]:
