@@ -4,10 +4,10 @@
     python -m benchmarks.gpu --smoke            # that it runs, in a minute on two cores
     python -m benchmarks.gpu --out gpu.json
 
-Synthetic teachers of activation g, inputs-width 4-4, 8-4 and 4-8, seeds 0 to 9, 1,000 queries in float64; 20 students
-(10 for width 8) of four times the width. Seed s makes the problem of `ecjax recover toy --seed s`. The students of all
-seeds of a shape are trained in one call (`ecjax.recover_problems`), what follows is done problem by problem. Everything
-is done twice: "compile s" is what the first time took longer than the second, the other times are those of the second.
+Thirty of the 150 problems of `benchmarks.synthetic`: inputs-width 4-4, 8-4 and 4-8, seeds 0 to 9, at expansion 4. The
+students of all seeds of a shape are trained in one call (`ecjax.recover_problems`), what follows is done problem by
+problem. Everything is done twice: "compile s" is what the first time took longer than the second, the other times are
+those of the second.
 
 Students are trained by Levenberg-Marquardt. A step counts as one Gram matrix of [phi' x, phi], 2 samples columns^2
 operations with width (inputs + 1) + width + 1 columns, and one Cholesky factorisation, parameters^3 / 3; all else,
@@ -32,7 +32,8 @@ import numpy as np
 import ecjax as ec
 from ecjax.runs import write_json
 
-from .recovery import Problem, as_text, draw, quality
+from .rows import as_text, quality
+from .synthetic.problems import Problem, draw
 from .throughput import matmul_peak
 
 PHASES = ("expand", "cluster", "reconstruct", "finetune")
@@ -42,23 +43,16 @@ SMOKE_SHAPES, SMOKE_SEEDS, SMOKE_STUDENTS = ((2, 1),), range(2), 4
 EXPANSION = 4
 
 
-def problems(d_in: int, width: int, seeds, n_students: int | None = None) -> list[Problem]:
-    """The problems of one shape; 20 students each, 10 for teachers of width 8."""
-    n_students = n_students or (10 if width >= 8 else 20)
-    kind = {"activation": "g", "student_width": EXPANSION * width, "n_students": n_students}
-    return [Problem(d_in=d_in, width=width, seed=seed, **kind) for seed in seeds]
-
-
-def solve(same: list[Problem], *, peak: float) -> dict[str, Any]:
+def solve(same: list[Problem], *, peak: float, n_students: int | None = None) -> dict[str, Any]:
     """Recover the problems of one shape, twice.
 
     Args:
         same: Problems that differ in their seeds.
         peak: Matrix products of all devices, in operations a second.
+        n_students: Other than the problems'.
     """
-    teachers, x, keys = zip(*map(draw, same), strict=True)
-    y = [ec.respond(teacher, each) for teacher, each in zip(teachers, x, strict=True)]
-    config = ec.RecoveryConfig.toy(same[0].student_width, same[0].n_students)
+    teachers, x, y, _, keys = zip(*map(draw, same), strict=True)
+    config = ec.RecoveryConfig.toy(EXPANSION * same[0].width, n_students or same[0].n_students)
     work = lambda: ec.recover_problems(jnp.stack(x), jnp.stack(y), activation="g", keys=keys, config=config)
     first, again = (_phases(work()) for _ in range(2))
     recoveries, seconds = again
@@ -127,7 +121,8 @@ def main(arguments: list[str] | None = None) -> None:
         shapes, seeds = (SMOKE_SHAPES, SMOKE_SEEDS) if asked.smoke else (SHAPES, asked.seeds)
         rows = []
         for shape in shapes:
-            rows.append(solve(problems(*shape, seeds, SMOKE_STUDENTS if asked.smoke else None), peak=peak))
+            same = [Problem(d_in=shape[0], width=shape[1], seed=seed) for seed in seeds]
+            rows.append(solve(same, peak=peak, n_students=SMOKE_STUDENTS if asked.smoke else None))
             if asked.out:
                 write_json(asked.out, {"about": about, "shapes": rows})
         print(as_text(table(rows), markdown=asked.markdown))

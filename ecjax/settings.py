@@ -1,6 +1,6 @@
 """Settings of a recovery, and presets to start from: toys, tables, digits, images, and the paper's own."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -141,6 +141,19 @@ class RecoveryConfig:
         return RecoveryConfig(student_width=student_width, n_students=n_students, **{**defaults, **settings})
 
     @staticmethod
+    def images_deep(student_width: Width = 48, n_students: int = 6, **settings: Any) -> "RecoveryConfig":
+        """The same for teachers with several hidden layers, whose students need a second-order end."""
+        shallow = RecoveryConfig.images()
+        expand = replace(
+            shallow.expand,
+            method="minibatch_conjugate",
+            minibatch=replace(shallow.expand.minibatch, learning_rate=3e-3, min_learning_rate=3e-5),
+            shrink=replace(shallow.expand.shrink, learning_rate=0.5),
+            refine=RefineConfig(max_steps=60, patience=10, target_loss=1e-11),
+        )
+        return RecoveryConfig.images(student_width, n_students, **{"expand": expand, **settings})
+
+    @staticmethod
     def paper_shallow(student_width: Width = 512, n_students: int = 10, **settings: Any) -> "RecoveryConfig":
         """The paper's settings for image teachers with one hidden layer, of width 128 there."""
         defaults = {
@@ -166,6 +179,7 @@ PRESETS = {
     "data": RecoveryConfig.data,
     "digits": RecoveryConfig.digits,
     "images": RecoveryConfig.images,
+    "images-deep": RecoveryConfig.images_deep,
     "paper-shallow": RecoveryConfig.paper_shallow,
     "paper-deep": RecoveryConfig.paper_deep,
 }

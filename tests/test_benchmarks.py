@@ -210,9 +210,8 @@ def test_floating_point_operations_of_the_papers_settings(paper):
 
 def test_an_accelerator_needs_the_core_packages_only():
     doors = ("tyro", "rich", "pooch", "matplotlib", "sklearn", "threadpoolctl")
-    program = (
-        f"import sys, benchmarks.gpu, benchmarks.paper_images; print([name for name in {doors} if name in sys.modules])"
-    )
+    modules = "benchmarks.gpu, benchmarks.paper_images, benchmarks.synthetic"
+    program = f"import sys, {modules}; print([name for name in {doors} if name in sys.modules])"
     root = Path(__file__).parent.parent
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, cwd=root)
     assert done.stdout.strip() == "[]", done.stderr

@@ -12,7 +12,6 @@ import jax
 from ..rows import as_text
 from .ease import ease_table
 from .environment import environment
-from .figure import plot_against_ease
 from .folder import load, pending
 from .problems import D_IN, EXPANSIONS, METHODS, SEEDS, WIDTHS, Trial, trials
 from .run import run
@@ -142,6 +141,8 @@ def _show(asked: argparse.Namespace, chosen: list[Trial]) -> int:
     if asked.parquet:
         frame.to_parquet(asked.parquet, index=False)
     if asked.figure:
+        from .figure import plot_against_ease  # matplotlib: where problems are only solved, none may be installed
+
         plot_against_ease(frame[frame.method == asked.of], title=asked.of).savefig(asked.figure)
     if asked.table:
         print(report(frame, markdown=asked.markdown))

@@ -155,7 +155,7 @@ class Data:
 
 Dataset = Literal["mnist", "fashion-mnist", "cifar-10"]
 Precision = Literal["float32", "float64"]
-ImagePreset = Literal["images", "paper-shallow", "paper-deep"]
+ImagePreset = Literal["images", "images-deep", "paper-shallow", "paper-deep"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,7 +218,7 @@ class Images:
       ecjax teach mnist --hidden 16
       ecjax recover images --teacher teachers/mnist-16-g
       ecjax recover images --teacher teachers/mnist-16-g --student-width 64 --n-students 8
-      ecjax recover images --teacher teachers/mnist-12-12-g --student-width 48 48
+      ecjax recover images --teacher teachers/mnist-12-12-g --preset images-deep
       ecjax recover images --teacher teachers/mnist-128-g --preset paper-shallow
       ecjax recover images --teacher mine.safetensors --dataset fashion-mnist
 
@@ -226,6 +226,7 @@ class Images:
     accelerator:
 
       images          students of minutes on two cores, in float64
+      images-deep     the same for several hidden layers: students of widths 48-48-..., and a second-order end
       paper-shallow   10 students of width 512 on mini-batches of 640, up to 25,000 epochs, in float32
       paper-deep      50 students of widths 90-90-90, the same
 

@@ -10,6 +10,8 @@ A *method* is a short road of solvers, each starting where the last one stopped:
     adam_lbfgs                 Adam, then L-BFGS: students with too many parameters for a Hessian
     minibatch                  Adam on mini-batches, all students at once: many samples (`ecjax.expand.minibatch`)
     minibatch_lbfgs            the same, then L-BFGS on all samples in the precision of the data
+    minibatch_conjugate        the same, then Levenberg-Marquardt by conjugate gradients: deep students of images, which
+                               Adam leaves in bent valleys
 
 "auto" chooses by smoothness and size, and the Expansion says which ran.
 """
@@ -38,10 +40,11 @@ from .shrink import ShrinkConfig, narrower, shrunk
 
 Method = Literal[
     "auto", "levenberg_marquardt", "flow", "flow_newton", "flow_bfgs", "adam_levenberg_marquardt", "adam_lbfgs",
-    "minibatch", "minibatch_lbfgs",
+    "minibatch", "minibatch_lbfgs", "minibatch_conjugate",
 ]  # fmt: skip
 _ENDS: dict[Method, Solver] = {
     "flow_newton": "newton", "flow_bfgs": "bfgs", "adam_lbfgs": "lbfgs", "minibatch_lbfgs": "lbfgs",
+    "minibatch_conjugate": "conjugate",
 }  # fmt: skip
 
 # A Levenberg-Marquardt step costs samples * parameters^2 operations, a gradient samples * parameters: beyond this many
