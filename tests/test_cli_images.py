@@ -176,7 +176,7 @@ def test_a_bare_network_is_a_teacher_too(teachers, data, tmp_path, recovered):
 # --- presets -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("preset", ["images", "paper-shallow", "paper-deep"])
+@pytest.mark.parametrize("preset", ["images", "images-deep", "paper-shallow", "paper-deep"])
 @pytest.mark.parametrize("spelling", ["--preset {}", "--preset={}"])
 def test_a_preset_is_a_start_that_other_settings_change(preset, spelling, tmp_path):
     import tyro

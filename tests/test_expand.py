@@ -216,6 +216,7 @@ METHODS = {
     "adam_lbfgs": "relu",
     "minibatch": "tanh",
     "minibatch_lbfgs": "tanh",
+    "minibatch_conjugate": "tanh",
 }
 
 
