@@ -33,6 +33,8 @@ class LayerComparison(eqx.Module):
     """One hidden layer, teacher neuron by teacher neuron; NaN where a teacher neuron has no partner.
 
     A cosine distance is 1 - cos: 0 for the same direction, 2 for opposite ones, 1 for a zero vector and any other.
+    The influence of a neuron is the rms change of the teacher's outputs when the neuron's mean takes its place, in
+    standard deviations of the outputs.
     """
 
     partner: Int[np.ndarray, " width"]  # index of the recovered neuron, -1 where missing
@@ -43,6 +45,7 @@ class LayerComparison(eqx.Module):
     cosine_out: PerNeuron  # of outgoing weights
     teacher_in: Float[np.ndarray, "width inputs"]  # incoming weights and bias in the representative compared
     recovered_in: Float[np.ndarray, "width inputs"]  # the partner's
+    missing_influence: PerNeuron  # how far the outputs move without a missing neuron; NaN where it has a partner
     excess: tuple[int, ...]  # recovered neurons without a partner
     n_unseen: int  # directions in which the layer's inputs do not vary, left out of the comparison
 
@@ -180,19 +183,24 @@ def compare(
 
     view = look(inputs)
     aligned.append((view.fold(ours), view.fold(theirs)))
+    errors = _function_error(network, linear, teacher, fresh_inputs)  # refuses outputs that do not vary
+    queries = _host(x)
+    influences = (_missing_influence(teacher, queries, number, match) for number, match in enumerate(matches))
     layers = tuple(
-        _layer_comparison(match, view, pair, following)
-        for match, view, pair, following in zip(matches, views, aligned[:-1], aligned[1:], strict=True)
+        _layer_comparison(match, view, pair, following, influence)
+        for match, view, pair, following, influence in zip(
+            matches, views, aligned[:-1], aligned[1:], influences, strict=True
+        )
     )
     output_error = float(np.max(np.abs(aligned[-1][0] - aligned[-1][1])))
-    return Comparison(layers, output_error, *_function_error(network, linear, teacher, fresh_inputs))
+    return Comparison(layers, output_error, *errors)
 
 
 # --- helpers ---------------------------------------------------------------------------------------------------------
 
 
 def _layer_comparison(
-    match: Match, view: View, pair: tuple[Vectors, Vectors], following: tuple[Vectors, Vectors]
+    match: Match, view: View, pair: tuple[Vectors, Vectors], following: tuple[Vectors, Vectors], influence: PerNeuron
 ) -> LayerComparison:
     (ours, theirs), (our_next, their_next) = pair, following
     found = match.partner >= 0
@@ -207,9 +215,28 @@ def _layer_comparison(
         cosine_out=np.where(found, cosine_distance(*outgoing), np.nan),
         teacher_in=theirs,
         recovered_in=ours,
+        missing_influence=influence,
         excess=tuple(match.excess.tolist()),
         n_unseen=view.unseen.shape[1],
     )
+
+
+def _missing_influence(teacher: Network, x: np.ndarray, layer: int, match: Match) -> PerNeuron:
+    influence = np.full(len(match.partner), np.nan)
+    h = to_device(x.astype(teacher.layers[0].w.dtype), "x")
+    for hidden in teacher.layers[: layer + 1]:
+        h = teacher.activation(hidden(h))
+    upper = Network(teacher.layers[layer + 1 :], teacher.activation)
+    wanted = _host(respond(upper, h))
+    for neuron in np.flatnonzero(match.partner < 0):
+        without = _host(respond(upper, h.at[:, neuron].set(h[:, neuron].mean())))
+        influence[neuron] = np.sqrt(np.mean((without - wanted) ** 2)) / _spread(wanted)
+    return influence
+
+
+def _spread(outputs: np.ndarray) -> float:
+    """Standard deviation over the queries, rms over the outputs."""
+    return float(np.sqrt(np.mean(np.var(outputs, axis=0))))
 
 
 def _function_error(network: Network, linear: Layer | None, teacher: Network, x: np.ndarray) -> tuple[float, float]:
@@ -217,7 +244,7 @@ def _function_error(network: Network, linear: Layer | None, teacher: Network, x:
     got, wanted = (_host(respond(net, to_device(x.astype(net.layers[0].w.dtype), "x"))) for net in (network, teacher))
     if linear is not None:
         got = got + x @ _host(linear.w).T + _host(linear.b)
-    std = np.sqrt(np.mean(np.var(wanted, axis=0)))
+    std = _spread(wanted)
     if not std > 0:
         raise ValueError(f"`teacher`: its outputs do not vary over {len(x)} queries; there is nothing to compare.")
     return float(np.sqrt(np.mean((got - wanted) ** 2)) / std), float(np.max(np.abs(got - wanted)) / std)

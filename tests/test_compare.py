@@ -252,6 +252,27 @@ def test_a_missing_neuron_is_named(name, key):
     np.testing.assert_array_equal(hidden.partner, [1, 3, -1, 2, 0])
     np.testing.assert_array_equal(np.isnan(hidden.cosine_in), [False, False, True, False, False])
     assert hidden.parameter_error < 1e-13
+    # In a shallow network the outputs miss a_i (phi_i - mean).
+    phi = np.asarray(teacher.activation(teacher.layers[0](x)))[:, 2]
+    lost = np.std(phi) * np.linalg.norm(teacher.layers[1].w[:, 2]) / np.sqrt(2)
+    spread = np.sqrt(np.mean(np.var(np.asarray(respond(teacher, x)), axis=0)))
+    np.testing.assert_array_equal(np.isfinite(hidden.missing_influence), [False, False, True, False, False])
+    assert hidden.missing_influence[2] == pytest.approx(lost / spread, rel=1e-10)
+
+
+def test_the_influence_of_a_missing_neuron_goes_through_the_layers_above(key):
+    """Its mean in its place, written out for the first of two hidden layers."""
+    teacher = random_network((4, 5, 4, 2), "tanh", key=key)
+    x = gaussian_queries(300, 4, key=jr.key(1))
+    comparison = compare(take_neurons(teacher, [0, 1, 2, 4], layer=0), teacher, x)
+    first, second, output = ((np.asarray(layer.w), np.asarray(layer.b)) for layer in teacher.layers)
+    phi = np.tanh(np.asarray(x) @ first[0].T + first[1])
+    silent = phi.copy()
+    silent[:, 3] = phi[:, 3].mean()
+    answers = [np.tanh(h @ second[0].T + second[1]) @ output[0].T + output[1] for h in (phi, silent)]
+    moved = np.sqrt(np.mean((answers[0] - answers[1]) ** 2) / np.mean(np.var(answers[0], axis=0)))
+    assert comparison.layers[0].missing == (3,)
+    assert comparison.layers[0].missing_influence[3] == pytest.approx(moved, rel=1e-10)
 
 
 @pytest.mark.parametrize("name", ["g", "tanh", "relu", "sin"])

@@ -27,6 +27,7 @@ def layer_rows(comparison: Comparison) -> list[dict[str, Any]]:
     for number, layer in enumerate(comparison.layers, start=1):
         counts = (number, layer.teacher_width, layer.recovered_width, len(layer.excess))
         row: dict[str, Any] = dict(zip(_COUNTS, counts, strict=True)) | {"missing": len(layer.missing)}
+        row["missing_influence"] = layer.missing_influence[list(layer.missing)].tolist()
         for name in _DISTANCES:
             distance = getattr(layer, name)
             known = distance[np.isfinite(distance)]
@@ -71,6 +72,9 @@ def verdict(comparison: Comparison) -> str:
         found = layer.teacher_width - len(layer.missing)
         excess = f"{len(layer.excess) or 'none'} in excess"
         lines.append(f"layer {number}: {found} of {layer.teacher_width} neurons found, {excess}")
+        if layer.missing:
+            most = np.max(layer.missing_influence[list(layer.missing)])
+            lines[-1] += f"; one that is missing moves the outputs by {most:.0e} of their standard deviation at most"
     lines.append(
         f"largest parameter error {comparison.parameter_error:.1e}; function error "
         f"{comparison.function_error_rms:.1e} of the outputs' standard deviation"
