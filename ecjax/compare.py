@@ -55,6 +55,11 @@ class LayerComparison(eqx.Module):
         return tuple(np.flatnonzero(self.partner < 0).tolist())
 
     @property
+    def largest_missing_influence(self) -> float:
+        """Of the missing neuron that matters most; 0 where none is missing."""
+        return float(np.max(self.missing_influence[list(self.missing)], initial=0.0))
+
+    @property
     def teacher_width(self) -> int:
         return len(self.partner)
 
@@ -116,6 +121,12 @@ class Comparison(eqx.Module):
             f"layer {i}: {layer.n_unseen} of {layer.teacher_in.shape[1] - 1} input directions never vary; not compared"
             for i, layer in enumerate(self.layers, start=1)
             if layer.n_unseen
+        ]
+        lines += [
+            f"layer {i}: what is missing moves the outputs by {layer.largest_missing_influence:.0e} of their standard "
+            "deviation at most, one neuron at a time"
+            for i, layer in enumerate(self.layers, start=1)
+            if layer.missing
         ]
         return "\n".join(lines)
 

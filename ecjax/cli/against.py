@@ -73,8 +73,9 @@ def verdict(comparison: Comparison) -> str:
         excess = f"{len(layer.excess) or 'none'} in excess"
         lines.append(f"layer {number}: {found} of {layer.teacher_width} neurons found, {excess}")
         if layer.missing:
-            most = np.max(layer.missing_influence[list(layer.missing)])
-            lines[-1] += f"; one that is missing moves the outputs by {most:.0e} of their standard deviation at most"
+            lines[-1] += (
+                f"; a missing one moves the outputs by {layer.largest_missing_influence:.0e} of their spread at most"
+            )
     lines.append(
         f"largest parameter error {comparison.parameter_error:.1e}; function error "
         f"{comparison.function_error_rms:.1e} of the outputs' standard deviation"
