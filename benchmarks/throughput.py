@@ -32,7 +32,8 @@ import numpy as np
 import optax
 
 from ecjax.activations import ACTIVATIONS
-from ecjax.expand.minibatch import MinibatchConfig, chunk_size, expand_minibatch, summed_loss, train_step
+from ecjax.expand.minibatch import MinibatchConfig, chunk_size, expand_minibatch
+from ecjax.expand.steps import summed_loss, train_step
 from ecjax.networks import Network, random_students
 
 CASES = {

@@ -20,10 +20,10 @@ from ecjax.expand.minibatch import (
     _lowered,
     chunk_size,
     expand_minibatch,
-    stack_answers,
     state_from_arrays,
     state_to_arrays,
 )
+from ecjax.expand.steps import stack_answers
 from ecjax.imitation import imitation_loss
 from ecjax.networks import Layer, Network, random_network, random_students, respond, stack, student
 

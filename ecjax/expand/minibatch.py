@@ -1,9 +1,8 @@
 """Mini-batch Adam for wide students and many samples: all students in one stack, many epochs in one compiled call.
 
-Every student sees the same batches, so that the first layer of all of them is one matrix product. Inside a step the
-neurons come before the samples, [students, width, samples]: that is how the record stores weights, hence no transpose
-anywhere. On an accelerator all students go through a step together. On a CPU a few do whose activations fit in its
-cache, an epoch for them, then for the next ones: that halves the time of a step (`benchmarks/throughput.py`).
+Every student sees the same batches; `ecjax.expand.steps` is what happens with one. On an accelerator all students go
+through a step together. On a CPU a few do whose activations fit in its cache, an epoch for them, then for the next
+ones: that halves the time of a step (`benchmarks/throughput.py`).
 
 Each student has a learning rate of its own, lowered when *its* training loss has not fallen for more than `patience`
 epochs, and stops by itself when that rate has become minimal; then it is frozen while the others go on.
@@ -33,6 +32,7 @@ from ..imitation import Inputs, Outputs
 from ..networks import Layer, Network
 from ..progress import Progress, silent
 from .records import RESULTS, Expansion
+from .steps import ADAM, summed_loss, train_step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +204,7 @@ def _begin(students: Network, config: MinibatchConfig, key: PRNGKeyArray) -> Min
     )
     return MinibatchState(
         students,
-        _ADAM.init(students),  # pyright: ignore[reportArgumentType]
+        ADAM.init(students),  # pyright: ignore[reportArgumentType]
         plateau,
         jnp.zeros((), jnp.int32),
         zeros,
@@ -227,8 +227,6 @@ def _continued(state: MinibatchState, students: Network, config: MinibatchConfig
 
 
 # --- epochs --------------------------------------------------------------------------------------------------------
-
-_ADAM = optax.scale_by_adam()  # without a learning rate: every student has its own
 
 
 @eqx.filter_jit
@@ -310,71 +308,6 @@ def chunk_size(students: Network, batch: int) -> int:
         return n_students
     of_one = max(students.shape[1:]) * batch * students.layers[0].w.dtype.itemsize
     return max(n for n in range(1, n_students + 1) if n_students % n == 0 and (n == 1 or n * of_one <= _CACHE))
-
-
-def train_step(
-    students: Network, moments: optax.ScaleByAdamState, x: Inputs, y: Outputs, rate: Float[Array, " students"]
-) -> tuple[Network, optax.ScaleByAdamState, Float[Array, " students"]]:
-    """One step of Adam for all students; those with rate 0 keep their weights, bit for bit.
-
-    Returns:
-        Students, moments, and the losses before the step.
-    """
-    gradient, loss = jax.grad(summed_loss, has_aux=True)(students, x, y)
-    with jax.numpy_dtype_promotion("standard"):  # optax mixes its step count with the weights' dtype
-        update, moments = _ADAM.update(gradient, moments)  # pyright: ignore[reportAssignmentType]
-
-    def moved(weights, update):
-        own = rate.reshape(-1, *[1] * (weights.ndim - 1))
-        return jnp.where(own > 0, weights - own * jnp.asarray(update, weights.dtype), weights)
-
-    return jax.tree.map(moved, students, update), moments, loss
-
-
-def summed_loss(students: Network, x: Inputs, y: Outputs):
-    """The sum of the students' losses, whose gradient is each student's own, and the losses."""
-    residual = stack_answers(students, x) - y.T[None]
-    loss = jnp.mean(residual**2, axis=(1, 2))
-    return loss.sum(), loss
-
-
-def stack_answers(students: Network, x: Inputs) -> Float[Array, "students fan_out samples"]:
-    """Answers of all students of a stack to the same inputs, neurons before samples."""
-    first, *upper = students.layers
-    n_students, width, fan_in = first.w.shape
-    z = (first.w.reshape(-1, fan_in) @ x.T).reshape(n_students, width, -1) + first.b[..., None]
-    activation = _with_closed_derivative(students.activation)
-    for layer in upper:
-        z = _product(layer.w, activation(z)) + layer.b[..., None]
-    return z
-
-
-@jax.custom_vjp
-def _product(
-    w: Float[Array, "students fan_out fan_in"], h: Float[Array, "students fan_in samples"]
-) -> Float[Array, "students fan_out samples"]:
-    """w @ h, with w laid out the other way round first: on a CPU, XLA's small products take 0.6 of the time so."""
-    transposed = jax.lax.optimization_barrier(w.mT)
-    return jnp.einsum("sio,sib->sob", transposed, h)
-
-
-def _product_backward(factors, cotangent):
-    w, h = factors
-    return cotangent @ h.mT, w.mT @ cotangent  # both are quick as they are
-
-
-_product.defvjp(lambda w, h: (_product(w, h), (w, h)), _product_backward)
-
-
-def _with_closed_derivative(activation: Activation):
-    """The activation, differentiated by its d1: one pass over the pre-activations instead of one for each term."""
-
-    @jax.custom_jvp
-    def fn(z):
-        return activation(z)
-
-    fn.defjvp(lambda primals, tangents: (fn(*primals), activation.d1(*primals) * tangents[0]))
-    return fn
 
 
 def _lowered(plateau: Plateau, loss: Float[Array, " students"], config: MinibatchConfig) -> Plateau:
