@@ -20,9 +20,9 @@ from cluster_planted import score
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import pdist, squareform
 
-from ecjax.activations import ACTIVATIONS
 from ecjax.cluster import ClusterConfig, cluster_neurons
 from ecjax.cluster.tree import tree
+from ecjax.network.activations import ACTIVATIONS
 
 
 def large_layer(n, dim, n_students, rng):

@@ -24,12 +24,13 @@ from cluster_planted import planted, score
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import pdist
 
-from ecjax.activations import SYMMETRIES
-from ecjax.cluster import ClusterConfig, cluster_neurons, clustering, scale
+from ecjax.cluster import ClusterConfig, cluster_neurons, clustering
 from ecjax.cluster import cut as cutting
-from ecjax.cluster import judge as judging
+from ecjax.cluster import link as linking
+from ecjax.cluster import verdict as judging
 from ecjax.cluster.distances import distance_tiles
 from ecjax.cluster.embedding import embed
+from ecjax.network.activations import SYMMETRIES
 
 GAMMA, BETA, N_STUDENTS = 0.8, np.pi / 24, 10
 
@@ -69,7 +70,7 @@ def reference(neurons, n_students=N_STUDENTS, gamma=GAMMA, beta=BETA):
 # Which part of the phase a function belongs to; what is left of `link` is linkage, and of `judge` filters.
 _DISTANCES = ["bound", "_radius", "_fitting_components", "member_distances", "mean_distances", "centres"]
 PARTS = {
-    "distances": {scale: ["condensed_distances", "square_distances", *_DISTANCES]},
+    "distances": {linking: ["condensed_distances", "square_distances", *_DISTANCES]},
     "cut": {judging: ["tree", "_choose"], cutting: ["curve"]},
 }
 

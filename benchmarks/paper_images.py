@@ -29,7 +29,7 @@ import jax.random as jr
 import numpy as np
 
 import ecjax as ec
-from ecjax.datasets import load_images
+from ecjax.data.images import load_images
 from ecjax.expand.minibatch import MinibatchConfig, expand_minibatch, state_from_arrays, state_to_arrays
 from ecjax.reconstruct.merge import merge
 from ecjax.runs import as_json, read_arrays, read_json, write_arrays, write_json

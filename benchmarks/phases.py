@@ -36,11 +36,11 @@ from scipy.cluster import hierarchy
 from scipy.spatial.distance import pdist, squareform
 
 import ecjax as ec
-from ecjax.activations import SYMMETRIES
 from ecjax.cluster.distances import condensed_distances
 from ecjax.cluster.linkage import dendrogram, weighted_linkage
 from ecjax.expand.refine import Bend
-from ecjax.imitation import flatten
+from ecjax.network.activations import SYMMETRIES
+from ecjax.objective.imitation import flatten
 from ecjax.runs import versions, write_json
 
 from .cluster_planted import planted, score

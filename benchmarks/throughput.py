@@ -31,10 +31,10 @@ import jax.random as jr
 import numpy as np
 import optax
 
-from ecjax.activations import ACTIVATIONS
 from ecjax.expand.minibatch import MinibatchConfig, chunk_size, expand_minibatch
-from ecjax.expand.steps import summed_loss, train_step
-from ecjax.networks import Network, random_students
+from ecjax.expand.minibatch_step import summed_loss, train_step
+from ecjax.network.activations import ACTIVATIONS
+from ecjax.network.networks import Network, random_students
 
 CASES = {
     "images": {"n_students": 10, "shape": (784, 512, 10), "batch": 512, "dtype": "float32", "n_batches": 10},

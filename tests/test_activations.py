@@ -11,7 +11,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecjax.activations import ACTIVATIONS, SYMMETRIES, Activation, Symmetry, as_activation, check_symmetry
+from ecjax.network.activations import ACTIVATIONS, SYMMETRIES, Activation, Symmetry, as_activation, check_symmetry
 
 EPS = np.finfo(float).eps
 GRID = jnp.linspace(-9.0, 9.0, 721)

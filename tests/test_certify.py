@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import ecjax as ec
-from ecjax.certify import spectrum
-from ecjax.networks import take_neurons
+from ecjax.judge.certificate import spectrum
+from ecjax.network.networks import take_neurons
 from ecjax.reconstruct import exact_loss
 
 EXACT = exact_loss(np.float64)
@@ -122,7 +122,7 @@ def test_spectrum_is_that_of_finite_differences(activation):
 def test_spectrum_does_not_depend_on_how_it_is_cut_into_pieces(monkeypatch):
     teacher, x, _ = planted(n=101)
     whole = spectrum(teacher, x)
-    module = importlib.import_module("ecjax.certify")  # the package's name is that of its function
+    module = importlib.import_module("ecjax.judge.certificate")  # the package's name is that of its function
     monkeypatch.setattr(module, "_AT_ONCE", 7 * teacher.n_parameters)
     np.testing.assert_allclose(spectrum(teacher, x), whole, rtol=1e-9)
 

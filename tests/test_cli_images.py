@@ -14,11 +14,12 @@ from rich.console import Console
 from test_cli_teach import N, write_mnist
 
 import ecjax as ec
-from ecjax import report, runs
+from ecjax import runs
 from ecjax.cli import against, main, place, work
 from ecjax.cli.commands import Place, images_default
 from ecjax.cli.screen import Screen
-from ecjax.settings import PRESETS
+from ecjax.figures import report
+from ecjax.road.settings import PRESETS
 
 
 def run(*arguments) -> int:

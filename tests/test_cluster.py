@@ -14,12 +14,12 @@ from scipy.cluster import hierarchy
 from scipy.spatial.distance import pdist, squareform
 from sklearn.datasets import load_digits
 
-from ecjax.activations import ACTIVATIONS, SYMMETRIES, Symmetry
 from ecjax.cluster import ClusterConfig, cluster_neurons, condensed_distances, embed, recut, second_moment
 from ecjax.cluster import cut as cutting
 from ecjax.cluster.distances import pair_distances
-from ecjax.cluster.filters import median_angle
+from ecjax.cluster.members import median_angle
 from ecjax.cluster.tree import tree
+from ecjax.network.activations import ACTIVATIONS, SYMMETRIES, Symmetry
 
 NONE, ODD = SYMMETRIES["none"], SYMMETRIES["odd"]
 SIN, RELU = ACTIVATIONS["sin"].symmetry, ACTIVATIONS["relu"].symmetry

@@ -8,17 +8,17 @@ from scipy.cluster import hierarchy
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import pdist, squareform
 
-from ecjax.activations import ACTIVATIONS, SYMMETRIES
 from ecjax.cluster import ClusterConfig, cluster_neurons, condensed_distances, embed, suggest_gamma_beta
-from ecjax.cluster import filters as filtering
+from ecjax.cluster import members as filtering
 from ecjax.cluster.balls import cover, tight_cover
 from ecjax.cluster.distances import nearest_distances
-from ecjax.cluster.filters import median_angle, member_distances
+from ecjax.cluster.link import link, matrix_memory
 from ecjax.cluster.linkage import dendrogram, merges_of, weighted_linkage
 from ecjax.cluster.means import mean_distances, square_distances
+from ecjax.cluster.members import median_angle, member_distances
 from ecjax.cluster.neighbours import bound, components, farthest_radius
-from ecjax.cluster.scale import link, matrix_memory
 from ecjax.cluster.tree import tree
+from ecjax.network.activations import ACTIVATIONS, SYMMETRIES
 
 few = settings(max_examples=20, deadline=None)
 seeds = st.integers(0, 2**32 - 1)

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecjax.activations import ACTIVATIONS, Activation, Symmetry
-from ecjax.alignment import cosine_distance
-from ecjax.compare import compare
-from ecjax.networks import Layer, Network, permute_neurons, random_network, respond, split_neuron, take_neurons
-from ecjax.queries import gaussian_queries
-from ecjax.teachers import synthetic_teacher
+from ecjax.data.queries import gaussian_queries
+from ecjax.data.teachers import synthetic_teacher
+from ecjax.judge.alignment import cosine_distance
+from ecjax.judge.comparison import compare
+from ecjax.network.activations import ACTIVATIONS, Activation, Symmetry
+from ecjax.network.networks import Layer, Network, permute_neurons, random_network, respond, split_neuron, take_neurons
 
 NAMES = [name for name, activation in ACTIVATIONS.items() if not activation.symmetry.polynomial]
 SIGN_FREE = [name for name in NAMES if ACTIVATIONS[name].symmetry.is_sign_free]

@@ -8,8 +8,8 @@ import pytest
 
 from ecjax.expand import RefineConfig, refine
 from ecjax.expand.conjugate import fit_field, fitted, kronecker_factors, precondition, second_moment, spectrum
-from ecjax.imitation import flatten, gauss_newton, imitation_loss
-from ecjax.networks import Layer, Network, random_network, respond
+from ecjax.network.networks import Layer, Network, random_network, respond
+from ecjax.objective.imitation import flatten, gauss_newton, imitation_loss
 
 SHAPES = [(3, 4, 2), (3, 4, 3, 2)]
 

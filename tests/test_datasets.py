@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ecjax.datasets import DATASETS, load_images
+from ecjax.data.images import DATASETS, load_images
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason="the original files are not beside this checkout")

@@ -11,10 +11,10 @@ import pytest
 
 import ecjax as ec
 from ecjax.expand import EPOCHS, Expansion
-from ecjax.layer import upper_students
-from ecjax.networks import permute_neurons, split_neuron, stack
+from ecjax.network.networks import permute_neurons, split_neuron, stack
 from ecjax.reconstruct import Candidate, slimmed
-from ecjax.recover import normalised
+from ecjax.road.layers import upper_students
+from ecjax.road.road import normalised
 from ecjax.runs import StudentFiles
 
 CONFIG = ec.RecoveryConfig.toy(

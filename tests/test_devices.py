@@ -14,7 +14,8 @@ import pytest
 
 import ecjax as ec
 from ecjax.cli import main
-from ecjax.expand import adam, ensemble, over_students
+from ecjax.expand import adam, over_students
+from ecjax.expand import students_axis as ensemble
 from ecjax.runs import StudentFiles, load_run
 
 N_STUDENTS = 5  # no multiple of 2 or 8

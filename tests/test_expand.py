@@ -8,7 +8,7 @@ import jaxtyping
 import numpy as np
 import pytest
 
-from ecjax.activations import ACTIVATIONS
+from ecjax.data.teachers import synthetic_teacher
 from ecjax.expand import (
     RESULTS,
     AdamConfig,
@@ -23,11 +23,11 @@ from ecjax.expand import (
     over_students,
     refine,
 )
-from ecjax.expand.records import judged
+from ecjax.expand.expansion import judged
 from ecjax.expand.refine import Bend
-from ecjax.imitation import flatten, gradient, imitation_loss, jacobian, residuals
-from ecjax.networks import random_network, random_students, respond, student
-from ecjax.teachers import synthetic_teacher
+from ecjax.network.activations import ACTIVATIONS
+from ecjax.network.networks import random_network, random_students, respond, student
+from ecjax.objective.imitation import flatten, gradient, imitation_loss, jacobian, residuals
 
 SHAPE = (2, 4, 1)
 SHORT = RefineConfig(max_steps=20)

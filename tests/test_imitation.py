@@ -7,9 +7,10 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-import ecjax.imitation
-from ecjax.activations import ACTIVATIONS
-from ecjax.imitation import (
+import ecjax.objective.imitation
+from ecjax.network.activations import ACTIVATIONS
+from ecjax.network.networks import Network, permute_neurons, random_network, respond
+from ecjax.objective.imitation import (
     flatten,
     flow_field,
     gauss_newton,
@@ -20,7 +21,6 @@ from ecjax.imitation import (
     residual_field,
     residuals,
 )
-from ecjax.networks import Network, permute_neurons, random_network, respond
 
 # One output takes the same way through the code as several, so a few activations speak for all.
 CASES = [*((name, 2) for name in ACTIVATIONS), *((name, 1) for name in ("g", "tanh", "softplus", "relu"))]
@@ -133,7 +133,7 @@ def test_derivatives_keep_float32(key):
 def test_the_hessian_does_not_depend_on_how_its_columns_are_halved(key, monkeypatch):
     net, x, y = problem((3, 4, 2), "g", key)
     whole = hessian(net, x, y)
-    monkeypatch.setattr(ecjax.imitation, "_WHOLE", 3)
+    monkeypatch.setattr(ecjax.objective.imitation, "_WHOLE", 3)
     assert_close(hessian(net, x, y), whole)
 
 
@@ -159,13 +159,13 @@ def test_the_matrix_is_built_once_for_all_tangents(field, matrix, key, monkeypat
     net, x, y = problem((3, 4, 2), "g", key)
     theta, _ = flatten(net)
     built = []
-    original = getattr(ecjax.imitation, matrix)
+    original = getattr(ecjax.objective.imitation, matrix)
 
     def counted(net: Network, *data):
         jax.debug.callback(lambda _: built.append(matrix), net.layers[1].b)
         return original(net, *data)
 
-    monkeypatch.setattr(ecjax.imitation, matrix, counted)
+    monkeypatch.setattr(ecjax.objective.imitation, matrix, counted)
     jax.block_until_ready(eqx.filter_jit(jax.jacfwd(field(net, x, y)))(theta))
     jax.effects_barrier()
     assert built == [matrix]

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecjax.activations import ACTIVATIONS
 from ecjax.expand import RESULTS
 from ecjax.expand.minibatch import (
     MinibatchConfig,
@@ -23,9 +22,10 @@ from ecjax.expand.minibatch import (
     state_from_arrays,
     state_to_arrays,
 )
-from ecjax.expand.steps import stack_answers
-from ecjax.imitation import imitation_loss
-from ecjax.networks import Layer, Network, random_network, random_students, respond, stack, student
+from ecjax.expand.minibatch_step import stack_answers
+from ecjax.network.activations import ACTIVATIONS
+from ecjax.network.networks import Layer, Network, random_network, random_students, respond, stack, student
+from ecjax.objective.imitation import imitation_loss
 
 CONFIG = MinibatchConfig(batch=16, max_epochs=7, epochs_per_call=3, learning_rate=1e-2)
 

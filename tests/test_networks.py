@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from ecjax.activations import ACTIVATIONS, Activation
-from ecjax.networks import (
+from ecjax.network.activations import ACTIVATIONS, Activation
+from ecjax.network.networks import (
     Layer,
     Network,
     from_nnx,

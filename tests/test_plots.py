@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 import ecjax as ec
-from ecjax import plots
-from ecjax.activations import ACTIVATIONS
 from ecjax.cluster import ClusterConfig, Clustering, cluster_neurons, recut
+from ecjax.figures import plots
+from ecjax.network.activations import ACTIVATIONS
 
 
 def planted(n_students=6, width=3, dust=4, d=3, noise=1e-6, seed=0) -> Clustering:

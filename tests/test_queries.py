@@ -8,7 +8,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from ecjax.queries import gaussian_queries, grid_queries, noisy_copies
+from ecjax.data.queries import gaussian_queries, grid_queries, noisy_copies
 
 
 def test_gaussian_queries_are_standard_normal(key):

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecjax.activations import ACTIVATIONS
 from ecjax.cluster import ClusterConfig, cluster_neurons
+from ecjax.data.teachers import synthetic_teacher
 from ecjax.expand import RefineConfig
-from ecjax.networks import Layer, Network, random_network, respond, split_neuron
+from ecjax.network.activations import ACTIVATIONS
+from ecjax.network.networks import Layer, Network, random_network, respond, split_neuron
 from ecjax.reconstruct import (
     Candidate,
     contributions,
@@ -26,7 +27,6 @@ from ecjax.reconstruct import (
 )
 from ecjax.reconstruct.finetune import exact_loss
 from ecjax.reconstruct.output import as_network, fit_columns, leaves_linear_map, removal_costs, responses, vectors_of
-from ecjax.teachers import synthetic_teacher
 
 EVEN_LINEAR = [name for name, activation in ACTIVATIONS.items() if leaves_linear_map(activation)]
 EXACT = exact_loss(np.float64)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import ecjax as ec
-from ecjax.checks import checked_samples
+from ecjax.data.checks import checked_samples
 from ecjax.expand import Student
-from ecjax.recover import normalised
-from ecjax.scaling import scaling
+from ecjax.objective.scaling import scaling
+from ecjax.road.road import normalised
 
 TOY = ec.RecoveryConfig.toy(student_width=8, n_students=6, rounds=1)
 STRICT = ec.RecoveryConfig.toy(student_width=8, n_students=6, rounds=1, propose=False)  # only the kept clusters count

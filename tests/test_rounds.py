@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 import ecjax as ec
-from ecjax import layer
+from ecjax.base.progress import Stopwatch, silent
 from ecjax.expand import better_of, expand, renewed, round_store
-from ecjax.networks import random_students, student
-from ecjax.progress import Stopwatch, silent
+from ecjax.network.networks import random_students, student
 from ecjax.reconstruct import Candidate, NoClustersError
+from ecjax.road import layers as layer
 
 
 @pytest.fixture(autouse=True)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecjax.activations import ACTIVATIONS
-from ecjax.networks import Layer, Network, random_network, respond
-from ecjax.scaling import scaling
+from ecjax.network.activations import ACTIVATIONS
+from ecjax.network.networks import Layer, Network, random_network, respond
+from ecjax.objective.scaling import scaling
 
 MODES = ["columns", "common", "no"]
 

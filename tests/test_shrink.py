@@ -6,10 +6,10 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from ecjax.activations import as_activation
 from ecjax.expand import ExpandConfig, MinibatchConfig, ShrinkConfig, expand
-from ecjax.expand.shrink import narrower, shrunk
-from ecjax.networks import Layer, Network, random_network, random_students, respond, stack, student
+from ecjax.expand.narrowing import narrower, shrunk
+from ecjax.network.activations import as_activation
+from ecjax.network.networks import Layer, Network, random_network, random_students, respond, stack, student
 
 
 def with_dead_weight(net, key):

@@ -6,10 +6,10 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from ecjax.activations import ACTIVATIONS
-from ecjax.networks import respond
-from ecjax.queries import gaussian_queries
-from ecjax.teachers import digits, digits_teacher, synthetic_teacher, trained_teacher
+from ecjax.data.queries import gaussian_queries
+from ecjax.data.teachers import digits, digits_teacher, synthetic_teacher, trained_teacher
+from ecjax.network.activations import ACTIVATIONS
+from ecjax.network.networks import respond
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)

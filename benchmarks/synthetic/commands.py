@@ -93,7 +93,7 @@ def _part(text: str) -> tuple[int, int]:
 
 
 def _solve(asked: argparse.Namespace, chosen: list[Trial]) -> int:
-    from ecjax.cli.threads import one_blas_thread
+    from ecjax.base.threads import one_blas_thread
 
     # XLA reads it at its first computation. Sums depend on how many threads share them, in their last digits: with one
     # thread a trial ends the same whoever solves it.

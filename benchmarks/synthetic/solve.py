@@ -1,6 +1,6 @@
 """One trial: students are trained, and what they lead to is compared with the teacher.
 
-ours    `ecjax.recover` with the settings of `RecoveryConfig.toy`
+ours    `ecjax.road.road` with the settings of `RecoveryConfig.toy`
 plain   the paper's clusters of the students of "ours": its metric, cut and filters, nothing beyond the kept ones
 paper   the paper's road: gradient flow to rest and its clusters
 """
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ecjax import ClusterConfig, ExpandConfig, Recovery, RecoveryConfig, RefineConfig, rebuild, recover, respond
-from ecjax.layer import cluster_layer
+from ecjax.road.layers import cluster_layer
 from ecjax.runs import versions
 
 from ..rows import quality, timed

@@ -8,7 +8,7 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
-from ..devices import is_first
+from ..base.devices import is_first
 from .bench import bench
 from .commands import COMMANDS, Command, Compare, Cut, Data, Digits, Images, Teach, Toy, images_default
 from .hosts import join

@@ -6,7 +6,7 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from ..compare import Comparison
+from ..judge.comparison import Comparison
 
 _COUNTS = ("layer", "teacher", "recovered", "excess")
 # Of a LayerComparison: its heading on the screen.

@@ -12,7 +12,7 @@ from tyro.conf import Positional, arg
 from ..cluster import ClusterConfig
 from ..cluster.cut import Policy
 from ..expand import ExpandConfig
-from ..settings import PRESETS, RecoveryConfig
+from ..road.settings import PRESETS, RecoveryConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,8 @@ from rich.progress import TimeRemainingColumn as TimeLeft
 from rich.table import Table
 
 from ..cluster import Clustering
-from ..compare import Comparison
-from ..recover import Recovery
+from ..judge.comparison import Comparison
+from ..road.road import Recovery
 from .against import layer_table, verdict
 
 _SECONDS_BETWEEN_LINES = 60
@@ -29,7 +29,7 @@ _ADVICE = (
 
 
 class Screen:
-    """Shows the phases of a recovery as they go; the `progress` argument of `ecjax.recover`.
+    """Shows the phases of a recovery as they go; the `progress` argument of `ecjax.road.road`.
 
     Use it as a context manager, so that the terminal is left in order whatever happens. Where the output is no terminal
     but a file, it gets a line when a phase ends, and one a minute in between.

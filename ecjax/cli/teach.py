@@ -17,12 +17,12 @@ from jaxtyping import Array, Float, Int
 from rich.console import Console
 from rich.text import Text
 
-from ..activations import as_activation
-from ..datasets import DATASETS, load_images
-from ..identify import unrecoverable_neurons
-from ..networks import Network, load_network, save_network
+from ..data.images import DATASETS, load_images
+from ..data.teachers import trained_teacher
+from ..judge.unidentified import unrecoverable_neurons
+from ..network.activations import as_activation
+from ..network.networks import Network, load_network, save_network
 from ..runs import as_json, close_run, open_run, read_json, write_json
-from ..teachers import trained_teacher
 from .commands import Teach
 
 N_IMAGES = 10_000  # of a teacher that does not say how many it has seen

@@ -13,23 +13,23 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from rich.console import Console
 from rich.text import Text
 
-from ..activations import Activation, as_activation
+from ..base.devices import is_first
+from ..base.threads import one_blas_thread
 from ..cluster import recut
-from ..compare import compare
-from ..devices import is_first
-from ..identify import unrecoverable_neurons
-from ..networks import Network, load_network, respond
-from ..queries import gaussian_queries, noisy_copies
-from ..recover import Recovery, rebuild, recover
+from ..data.queries import gaussian_queries, noisy_copies
+from ..data.teachers import digits_teacher, synthetic_teacher
+from ..judge.comparison import compare
+from ..judge.unidentified import unrecoverable_neurons
+from ..network.activations import Activation, as_activation
+from ..network.networks import Network, load_network, respond
+from ..road.road import Recovery, rebuild, recover
 from ..runs import StudentFiles, as_json, load_run, save_recovery, write_json
-from ..teachers import digits_teacher, synthetic_teacher
 from .against import comparison_json
 from .commands import Compare, Cut, Data, Digits, Images, Place, Toy
 from .files import read_data
 from .place import finish, workplace
 from .screen import Screen, report
 from .teach import images, read_teacher
-from .threads import one_blas_thread
 
 _N_FRESH = 10_000
 IMAGE_SHAPES = {"mnist": (28, 28), "fashion-mnist": (28, 28), "cifar-10": (3, 32, 32)}
@@ -209,7 +209,7 @@ def _finish(partial: Path, recovery: Recovery, problem: Problem, console: Consol
     comparison = None if problem.teacher is None else compare(recovery, problem.teacher, problem.x)
     save_recovery(partial, recovery, x=problem.x, y=problem.y, teacher=problem.teacher, comparison=comparison)
     if place.figures:
-        from ..report import save_figures  # Matplotlib is slow to import, and --help has no need of it
+        from ..figures.report import save_figures  # Matplotlib is slow to import, and --help has no need of it
 
         save_figures(partial / "figures", recovery, problem.x, problem.teacher, comparison, image=problem.image)
     if comparison is not None:

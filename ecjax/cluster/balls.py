@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 from .distances import pair_distances
 from .embedding import Points, row_norms
-from .filters import align, aligned_points
+from .members import align, aligned_points
 
 # Largest relative error of a height that single precision adds: half the distances', and as much for averaging them,
 # which adds roundings of 6e-8 one by one.

@@ -16,13 +16,13 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float, Int
 
-from ..activations import Symmetry
+from ..network.activations import Symmetry
 from . import cut as cutting
 from .cut import Policy
 from .embedding import embed, row_norms
-from .judge import judge, judge_again
+from .link import link
 from .record import ClusterConfig, Clustering
-from .scale import link
+from .verdict import judge, judge_again
 
 
 def cluster_neurons(

@@ -7,11 +7,11 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from ..activations import Symmetry
+from ..network.activations import Symmetry
 from .cut import Curve, Policy
 from .embedding import Metric, Points, embed, row_norms
-from .filters import align, aligned_points
-from .scale import Linkage
+from .link import Linkage
+from .members import align, aligned_points
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,8 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Float, Int
 
-from .judge import judge_again
 from .record import Clustering
+from .verdict import judge_again
 
 
 class Suggestion(eqx.Module):

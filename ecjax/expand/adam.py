@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ..imitation import Inputs, Outputs, flatten, gradient
-from ..networks import Network
-from .records import RESULTS, Student, judged
+from ..network.networks import Network
+from ..objective.imitation import Inputs, Outputs, flatten, gradient
+from .expansion import RESULTS, Student, judged
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,8 +31,8 @@ from jax.scipy.linalg import cho_factor, cho_solve
 from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, Bool, Float
 
-from ..imitation import Inputs, Outputs, Theta, flatten
-from ..networks import Layer, Network
+from ..network.networks import Layer, Network
+from ..objective.imitation import Inputs, Outputs, Theta, flatten
 
 # Products with J^T J in a step, and the norm of the linear residual, in that of the gradient, at which to stop before.
 _MAX_PRODUCTS = 200

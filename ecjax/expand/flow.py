@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 
-from ..imitation import Inputs, Outputs, Theta, flatten, flow_field, imitation_loss
-from ..networks import Network
-from .records import RESULTS, Student, judged
+from ..network.networks import Network
+from ..objective.imitation import Inputs, Outputs, Theta, flatten, flow_field, imitation_loss
+from .expansion import RESULTS, Student, judged
 
 FlowSolver = Literal["kvaerno5", "kvaerno3", "tsit5", "dopri8"]
 

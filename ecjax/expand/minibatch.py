@@ -1,8 +1,8 @@
 """Mini-batch Adam for wide students and many samples: all students in one stack, many epochs in one compiled call.
 
-Every student sees the same batches; `ecjax.expand.steps` is what happens with one. On an accelerator all students go
-through a step together. On a CPU a few do whose activations fit in its cache, an epoch for them, then for the next
-ones: that halves the time of a step (`benchmarks/throughput.py`).
+Every student sees the same batches; `ecjax.expand.minibatch_step` is what happens with one. On an accelerator all
+students go through a step together. On a CPU a few do whose activations fit in its cache, an epoch for them, then for
+the next ones: that halves the time of a step (`benchmarks/throughput.py`).
 
 Each student has a learning rate of its own, lowered when *its* training loss has not fallen for more than `patience`
 epochs, and stops by itself when that rate has become minimal; then it is frozen while the others go on.
@@ -27,12 +27,12 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt32
 
-from ..activations import Activation
-from ..imitation import Inputs, Outputs
-from ..networks import Layer, Network
-from ..progress import Progress, silent
-from .records import RESULTS, Expansion
-from .steps import ADAM, summed_loss, train_step
+from ..base.progress import Progress, silent
+from ..network.activations import Activation
+from ..network.networks import Layer, Network
+from ..objective.imitation import Inputs, Outputs
+from .expansion import RESULTS, Expansion
+from .minibatch_step import ADAM, summed_loss, train_step
 
 
 @dataclass(frozen=True, kw_only=True)

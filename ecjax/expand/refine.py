@@ -23,7 +23,8 @@ import lineax as lx
 import optimistix as optx
 from jaxtyping import Array, Bool, Float, Int
 
-from ..imitation import (
+from ..network.networks import Network
+from ..objective.imitation import (
     Inputs,
     Outputs,
     Theta,
@@ -34,9 +35,8 @@ from ..imitation import (
     residual_field,
     residuals,
 )
-from ..networks import Network
 from .conjugate import conjugate_newton, fit_field, fitted
-from .records import RESULTS, Student, judged
+from .expansion import RESULTS, Student, judged
 
 Solver = Literal["levenberg_marquardt", "newton", "orthogonal", "conjugate", "bfgs", "lbfgs"]
 

@@ -10,11 +10,11 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from ..activations import Activation
-from ..imitation import Inputs, Outputs
-from ..networks import random_students
-from ..progress import Progress, silent
-from .expand import ExpandConfig, expand
+from ..base.progress import Progress, silent
+from ..network.activations import Activation
+from ..network.networks import random_students
+from ..objective.imitation import Inputs, Outputs
+from .training import ExpandConfig, expand
 
 _NARROWEST = 4
 _N_STUDENTS = 4

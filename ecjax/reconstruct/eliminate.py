@@ -9,7 +9,7 @@ exact is the teacher.
 import numpy as np
 
 from ..expand.refine import RefineConfig
-from ..imitation import Inputs, Outputs
+from ..objective.imitation import Inputs, Outputs
 from .finetune import Candidate, settle, wanted
 from .output import linear_inputs, removal_costs, responses
 

@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..expand import SECOND_ORDER_UP_TO, RefineConfig, refine
-from ..imitation import Inputs, Outputs, flatten, imitation_loss
-from ..networks import Layer, Network, respond
+from ..network.networks import Layer, Network, respond
+from ..objective.imitation import Inputs, Outputs, flatten, imitation_loss
 from .output import OutputFit, Vectors, as_network, fit_output, leaves_linear_map, likely_signs, vectors_of
 from .soften import SHARPNESS, softened, with_unit_pre_activations
 

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from ..activations import Activation
-from ..imitation import Inputs, Outputs
-from ..networks import Layer, Network
+from ..network.activations import Activation
+from ..network.networks import Layer, Network
+from ..objective.imitation import Inputs, Outputs
 
 Vectors = Float[np.ndarray, "width fan_in_1"]  # incoming weight vectors, bias last
 

@@ -13,11 +13,11 @@ excess are taken away from an exact network at little cost.
 
 import numpy as np
 
+from ..base.progress import Progress, silent
 from ..cluster import Clustering, recut
 from ..expand import Expansion, RefineConfig, choose_method
-from ..imitation import Inputs, Outputs
-from ..networks import student
-from ..progress import Progress, silent
+from ..network.networks import student
+from ..objective.imitation import Inputs, Outputs
 from .eliminate import eliminate
 from .finetune import Candidate, exact_loss, settle, wanted
 from .merge import merge

@@ -8,8 +8,8 @@ that refines to machine precision is the teacher's.
 import numpy as np
 from jaxtyping import Int
 
-from ..activations import Activation
-from ..imitation import Inputs, Outputs
+from ..network.activations import Activation
+from ..objective.imitation import Inputs, Outputs
 from .output import Vectors, fit_columns, linear_inputs, removal_costs, responses
 
 # Least-squares loss, in units of the targets' variance, from which a refinement may still recover.

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..expand import RefineConfig
-from ..imitation import Inputs, Outputs
-from ..networks import Layer, Network, take_neurons
+from ..network.networks import Layer, Network, take_neurons
+from ..objective.imitation import Inputs, Outputs
 from .eliminate import NEEDED
 from .finetune import finetune, wanted
 from .output import fit_output, linear_inputs, removal_costs, responses, vectors_of

@@ -16,9 +16,9 @@ from functools import cache
 import jax
 import jax.numpy as jnp
 
-from ..activations import Activation
-from ..imitation import Inputs
-from ..networks import Layer, Network
+from ..network.activations import Activation
+from ..network.networks import Layer, Network
+from ..objective.imitation import Inputs
 
 # Sharpness k of the kinks, one after another, for pre-activations of root mean square 1.
 SHARPNESS = (2.5, 10.0, 50.0)

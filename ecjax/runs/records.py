@@ -12,16 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..activations import Activation
-from ..certify import Certificate
 from ..cluster import Clustering
 from ..cluster.cut import Curve
-from ..compare import Comparison
 from ..expand import EPOCHS, RESULTS, Expansion, MinibatchState, Student, state_from_arrays, state_to_arrays
-from ..networks import Layer, Network, load_network, save_network
-from ..recover import Recovery
-from ..scaling import Scaling
-from ..settings import RecoveryConfig
+from ..judge.certificate import Certificate
+from ..judge.comparison import Comparison
+from ..network.activations import Activation
+from ..network.networks import Layer, Network, load_network, save_network
+from ..objective.scaling import Scaling
+from ..road.road import Recovery
+from ..road.settings import RecoveryConfig
 from .files import as_json, from_json, from_value, read_arrays, read_json, write_arrays, write_json
 
 _MEASURED = ("loss", "gradient_norm", "n_steps")  # of every student, beside its network and why it stopped
@@ -30,7 +30,7 @@ _MEASURED = ("loss", "gradient_norm", "n_steps")  # of every student, beside its
 class StudentFiles(MutableMapping[Any, Student | MinibatchState]):
     """Finished students, one file each, and the state of mini-batch training: an interrupted expansion goes on.
 
-    The `store` argument of `ecjax.recover`. Keys are numbers of students, "epochs" and, after shrinking, "epochs-1",
+    The `store` argument of `ecjax.road.road`. Keys are numbers of students, "epochs" and, after shrinking, "epochs-1",
     "epochs-2", ...; and (layer, one of these) for the later hidden layers of a deep recovery.
     """
 
@@ -118,7 +118,7 @@ class Run:
     Attributes:
         folder: Where it was read from.
         config: What was asked for, as in config.json.
-        recovery: What came out, as `ecjax.recover` returned it.
+        recovery: What came out, as `ecjax.road.road` returned it.
         x: Queries.
         y: Targets.
         teacher: Where it is known.

@@ -12,8 +12,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .activations import Activation, as_activation
-from .networks import Layer, Network, random_network, respond
+from ..network.activations import Activation, as_activation
+from ..network.networks import Layer, Network, random_network, respond
 from .queries import gaussian_queries
 
 # Norm of the incoming weight vectors, hence standard deviation of a pre-activation over standard normal queries.

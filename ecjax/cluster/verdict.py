@@ -7,14 +7,14 @@ and no other kept cluster is the same neuron.
 import numpy as np
 from jaxtyping import Float
 
-from ..activations import Symmetry
+from ..network.activations import Symmetry
 from . import cut as cutting
 from .cut import Curve, Cut
 from .distances import condensed_distances
 from .embedding import Points, row_norms
-from .filters import align, aligned_points, median_angle, spread
+from .link import Linked
+from .members import align, aligned_points, median_angle, spread
 from .record import ClusterConfig, Clustering
-from .scale import Linked
 from .tree import Tree, tree
 
 

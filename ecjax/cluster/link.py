@@ -24,9 +24,9 @@ from scipy.sparse.csgraph import connected_components
 from .balls import PRECISION, Cover, centres, tight_cover
 from .distances import condensed_distances, nearest_distances
 from .embedding import Points, row_norms
-from .filters import member_distances
 from .linkage import Merges, average_linkage, dendrogram, gathered, merges_of, weighted_linkage
 from .means import mean_distances, square_distances
+from .members import member_distances
 from .neighbours import Bound, bound, components, farthest_radius
 
 Linkage = Literal["auto", "matrix", "components", "balls"]

@@ -26,17 +26,17 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ..activations import Activation
-from ..imitation import Inputs, Outputs
-from ..networks import Network, student
-from ..progress import Progress, silent
+from ..base.progress import Progress, silent
+from ..network.activations import Activation
+from ..network.networks import Network, student
+from ..objective.imitation import Inputs, Outputs
 from .adam import AdamConfig, adam
-from .ensemble import EPOCHS, Placement, Store, over_students
+from .expansion import Expansion, Student
 from .flow import FlowConfig, gradient_flow
 from .minibatch import MinibatchConfig, MinibatchState, expand_minibatch
-from .records import Expansion, Student
+from .narrowing import ShrinkConfig, narrower, shrunk
 from .refine import RefineConfig, Solver, refine
-from .shrink import ShrinkConfig, narrower, shrunk
+from .students_axis import EPOCHS, Placement, Store, over_students
 
 Method = Literal[
     "auto", "levenberg_marquardt", "flow", "flow_newton", "flow_bfgs", "adam_levenberg_marquardt", "adam_lbfgs",
@@ -62,10 +62,10 @@ class ExpandConfig:
         flow: The flow's settings, where the method has one.
         adam: Adam's settings, where the method has it.
         minibatch: Its settings, where the method has it.
-        shrink: Whether and how students trained on mini-batches then become narrower; see `ecjax.expand.shrink`.
+        shrink: Whether and how students trained on mini-batches then become narrower; see `ecjax.expand.narrowing`.
         refine: When the end of the road stops, unless it is L-BFGS.
         lbfgs: When L-BFGS stops, where the method ends with it: many cheap steps, and patience with slow ones.
-        placement: "map", "vmap", "mesh" or "auto"; see `ecjax.expand.ensemble`.
+        placement: "map", "vmap", "mesh" or "auto"; see `ecjax.expand.students_axis`.
         chunk: Students of one device in one call under "vmap" and "mesh".
     """
 

@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy.spatial.distance import squareform
 
-from .cluster import Clustering, condensed_distances
-from .cluster.tree import Tree, tree
-from .compare import Comparison
-from .networks import Network
+from ..cluster import Clustering, condensed_distances
+from ..cluster.tree import Tree, tree
+from ..judge.comparison import Comparison
+from ..network.networks import Network
 
 HIDDEN = "#d9d9d9"  # weights that can't be known
 _HIDDEN_GREY = 0xD9 / 255

@@ -6,8 +6,8 @@ is safe long before the last. On a "mesh" every device has students of its own, 
 for it, and waits for the others only at the end of a call.
 
 All report progress between calls, hand every finished student to `store` at once, and skip those that `store` already
-holds, so that an interrupted expansion goes on where it was. Where several processes share the work (`ecjax.devices`),
-the first one's students, data and store count.
+holds, so that an interrupted expansion goes on where it was. Where several processes share the work
+(`ecjax.base.devices`), the first one's students, data and store count.
 """
 
 from collections.abc import Callable, MutableMapping
@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from ..devices import COPIED, SPREAD, free_memory, gathered, is_first, of_first, placed, students_mesh
-from ..progress import Progress, silent
-from .records import Student
+from ..base.devices import COPIED, SPREAD, free_memory, gathered, is_first, of_first, placed, students_mesh
+from ..base.progress import Progress, silent
+from .expansion import Student
 
 Placement = Literal["auto", "map", "vmap", "mesh"]
 # Finished students by number; an ensemble that is trained as a whole keeps its state under the name EPOCHS.

@@ -11,12 +11,12 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from .cluster import ClusterConfig, Clustering, cluster_neurons, second_moment
-from .expand import Expansion, better_of, expand, renewed, round_store
-from .imitation import Inputs, Outputs
-from .networks import Layer, Network, random_students, stack, student
-from .progress import Progress, Stopwatch
-from .reconstruct import Candidate, NoClustersError, before_next, exact_loss, fit_output, reconstruct_layer
+from ..base.progress import Progress, Stopwatch
+from ..cluster import ClusterConfig, Clustering, cluster_neurons, second_moment
+from ..expand import Expansion, better_of, expand, renewed, round_store
+from ..network.networks import Layer, Network, random_students, stack, student
+from ..objective.imitation import Inputs, Outputs
+from ..reconstruct import Candidate, NoClustersError, before_next, exact_loss, fit_output, reconstruct_layer
 from .settings import RecoveryConfig
 
 

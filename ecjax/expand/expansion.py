@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ..imitation import Inputs, Outputs, Theta, flatten, gradient, imitation_loss
-from ..networks import Network
+from ..network.networks import Network
+from ..objective.imitation import Inputs, Outputs, Theta, flatten, gradient, imitation_loss
 
 
 class RESULTS(eqx.Enumeration):

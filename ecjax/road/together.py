@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .activations import Activation, as_activation
-from .checks import checked_activation, checked_samples
-from .expand import expand_problems
-from .progress import Progress, Stopwatch, silent
-from .recover import Recovery, fresh_students, recover
+from ..base.progress import Progress, Stopwatch, silent
+from ..data.checks import checked_activation, checked_samples
+from ..expand import expand_problems
+from ..network.activations import Activation, as_activation
+from .road import Recovery, fresh_students, recover
 from .settings import RecoveryConfig
 
 

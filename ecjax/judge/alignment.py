@@ -10,8 +10,8 @@ time, no step changing what the network computes:
    p, mean pre-activations move within p/2 of 0.
 3. *Partners* (`match_neurons`). The neurons of both are matched one to one by optimal assignment, each of ours with the
    sign and the phase that bring it nearest to theirs.
-4. *What follows from a flip* (`align`), by the law of `ecjax.activations`: the sign of the outgoing weights, a constant
-   in the next bias, and for even + linear activations a linear map of the layer's inputs.
+4. *What follows from a flip* (`align`), by the law of `ecjax.network.activations`: the sign of the outgoing weights, a
+   constant in the next bias, and for even + linear activations a linear map of the layer's inputs.
 
 Neurons are rows (w, b) of one matrix here, the bias last; on the host, in float64.
 """
@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 
-from .activations import Symmetry
+from ..network.activations import Symmetry
 
 Vectors = Float[np.ndarray, "_neurons _inputs"]  # rows (w, b): the bias last; names differ from layer to layer
 PerNeuron = Float[np.ndarray, " width"]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Array, Float
 
-from .networks import Network
+from ..network.networks import Network
 
 
 def unrecoverable_neurons(network: Network, x: Float[Array, "samples inputs"]) -> list[str]:

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from ..activations import Activation
-from ..imitation import Inputs, Outputs
-from ..networks import Network
+from ..network.activations import Activation
+from ..network.networks import Network
+from ..objective.imitation import Inputs, Outputs
 
 ADAM = optax.scale_by_adam()  # without a learning rate: every student has its own
 

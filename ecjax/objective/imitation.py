@@ -21,7 +21,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from .networks import Layer, Network, respond
+from ..network.networks import Layer, Network, respond
 
 Inputs = Float[Array, "samples fan_in"]
 Outputs = Float[Array, "samples fan_out"]

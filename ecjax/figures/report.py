@@ -7,10 +7,10 @@ import numpy as np
 from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
+from ..judge.comparison import Comparison
+from ..network.networks import Network
+from ..road.road import Recovery
 from . import plots
-from .compare import Comparison
-from .networks import Network
-from .recover import Recovery
 
 _PAGE = 16  # neurons drawn as images in one figure
 

@@ -6,7 +6,7 @@ symmetry of DESIGN's table is one law,
     fn(-z) = parity * fn(z) + constant + linear * z,
 
 with, on top of it, positive homogeneity fn(c z) = c fn(z) for c > 0, and an antiperiod fn(z + p) = -fn(z).
-The first two derivatives carry the closed-form gradient, Jacobian and Hessian of `ecjax.imitation`.
+The first two derivatives carry the closed-form gradient, Jacobian and Hessian of `ecjax.objective.imitation`.
 
 Source: Martinelli et al., ICML 2024 (arXiv:2304.12794), section 3 and appendix on neuron symmetries.
 """

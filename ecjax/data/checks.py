@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 from jaxtyping import Array
 
-from .activations import Activation, check_symmetry
-from .precision import to_device
+from ..base.precision import to_device
+from ..network.activations import Activation, check_symmetry
 
 
 def checked_activation(activation: Activation) -> None:

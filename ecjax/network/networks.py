@@ -22,8 +22,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from ..base.precision import to_device
 from .activations import ACTIVATIONS, Activation, as_activation
-from .precision import to_device
 
 
 class Layer(eqx.Module):

@@ -19,8 +19,8 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float
 
-from .imitation import Inputs, Outputs, jacobian
-from .networks import Layer, Network, respond
+from ..network.networks import Layer, Network, respond
+from ..objective.imitation import Inputs, Outputs, jacobian
 
 Fresh = tuple[Float[Array, "fresh fan_in"], Float[Array, "fresh fan_out"]]
 

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from ..imitation import Inputs
-from ..networks import Layer, Network, stack, student
+from ..network.networks import Layer, Network, stack, student
+from ..objective.imitation import Inputs
 
 
 @dataclass(frozen=True, kw_only=True)

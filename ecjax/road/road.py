@@ -20,28 +20,28 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .activations import Activation, as_activation
-from .certify import Certificate, certify
-from .checks import checked_activation, checked_fresh, checked_samples
-from .cluster import Clustering
-from .expand import (
+from ..base.progress import Progress, Stopwatch, silent
+from ..cluster import Clustering
+from ..data.checks import checked_activation, checked_fresh, checked_samples
+from ..expand import (
     SECOND_ORDER_UP_TO,
     Expansion,
     layer_store,
     sufficient_width,
 )
-from .identify import unrecoverable_neurons
-from .imitation import Inputs, Outputs
-from .layer import Found, next_layer, reconstructed, upper_students
-from .networks import Layer, Network, random_students
-from .progress import Progress, Stopwatch, silent
-from .reconstruct import (
+from ..judge.certificate import Certificate, certify
+from ..judge.unidentified import unrecoverable_neurons
+from ..network.activations import Activation, as_activation
+from ..network.networks import Layer, Network, random_students
+from ..objective.imitation import Inputs, Outputs
+from ..objective.scaling import Scaling, scaling
+from ..reconstruct import (
     Candidate,
     exact_loss,
     finetune,
     slimmed,
 )
-from .scaling import Scaling, scaling
+from .layers import Found, next_layer, reconstructed, upper_students
 from .settings import RecoveryConfig, Width
 
 _NAMED = 12  # constant inputs that are named one by one

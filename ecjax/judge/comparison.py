@@ -1,9 +1,9 @@
 """Recovered against teacher: which neurons were found, how well, and how well the function.
 
-The comparison is up to what no input can reveal; `ecjax.alignment` says what that is and brings the recovered network
-to the teacher's representative of the same function, layer by layer. The next layer of both is then written over the
-same inputs: the teacher's neurons, then the recovered neurons in excess, then the inputs of the linear map that
-flipped neurons leave, if any. The teacher's weights on the last two are zero, so that what is there is an error.
+The comparison is up to what no input can reveal; `ecjax.judge.alignment` says what that is and brings the recovered
+network to the teacher's representative of the same function, layer by layer. The next layer of both is then written
+over the same inputs: the teacher's neurons, then the recovered neurons in excess, then the inputs of the linear map
+that flipped neurons leave, if any. The teacher's weights on the last two are zero, so that what is there is an error.
 """
 
 from typing import Protocol, runtime_checkable
@@ -12,10 +12,10 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from .activations import Activation
+from ..base.precision import to_device
+from ..network.activations import Activation
+from ..network.networks import Layer, Network, respond
 from .alignment import Match, Vectors, View, align, canonical, cosine_distance, look, match_neurons
-from .networks import Layer, Network, respond
-from .precision import to_device
 
 PerNeuron = Float[np.ndarray, " width"]
 Queries = Float[Array, "_samples fan_in"] | Float[np.ndarray, "_samples fan_in"]

@@ -5,9 +5,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from .cluster import ClusterConfig
-from .expand import AdamConfig, ExpandConfig, MinibatchConfig, RefineConfig, ShrinkConfig
-from .scaling import Standardise
+from ..cluster import ClusterConfig
+from ..expand import AdamConfig, ExpandConfig, MinibatchConfig, RefineConfig, ShrinkConfig
+from ..objective.scaling import Standardise
 
 Upper = Literal["carried", "fresh"]
 Width = int | tuple[int, ...] | Literal["auto"]

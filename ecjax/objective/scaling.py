@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ..network.networks import Layer, Network
 from .imitation import Inputs, Outputs
-from .networks import Layer, Network
 
 Standardise = Literal["columns", "common", "no"]
 

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from ..networks import Network, random_students
-from .records import RESULTS, Expansion
+from ..network.networks import Network, random_students
+from .expansion import RESULTS, Expansion
 
 
 def renewed(expansion: Expansion, *, key: PRNGKeyArray, scale: float = 1.0) -> Network:

@@ -1,0 +1,1 @@
+"""The ground floor: precision, progress, devices, threads. It knows nothing of networks."""

@@ -1,0 +1,1 @@
+"""Queries and answers, and where they come from: teachers, queries, data sets."""

@@ -1,0 +1,1 @@
+"""A recovery as figures."""

@@ -1,0 +1,1 @@
+"""Networks as records: activations, layers, the forward pass, moves that keep the function, files."""
