@@ -1,15 +1,42 @@
-"""Float64 without surprises: ecjax follows the precision of its data and never lowers it in silence.
+"""Precision without surprises: ecjax follows the precision of its data and never lowers it in silence.
 
 JAX keeps every array in float32 unless it is told otherwise, and casts float64 input down without a word. ecjax
 switches nothing on; it refuses, and says what to do.
+
+Recent accelerators multiply float32 in fewer bits (TF32, 10 of mantissa) unless a product asks for all of them. ecjax
+asks in one place, here: what is compiled goes through `compiled`, what runs operation by operation through
+`in_full_precision`. Inside, a scope may ask for less (`MinibatchConfig.precision`); the innermost one counts.
 """
 
 import os
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def in_full_precision(fn: Callable[_P, _R]) -> Callable[_P, _R]:
+    """The function with all matrix products inside it in the precision of their factors, libraries' included."""
+
+    @wraps(fn)
+    def precise(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with jax.default_matmul_precision("highest"):
+            return fn(*args, **kwargs)
+
+    return precise
+
+
+def compiled(fn: Callable[_P, _R]) -> Callable[_P, _R]:
+    """The function compiled (`eqx.filter_jit`), in full precision."""
+    return eqx.filter_jit(in_full_precision(fn))  # pyright: ignore[reportReturnType]
 
 
 def require_float64(what: str) -> None:

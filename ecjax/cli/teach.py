@@ -20,8 +20,7 @@ from rich.text import Text
 from ..data.images import DATASETS, load_images
 from ..data.teachers import trained_teacher
 from ..judge.unidentified import unrecoverable_neurons
-from ..network.activations import as_activation
-from ..network.networks import Network, load_network, save_network
+from ..network import Network, as_activation, load_network, save_network
 from ..runs import as_json, close_run, open_run, read_json, write_json
 from .commands import Teach
 

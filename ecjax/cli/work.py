@@ -20,8 +20,7 @@ from ..data.queries import gaussian_queries, noisy_copies
 from ..data.teachers import digits_teacher, synthetic_teacher
 from ..judge.comparison import compare
 from ..judge.unidentified import unrecoverable_neurons
-from ..network.activations import Activation, as_activation
-from ..network.networks import Network, load_network, respond
+from ..network import Activation, Network, as_activation, load_network, respond
 from ..road.road import Recovery, rebuild, recover
 from ..runs import StudentFiles, as_json, load_run, save_recovery, write_json
 from .against import comparison_json

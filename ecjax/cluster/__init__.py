@@ -1,5 +1,6 @@
 """Phase 2: the neurons of one layer, pooled over students, into clusters; those that many students share are kept."""
 
+from .clustering import cluster_layer as cluster_layer
 from .clustering import cluster_neurons as cluster_neurons
 from .clustering import recut as recut
 from .distances import condensed_distances as condensed_distances

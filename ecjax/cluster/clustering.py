@@ -14,12 +14,12 @@ Source:
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
-from ..network.activations import Symmetry
+from ..network import LayerActivation, Symmetry
 from . import cut as cutting
 from .cut import Policy
-from .embedding import embed, row_norms
+from .embedding import embed, row_norms, second_moment
 from .link import link
 from .record import ClusterConfig, Clustering
 from .verdict import judge, judge_again
@@ -54,6 +54,39 @@ def cluster_neurons(
     points = embed(neurons, metric=config.metric, symmetry=symmetry, moment=moment)
     linked = link(points, method=config.linkage, memory=config.memory, resolution=config.resolution)
     return judge(points, neurons, student, n_students, moment, symmetry, config, linked)
+
+
+def cluster_layer(
+    w: Float[np.ndarray, "students width fan_in"],
+    b: Float[np.ndarray, "students width"],
+    *,
+    activation: LayerActivation,
+    counted: Bool[np.ndarray, " students"],
+    inputs: Float[np.ndarray, "samples fan_in"],
+    config: ClusterConfig | None = None,
+) -> Clustering:
+    """Cluster the neurons of one layer of a stack of students.
+
+    Args:
+        w: Incoming weight vectors.
+        b: Biases.
+        activation: Of the layer.
+        counted: Which students count; those that diverged do not.
+        inputs: Of the layer; what the metric "preactivation" measures with.
+        config: Thresholds, metric, policy.
+    """
+    config = config or ClusterConfig()
+    neurons = np.concatenate([w, b[..., None]], axis=-1)[counted]
+    whose = np.broadcast_to(np.flatnonzero(counted)[:, None], neurons.shape[:2])
+    ((only, _),) = activation.groups(w.shape[1])
+    return cluster_neurons(
+        neurons.reshape(-1, neurons.shape[-1]),
+        whose.reshape(-1).copy(),
+        n_students=len(w),
+        symmetry=only.symmetry,
+        moment=second_moment(inputs) if config.metric == "preactivation" else None,
+        config=config,
+    )
 
 
 def recut(

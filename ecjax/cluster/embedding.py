@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from ..network.activations import Symmetry
+from ..network import Symmetry
 
 Metric = Literal["preactivation", "euclidean", "cosine"]
 Neurons = Float[np.ndarray, "neurons fan_in_1"]  # rows (w, b): the bias is the last coordinate

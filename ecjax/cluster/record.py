@@ -7,8 +7,8 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from ..network.activations import Symmetry
-from .cut import Curve, Policy
+from ..network import Symmetry
+from .cut import Curve, Policy, n_needed
 from .embedding import Metric, Points, embed, row_norms
 from .link import Linkage
 from .members import align, aligned_points
@@ -67,6 +67,10 @@ class ClusterConfig:
                 )
             if value is not None and not value > 0:
                 raise ValueError(f"`{name}` is positive; got {value!r}.")
+
+    def n_needed(self, n_students: int) -> int:
+        """How many of so many students a cluster needs."""
+        return n_needed(self.gamma, n_students)
 
 
 class Aligned(eqx.Module):
@@ -149,6 +153,15 @@ class Clustering(eqx.Module):
     def kept_clusters(self) -> Int[np.ndarray, " kept"]:
         """Indices of the kept clusters, for `members` and `aligned`."""
         return np.flatnonzero(self.kept)
+
+    @property
+    def fan_in_1(self) -> int:
+        """Length of an incoming weight vector, its bias included."""
+        return self.neurons.shape[1]
+
+    def group_of(self, cluster: int | np.integer) -> int:
+        """The group of neurons with one activation that a candidate cluster belongs to."""
+        return 0
 
     def members(self, cluster: int | np.integer) -> Int[np.ndarray, " members"]:
         """Indices of the neurons in a candidate cluster, in ascending order."""

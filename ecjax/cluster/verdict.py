@@ -7,7 +7,7 @@ and no other kept cluster is the same neuron.
 import numpy as np
 from jaxtyping import Float
 
-from ..network.activations import Symmetry
+from ..network import Symmetry
 from . import cut as cutting
 from .cut import Curve, Cut
 from .distances import condensed_distances

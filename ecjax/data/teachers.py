@@ -12,8 +12,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ..network.activations import Activation, as_activation
-from ..network.networks import Layer, Network, random_network, respond
+from ..base.precision import compiled
+from ..network import Activations, Layer, LayerActivation, Network, as_activations, random_network, respond
 from .queries import gaussian_queries
 
 # Norm of the incoming weight vectors, hence standard deviation of a pre-activation over standard normal queries.
@@ -27,7 +27,7 @@ def synthetic_teacher(
     d_in: int,
     width: int | tuple[int, ...],
     d_out: int = 1,
-    activation: Activation | str = "g",
+    activation: Activations = "g",
     *,
     key: PRNGKeyArray,
     dtype=None,
@@ -56,7 +56,7 @@ def synthetic_teacher(
         d_in: How many inputs.
         width: How many hidden neurons; several numbers for several hidden layers, first to last.
         d_out: How many outputs.
-        activation: An `Activation` or its name.
+        activation: An `Activation`, a `Mixture` or a name; or one of these for each hidden layer.
         key: Used up.
         dtype: Of the weights; by default JAX's default float.
 
@@ -73,30 +73,35 @@ def synthetic_teacher(
     for name, value in {"d_in": d_in, "width": min(widths), "d_out": d_out}.items():
         if value < 1:
             raise ValueError(f"`{name}` is at least 1; got {value}.")
-    activation = as_activation(activation)
+    activations = as_activations(activation, len(widths))
     dtype = dtype or jnp.zeros(()).dtype
     w_key, b_key, magnitude_key, sign_key, x_key = jr.split(key, 5)
     x = gaussian_queries(10_000, d_in, key=x_key, dtype=dtype)
-    hidden = [_crossing_layer(widths[0], jnp.zeros(d_in, dtype), jnp.ones(d_in, dtype), w_key, b_key)]
+    zeros, ones = jnp.zeros(d_in, dtype), jnp.ones(d_in, dtype)
+    hidden = [_crossing_layer(widths[0], activations[0], zeros, ones, w_key, b_key)]
     for number, size in enumerate(widths[1:], start=1):
         # A linear output layer that gives back the neurons makes their answers those of a network.
         as_it_is = Layer(jnp.eye(widths[number - 1], dtype=dtype), jnp.zeros(widths[number - 1], dtype))
-        below = respond(Network((*hidden, as_it_is), activation), x)
+        below = respond(Network((*hidden, as_it_is)), x)
         keys = jr.split(jr.fold_in(key, number))
-        hidden.append(_crossing_layer(size, jnp.mean(below, axis=0), jnp.std(below, axis=0), *keys))
+        mean, std = jnp.mean(below, axis=0), jnp.std(below, axis=0)
+        hidden.append(_crossing_layer(size, activations[number], mean, std, *keys))
     magnitude = jr.uniform(magnitude_key, (d_out, widths[-1]), dtype, minval=0.5, maxval=1.5)
     a = magnitude * jr.rademacher(sign_key, (d_out, widths[-1]), dtype)
-    y = respond(Network((*hidden, Layer(a, jnp.zeros(d_out, dtype))), activation), x)
+    y = respond(Network((*hidden, Layer(a, jnp.zeros(d_out, dtype)))), x)
     mean, std = jnp.mean(y, axis=0), jnp.std(y, axis=0)
-    return Network((*hidden, Layer(a / std[:, None], -mean / std)), activation)
+    return Network((*hidden, Layer(a / std[:, None], -mean / std)))
 
 
-def _crossing_layer(width: int, mean: Array, std: Array, w_key: PRNGKeyArray, b_key: PRNGKeyArray) -> Layer:
+def _crossing_layer(
+    width: int, activation: LayerActivation, mean: Array, std: Array, w_key: PRNGKeyArray, b_key: PRNGKeyArray
+) -> Layer:
     """Neurons whose hyperplanes cross inputs of this mean and spread; see `synthetic_teacher`."""
     direction = jr.normal(w_key, (width, len(mean)), mean.dtype)
     w = RADIUS * direction / jnp.linalg.norm(direction, axis=1, keepdims=True) / std[None]
     b = jr.uniform(b_key, (width,), mean.dtype, minval=-RADIUS, maxval=RADIUS)
-    return Layer(w, b - w @ mean)
+    activation.groups(width)  # refuses a mixture of another width
+    return Layer(w, b - w @ mean, activation)
 
 
 class TrainedTeacher(eqx.Module):
@@ -109,7 +114,7 @@ class TrainedTeacher(eqx.Module):
     accuracy: float  # share of the held-out samples that it classifies correctly
 
 
-@eqx.filter_jit
+@compiled
 def _train(net: Network, x, labels, *, key, n_steps, batch_size, learning_rate, weight_decay) -> Network:
     """Adam on mini-batches drawn with replacement, the learning rate falling to 0 along a cosine."""
     optimiser = optax.adamw(optax.cosine_decay_schedule(learning_rate, n_steps), weight_decay=weight_decay)
@@ -134,7 +139,7 @@ def trained_teacher(
     x: Float[Array, "samples fan_in"],
     labels: Int[Array, " _samples"] | Int[np.ndarray, " _samples"],
     widths: tuple[int, ...],
-    activation: Activation | str = "g",
+    activation: Activations = "g",
     *,
     key: PRNGKeyArray,
     n_steps: int = 2000,
@@ -152,7 +157,7 @@ def trained_teacher(
         x: Inputs. The teacher has their dtype.
         labels: Classes 0, 1, ..., each with at least one sample.
         widths: Of the hidden layers, first to last: (8,), or (30, 30, 30).
-        activation: An `Activation` or its name.
+        activation: An `Activation`, a `Mixture` or a name; or one of these for each hidden layer.
         key: Used up: for the initial weights, the held-out samples and the mini-batches.
         n_steps: Steps of Adam.
         batch_size: Samples in each step, drawn with replacement.
@@ -164,7 +169,7 @@ def trained_teacher(
     Raises:
         ValueError: If the arguments do not fit each other or the ranges above.
     """
-    activation, labels = as_activation(activation), np.asarray(labels)
+    activations, labels = as_activations(activation, len(widths)), np.asarray(labels)
     if x.ndim != 2 or not len(x) or not np.isfinite(x).all():
         raise ValueError(f"`x` is (samples, inputs), all finite; got shape {x.shape} or numbers that are not finite.")
     if len(labels) != len(x):
@@ -183,7 +188,7 @@ def trained_teacher(
     tested, trained = order[: round(held_out * len(x))], order[round(held_out * len(x)) :]
     shape = (x.shape[1], *widths, int(labels.max()) + 1)
     net = _train(
-        random_network(shape, activation, key=net_key, dtype=x.dtype),
+        random_network(shape, activations, key=net_key, dtype=x.dtype),
         x[trained],
         labels[trained],
         key=batch_key,
@@ -211,7 +216,7 @@ def digits(*, dtype=None) -> tuple[Float[Array, "samples fan_in"], Int[Array, " 
 
 
 def digits_teacher(
-    width: int = 8, activation: Activation | str = "tanh", *, key: PRNGKeyArray, dtype=None
+    width: int = 8, activation: Activations = "tanh", *, key: PRNGKeyArray, dtype=None
 ) -> TrainedTeacher:
     """A 64-`width`-10 network trained to read `digits`; about 2 seconds of work.
 

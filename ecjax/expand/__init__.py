@@ -1,29 +1,37 @@
-"""Phase 1: train N overparameterised students to imitate the teacher."""
+"""Phase 1: train N overparameterised students to imitate the teacher.
 
-from .adam import AdamConfig as AdamConfig
-from .adam import adam as adam
+`expand` trains a stack of students; a method is a tuple of stages (`ecjax.expand.stage`), each in a file of its own.
+"""
+
+from .adam import Adam as Adam
+from .bfgs import BFGS as BFGS
+from .conjugate import Conjugate as Conjugate
+from .descent import Descent as Descent
+from .descent import Stopping as Stopping
 from .expansion import RESULTS as RESULTS
 from .expansion import Expansion as Expansion
 from .expansion import Student as Student
-from .flow import FlowConfig as FlowConfig
-from .flow import gradient_flow as gradient_flow
-from .minibatch import MinibatchConfig as MinibatchConfig
+from .expansion import judged as judged
+from .flow import Flow as Flow
+from .lbfgs import LBFGS as LBFGS
+from .levenberg_marquardt import LevenbergMarquardt as LevenbergMarquardt
+from .methods import METHODS as METHODS
+from .methods import SECOND_ORDER_UP_TO as SECOND_ORDER_UP_TO
+from .methods import ExpandConfig as ExpandConfig
+from .methods import choose_method as choose_method
+from .methods import is_small as is_small
+from .minibatch import Minibatch as Minibatch
 from .minibatch import MinibatchState as MinibatchState
-from .minibatch import expand_minibatch as expand_minibatch
-from .minibatch import state_from_arrays as state_from_arrays
-from .minibatch import state_to_arrays as state_to_arrays
-from .narrowing import ShrinkConfig as ShrinkConfig
-from .refine import RefineConfig as RefineConfig
-from .refine import refine as refine
+from .narrowing import NarrowedMinibatch as NarrowedMinibatch
+from .narrowing import Narrowing as Narrowing
+from .newton import Newton as Newton
+from .orthogonal import Orthogonal as Orthogonal
 from .rounds import better_of as better_of
 from .rounds import renewed as renewed
-from .students_axis import EPOCHS as EPOCHS
-from .students_axis import layer_store as layer_store
+from .stage import Road as Road
+from .stage import StackStage as StackStage
+from .stage import Stage as Stage
 from .students_axis import over_students as over_students
-from .students_axis import round_store as round_store
-from .training import SECOND_ORDER_UP_TO as SECOND_ORDER_UP_TO
-from .training import ExpandConfig as ExpandConfig
-from .training import choose_method as choose_method
 from .training import expand as expand
 from .training import expand_problems as expand_problems
 from .width import sufficient_width as sufficient_width

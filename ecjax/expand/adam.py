@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ..network.networks import Network
-from ..objective.imitation import Inputs, Outputs, flatten, gradient
+from ..network import Network
+from ..objective import Objective, flatten
 from .expansion import RESULTS, Student, judged
+from .stage import Stage
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdamConfig:
+class Adam(Stage):
     """Full-batch Adam.
 
     Attributes:
@@ -29,20 +30,16 @@ class AdamConfig:
         if not self.learning_rate > 0:
             raise ValueError(f"`learning_rate` is positive; got {self.learning_rate:g}.")
 
+    def __call__(self, student: Network, objective: Objective) -> Student:
+        theta, unflatten = flatten(student)
+        optimiser = optax.adam(optax.cosine_decay_schedule(self.learning_rate, self.n_steps, alpha=0.01))
 
-def adam(student: Network, x: Inputs, y: Outputs, *, config: AdamConfig | None = None) -> Student:
-    """Train one student by Adam on all samples at once. `vmap` it, or map it over students."""
-    config = config or AdamConfig()
-    theta, unflatten = flatten(student)
-    rate = optax.cosine_decay_schedule(config.learning_rate, config.n_steps, alpha=0.01)
-    optimiser = optax.adam(rate)
+        def step(carry, _):
+            theta, state = carry
+            with jax.numpy_dtype_promotion("standard"):  # optax mixes its step count with the weights' dtype
+                update, state = optimiser.update(flatten(objective.gradient(unflatten(theta)))[0], state)
+            return (theta + jnp.asarray(update, theta.dtype), state), None
 
-    def step(carry, _):
-        theta, state = carry
-        with jax.numpy_dtype_promotion("standard"):  # optax mixes its step count with the weights' dtype
-            update, state = optimiser.update(flatten(gradient(unflatten(theta), x, y))[0], state)
-        return (theta + jnp.asarray(update, theta.dtype), state), None
-
-    (theta, _), _ = jax.lax.scan(step, (theta, optimiser.init(theta)), length=config.n_steps)
-    n_steps = jnp.array(config.n_steps)
-    return judged(theta, student, x, y, n_steps=n_steps, result=RESULTS.max_steps, target_loss=0.0)
+        (theta, _), _ = jax.lax.scan(step, (theta, optimiser.init(theta)), length=self.n_steps)
+        n_steps = jnp.array(self.n_steps)
+        return judged(theta, student, objective, n_steps=n_steps, result=RESULTS.max_steps, target_loss=0.0)

@@ -20,8 +20,8 @@ Sources: Martens and Grosse, ICML 2015 (arXiv:1503.05671), for the Kronecker fac
     and Pereyra, SIAM Journal on Numerical Analysis 10 (1973), for variable projection.
 """
 
-import math
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import jax
@@ -29,10 +29,11 @@ import jax.numpy as jnp
 import optimistix as optx
 from jax.scipy.linalg import cho_factor, cho_solve
 from jax.scipy.sparse.linalg import cg
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
-from ..network.networks import Layer, Network
-from ..objective.imitation import Inputs, Outputs, Theta, flatten
+from ..network import Layer, Network, hidden_states
+from ..objective import Inputs, Outputs, Samples, Theta, flatten
+from .descent import TRUST, Descent, Free, Search
 
 # Products with J^T J in a step, and the norm of the linear residual, in that of the gradient, at which to stop before.
 _MAX_PRODUCTS = 200
@@ -40,6 +41,18 @@ _TOLERANCE = 1e-2
 # Damping in proportion to the norm of the residuals: then steps grow by themselves near an exact network, and the
 # way to it is quadratic (Fan and Yuan, Computing 74, 2005). The factor suits targets of unit variance.
 _DAMPING = 1e-2
+
+
+@dataclass(frozen=True)
+class Conjugate(Descent):
+    """Levenberg-Marquardt by conjugate gradients on samples; the whole output layer is fitted, frozen or not."""
+
+    def search(self, like: Network, objective: Samples, free: Free) -> Search:
+        descent = ConjugateStep(like, objective, free, spectrum(second_moment(objective.x)))
+        return Search(fit_field(like, objective), optx.least_squares, _GaussNewton(descent=descent, search=TRUST))
+
+    def finish(self, net: Network, objective: Samples) -> Network:
+        return fitted(net, objective)[0]
 
 
 class Spectrum(NamedTuple):
@@ -69,17 +82,13 @@ def kronecker_factors(net: Network, x: Inputs, of_inputs: Spectrum) -> list[tupl
         x: Queries.
         of_inputs: The first layer's second factor, which no step changes.
     """
-    *hidden, output = net.layers
-    h, z, over_inputs = x, [], []
-    for layer in hidden:
-        over_inputs.append(spectrum(second_moment(h)) if z else of_inputs)
-        z.append(layer(h))
-        h = net.activation(z[-1])
-    fan_out = len(output.b)
+    states = hidden_states(net, x)
+    over_inputs = [of_inputs, *(spectrum(second_moment(state.h)) for state in states[:-1])]
+    fan_out = len(net.output.b)
     derivative = jnp.eye(fan_out, dtype=x.dtype)[:, None]  # answers, samples, neurons
     over_neurons = []
-    for layer, at in zip(reversed(net.layers[1:]), reversed(z), strict=True):
-        derivative = (derivative @ layer.w) * net.activation.d1(at)[None]
+    for layer, above, state in zip(reversed(net.hidden), reversed(net.layers), reversed(states), strict=False):
+        derivative = (derivative @ above.w) * layer.activation.d1(state.z)[None]
         flat = derivative.reshape(-1, derivative.shape[-1])
         over_neurons.insert(0, spectrum(flat.T @ flat / (len(x) * fan_out)))
     return list(zip(over_neurons, over_inputs, strict=True))
@@ -92,11 +101,10 @@ def precondition(factors: list[tuple[Spectrum, Spectrum]], damping: Float[Array,
         turned = neurons.vectors.T @ jnp.concatenate([layer.w, layer.b[:, None]], axis=1) @ inputs.vectors
         turned = turned / (neurons.values[:, None] * inputs.values[None] + damping)
         solved = neurons.vectors @ turned @ inputs.vectors.T
-        return Layer(solved[:, :-1], solved[:, -1])
+        return replace(layer, w=solved[:, :-1], b=solved[:, -1])
 
-    *hidden, output = net.layers
-    layers = (solve(layer, *pair) for layer, pair in zip(hidden, factors, strict=True))
-    return Network((*layers, jax.tree.map(jnp.zeros_like, output)), net.activation)
+    hidden = (solve(layer, *pair) for layer, pair in zip(net.hidden, factors, strict=True))
+    return Network((*hidden, jax.tree.map(jnp.zeros_like, net.output)))
 
 
 class _At(NamedTuple):
@@ -108,13 +116,12 @@ class _At(NamedTuple):
     factors: list[tuple[Spectrum, Spectrum]]
 
 
-class ConjugateDescent(optx.AbstractDescent):
+class ConjugateStep(optx.AbstractDescent):
     """-(J^T J + lambda I)^-1 J^T r by preconditioned conjugate gradients, lambda = |r| / 100 / step size."""
 
     like: Network
-    x: Inputs
-    y: Outputs
-    free: Bool[Array, " parameters"]
+    samples: Samples
+    free: Free
     of_inputs: Spectrum
 
     def init(self, y, f_info_struct):
@@ -127,7 +134,7 @@ class ConjugateDescent(optx.AbstractDescent):
     def step(self, step_size, state):
         damping = _DAMPING * state.error / step_size
         _, unflatten = flatten(self.like)
-        _, along = jax.linearize(fit_field(self.like, self.x, self.y), state.theta)
+        _, along = jax.linearize(fit_field(self.like, self.samples), state.theta)
         back = jax.linear_transpose(along, state.theta)
         freed = lambda v: jnp.where(self.free, v, 0)
         step, _ = cg(
@@ -140,14 +147,14 @@ class ConjugateDescent(optx.AbstractDescent):
         return step, optx.RESULTS.successful
 
     def _factors(self, theta):
-        net, _ = fitted(flatten(self.like)[1](theta), self.x, self.y)
-        return kronecker_factors(net, self.x, self.of_inputs)
+        net, _ = fitted(flatten(self.like)[1](theta), self.samples)
+        return kronecker_factors(net, self.samples.x, self.of_inputs)
 
 
-class ConjugateNewton(optx.AbstractGaussNewton):
-    """Optimistix's Gauss-Newton loop with `ConjugateDescent` in a trust region."""
+class _GaussNewton(optx.AbstractGaussNewton):
+    """Optimistix's Gauss-Newton loop with `ConjugateStep` in a trust region."""
 
-    descent: ConjugateDescent
+    descent: ConjugateStep
     search: optx.ClassicalTrustRegion
     rtol: float = 0.0
     atol: float = 0.0
@@ -155,43 +162,34 @@ class ConjugateNewton(optx.AbstractGaussNewton):
     verbose: Callable = lambda **_: None
 
 
-def conjugate_newton(
-    like: Network, x: Inputs, y: Outputs, free: Bool[Array, " parameters"], search: optx.ClassicalTrustRegion
-) -> ConjugateNewton:
-    """The solver of `fit_field` for networks of this shape, some of whose hidden parameters may be frozen."""
-    return ConjugateNewton(descent=ConjugateDescent(like, x, y, free, spectrum(second_moment(x))), search=search)
-
-
 # --- variable projection -------------------------------------------------------------------------------------------
 
 
-def fitted(net: Network, x: Inputs, y: Outputs) -> tuple[Network, Outputs]:
-    """The network with the output layer that fits the targets best, and what it answers too much.
+def fitted(net: Network, samples: Samples) -> tuple[Network, Outputs]:
+    """The network with the output layer that fits the targets best, and what it then answers too much.
 
     Least squares by normal equations, made good for by a second solve; differentiable.
     """
-    h = x
-    for layer in net.layers[:-1]:
-        h = net.activation(layer(h))
-    h = _with_bias(h)
-    scale = jax.lax.stop_gradient(jnp.linalg.norm(h, axis=0) + jnp.finfo(h.dtype).tiny)
-    h = h / scale[None]
-    ridge = 100 * len(scale) * jnp.finfo(h.dtype).eps  # copies of a neuron share its outgoing weights
-    factor = cho_factor(h.T @ h + ridge * jnp.eye(len(scale), dtype=h.dtype))
-    solution = cho_solve(factor, h.T @ y)
-    solution = solution + cho_solve(factor, h.T @ (y - h @ solution))
-    weights = solution / scale[:, None]
-    return Network((*net.layers[:-1], Layer(weights[:-1].T, weights[-1])), net.activation), h @ solution - y
+    h = _with_bias(hidden_states(net, samples.x)[-1].h)
+    size = jax.lax.stop_gradient(jnp.linalg.norm(h, axis=0) + jnp.finfo(h.dtype).tiny)
+    h = h / size[None]
+    counted = h if samples.weights is None else h * samples.share * samples.y.size
+    ridge = 100 * len(size) * jnp.finfo(h.dtype).eps  # copies of a neuron share its outgoing weights
+    factor = cho_factor(h.T @ counted + ridge * jnp.eye(len(size), dtype=h.dtype))
+    solution = cho_solve(factor, counted.T @ samples.y)
+    solution = solution + cho_solve(factor, counted.T @ (samples.y - h @ solution))
+    weights = solution / size[:, None]
+    output = replace(net.output, w=weights[:-1].T, b=weights[-1])
+    return Network((*net.hidden, output)), h @ solution - samples.y
 
 
-def fit_field(like: Network, x: Inputs, y: Outputs) -> Callable[[Theta], Float[Array, " residuals"]]:
-    """The residuals with the best output layer as a function of theta, scaled so that squares add up to the loss.
+def fit_field(like: Network, samples: Samples) -> Callable[[Theta], Float[Array, " residuals"]]:
+    """The residuals with the best output layer as a function of theta; their squares add up to the loss.
 
-    Differentiated by plain autodiff, which never writes the Jacobian down; compare `imitation.residual_field`.
+    Differentiated by plain autodiff, which never writes the Jacobian down.
     """
     _, unflatten = flatten(like)
-    scale = 1 / math.sqrt(y.size)
-    return lambda theta: scale * fitted(unflatten(theta), x, y)[1].reshape(-1)
+    return lambda theta: (jnp.sqrt(samples.share) * fitted(unflatten(theta), samples)[1]).reshape(-1)
 
 
 def _with_bias(h):

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ..network.networks import Network
-from ..objective.imitation import Inputs, Outputs, Theta, flatten, gradient, imitation_loss
+from ..network import Network
+from ..objective import Objective, Theta, flatten
 
 
 class RESULTS(eqx.Enumeration):
@@ -22,13 +22,19 @@ class RESULTS(eqx.Enumeration):
 
 
 class Student(eqx.Module):
-    """One student after a solver, or a stack of them."""
+    """One student after a stage, or a stack of them."""
 
     network: Network
-    loss: Float[Array, "*students"]  # mean squared error against the targets as given
+    loss: Float[Array, "*students"]  # value of the objective: mean squared error against the targets as given
     gradient_norm: Float[Array, "*students"]  # Euclidean, over all parameters
     n_steps: Int[Array, "*students"]
     result: RESULTS
+
+    def followed_by(self, later: "Student") -> "Student":
+        """After a further stage; a later student that is worse, or diverged, gives way to this one."""
+        better = later.loss <= self.loss
+        chosen = jax.tree.map(lambda new, old: jnp.where(better, new, old), later, self)
+        return eqx.tree_at(lambda student: student.n_steps, chosen, self.n_steps + later.n_steps)
 
 
 class Expansion(eqx.Module):
@@ -52,38 +58,38 @@ class Expansion(eqx.Module):
         """Which students did not diverge; only these are clustered."""
         return np.isfinite(np.asarray(self.loss))
 
+    @property
+    def ranked_loss(self) -> Float[np.ndarray, " students"]:
+        """The losses, infinite for students that diverged."""
+        return np.where(self.finite, np.asarray(self.loss, float), np.inf)
+
+    @property
+    def lowest_loss(self) -> float:
+        """Of the best student; infinite if all diverged."""
+        return float(self.ranked_loss.min(initial=np.inf))
+
     def reasons(self) -> list[str]:
         """Why each student stopped, in words."""
-        return [str(RESULTS[each]) for each in self._result_items()]
-
-    def each(self) -> list[Student]:
-        """The students one by one, as they came out."""
-        done = Student(self.students, self.loss, self.gradient_norm, self.n_steps, self.result)
-        done = jax.device_get(done)  # at once, not slice by slice
-        return [jax.tree.map(lambda leaf, i=i: leaf[i], done) for i in range(self.n_students)]
-
-    def _result_items(self) -> list[RESULTS]:
-        return [jax.tree.map(lambda leaf, i=i: leaf[i], self.result) for i in range(self.n_students)]
+        results = (jax.tree.map(lambda leaf, i=i: leaf[i], self.result) for i in range(self.n_students))
+        return [str(RESULTS[each]) for each in results]
 
 
 def judged(
-    theta: Theta, like: Network, x: Inputs, y: Outputs, *, n_steps: Int[Array, ""], result: RESULTS, target_loss: float
+    theta: Theta, like: Network, objective: Objective, *, n_steps: Int[Array, ""], result: RESULTS, target_loss: float
 ) -> Student:
-    """A solver's last weights with the loss and gradient that they really have.
+    """A stage's last weights with the loss and gradient that they really have.
 
     Args:
         theta: The weights.
         like: A network of the same shape.
-        x: Queries.
-        y: Targets.
+        objective: What it was fitted to.
         n_steps: How many steps were taken.
-        result: What the solver says of its stop; overruled when the weights are not finite or the target is met.
-        target_loss: At or below it, a student has reached its target whatever stopped the solver.
+        result: What the stage says of its stop; overruled when the weights are not finite or the target is met.
+        target_loss: At or below it, a student has reached its target whatever stopped the stage.
     """
-    _, unflatten = flatten(like)
-    network = unflatten(theta)
-    loss = imitation_loss(network, x, y)
-    norm = jnp.linalg.norm(flatten(gradient(network, x, y))[0])
+    network = flatten(like)[1](theta)
+    loss = objective.value(network)
+    norm = jnp.linalg.norm(flatten(objective.gradient(network))[0])
     result = RESULTS.where(loss <= target_loss, RESULTS.reached_target, result)
     result = RESULTS.where(jnp.isfinite(loss), result, RESULTS.diverged)
     return Student(network, loss, norm, jnp.asarray(n_steps), result)

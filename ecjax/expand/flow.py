@@ -2,7 +2,7 @@
 
 The flow is stiff: along the flat valleys of an overparameterised loss an A-stable implicit solver takes steps that grow
 by many orders of magnitude, where an explicit one stays bound to the largest curvature. The field carries its Hessian
-in closed form (`imitation.flow_field`), so an implicit step builds it once.
+in closed form (`ecjax.objective.gradient_field`), so an implicit step builds it once.
 
 Source: Martinelli et al., ICML 2024 (arXiv:2304.12794), appendix on synthetic teachers: students follow the flow with a
     stiff solver for up to 5000 steps, to a mean squared error of 1e-31 or a gradient norm of 1e-16.
@@ -16,16 +16,17 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 
-from ..network.networks import Network
-from ..objective.imitation import Inputs, Outputs, Theta, flatten, flow_field, imitation_loss
+from ..network import Network
+from ..objective import Objective, Theta, flatten, gradient_field
 from .expansion import RESULTS, Student, judged
+from .stage import Stage
 
 FlowSolver = Literal["kvaerno5", "kvaerno3", "tsit5", "dopri8"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class FlowConfig:
-    """How the flow is solved and when it stops.
+class Flow(Stage):
+    """Gradient flow on an objective: how it is solved and when it stops.
 
     Attributes:
         solver: "kvaerno5" or "kvaerno3" (implicit, for stiff flows), "tsit5" or "dopri8" (explicit).
@@ -56,61 +57,50 @@ class FlowConfig:
         if self.max_steps < 1:
             raise ValueError(f"`max_steps` is at least 1; got {self.max_steps}.")
 
+    def __call__(self, student: Network, objective: Objective) -> Student:
+        theta, unflatten = flatten(student)
+        field = gradient_field(objective, student)
 
-def gradient_flow(student: Network, x: Inputs, y: Outputs, *, config: FlowConfig | None = None) -> Student:
-    """Let one student follow gradient flow on its imitation loss. `vmap` it, or map it over students.
+        def has_arrived(t, theta, args, **_):
+            return objective.value(unflatten(theta)) <= self.target_loss
 
-    Args:
-        student: Where to start.
-        x: Queries.
-        y: Targets.
-        config: How, and when to stop.
-    """
-    config = config or FlowConfig()
-    theta, unflatten = flatten(student)
-    field = flow_field(student, x, y)
+        def is_flat(t, theta, args, **_):
+            return jnp.linalg.norm(field(theta)) <= self.gradient_norm
 
-    def has_arrived(t, theta, args, **_):
-        return imitation_loss(unflatten(theta), x, y) <= config.target_loss
-
-    def is_flat(t, theta, args, **_):
-        return jnp.linalg.norm(field(theta)) <= config.gradient_norm
-
-    solution = dfx.diffeqsolve(
-        dfx.ODETerm(lambda t, theta, args: -field(theta)),
-        _solver(config),
-        t0=0.0,
-        t1=config.t_end,
-        dt0=1e-3,
-        y0=theta,
-        stepsize_controller=dfx.PIDController(rtol=config.rtol, atol=config.atol),
-        event=dfx.Event([has_arrived, is_flat]),
-        max_steps=config.max_steps,
-        throw=False,
-    )
-    result = RESULTS.where(solution.result == dfx.RESULTS.max_steps_reached, RESULTS.max_steps, RESULTS.stalled)
-    result = RESULTS.where(solution.result == dfx.RESULTS.successful, RESULTS.reached_end, result)
-    _, at_rest = cast(list, solution.event_mask)
-    result = RESULTS.where(at_rest, RESULTS.flat, result)
-    return judged(
-        cast(Theta, solution.ys)[-1],
-        student,
-        x,
-        y,
-        n_steps=solution.stats["num_steps"],
-        result=result,
-        target_loss=config.target_loss,
-    )
+        solution = dfx.diffeqsolve(
+            dfx.ODETerm(lambda t, theta, args: -field(theta)),
+            _solver(self),
+            t0=0.0,
+            t1=self.t_end,
+            dt0=1e-3,
+            y0=theta,
+            stepsize_controller=dfx.PIDController(rtol=self.rtol, atol=self.atol),
+            event=dfx.Event([has_arrived, is_flat]),
+            max_steps=self.max_steps,
+            throw=False,
+        )
+        result = RESULTS.where(solution.result == dfx.RESULTS.max_steps_reached, RESULTS.max_steps, RESULTS.stalled)
+        result = RESULTS.where(solution.result == dfx.RESULTS.successful, RESULTS.reached_end, result)
+        _, at_rest = cast(list, solution.event_mask)
+        result = RESULTS.where(at_rest, RESULTS.flat, result)
+        return judged(
+            cast(Theta, solution.ys)[-1],
+            student,
+            objective,
+            n_steps=solution.stats["num_steps"],
+            result=result,
+            target_loss=self.target_loss,
+        )
 
 
-def _solver(config: FlowConfig) -> dfx.AbstractSolver:
-    match config.solver:
+def _solver(flow: Flow) -> dfx.AbstractSolver:
+    match flow.solver:
         case "tsit5":
             return dfx.Tsit5()
         case "dopri8":
             return dfx.Dopri8()
-    implicit = {"kvaerno3": dfx.Kvaerno3, "kvaerno5": dfx.Kvaerno5}[config.solver]
-    return implicit(root_finder=dfx.VeryChord(rtol=config.root_tol, atol=config.root_tol, linear_solver=_LU()))
+    implicit = {"kvaerno3": dfx.Kvaerno3, "kvaerno5": dfx.Kvaerno5}[flow.solver]
+    return implicit(root_finder=dfx.VeryChord(rtol=flow.root_tol, atol=flow.root_tol, linear_solver=_LU()))
 
 
 class _LU(lx.LU):

@@ -1,6 +1,6 @@
 """Mini-batch Adam for wide students and many samples: all students in one stack, many epochs in one compiled call.
 
-Every student sees the same batches; `ecjax.expand.minibatch_step` is what happens with one. On an accelerator all
+Every student sees the same batches. On an accelerator all
 students go through a step together. On a CPU a few do whose activations fit in its cache, an epoch for them, then for
 the next ones: that halves the time of a step (`benchmarks/throughput.py`).
 
@@ -15,7 +15,8 @@ Source: Martinelli et al., ICML 2024 (arXiv:2304.12794), image teachers. Batch 6
     are those of the authors' code, which however drives one common rate by the summed loss of all students.
 """
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -28,15 +29,20 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt32
 
 from ..base.progress import Progress, silent
-from ..network.activations import Activation
-from ..network.networks import Layer, Network
-from ..objective.imitation import Inputs, Outputs
+from ..network import LayerActivation, Network
+from ..network.files import arrays_of, network_of
+from ..network.forward import stack_answers
+from ..objective import Inputs, Objective, Outputs, Samples
 from .expansion import RESULTS, Expansion
-from .minibatch_step import ADAM, summed_loss, train_step
+from .stage import StackStage
+from .store import EPOCHS, Store
+
+ADAM = optax.scale_by_adam()  # without a learning rate: every student has its own
+_SAVE_EVERY = 20.0  # seconds of training that a killed process may cost
 
 
 @dataclass(frozen=True, kw_only=True)
-class MinibatchConfig:
+class Minibatch(StackStage):
     """Mini-batch Adam with a plateau rule for each student.
 
     Attributes:
@@ -95,12 +101,110 @@ class MinibatchConfig:
         if not self.max_shift > 0:
             raise ValueError(f"`max_shift` is positive, infinite for no limit; got {self.max_shift:g}.")
 
-    def for_queries(self, x: Inputs) -> "MinibatchConfig":
+    def for_queries(self, x: Inputs) -> "Minibatch":
         """The same with the learning rates that `max_shift` allows for these queries, and no limit any more."""
         shift = self.learning_rate * float(jnp.abs(x).sum(axis=1).mean())
         share = min(1.0, self.max_shift / shift) if shift > 0 else 1.0
         rates = {"learning_rate": share * self.learning_rate, "min_learning_rate": share * self.min_learning_rate}
         return replace(self, **rates, max_shift=float("inf"))
+
+    def __call__(
+        self,
+        students: Network,
+        objective: Objective,
+        *,
+        key: PRNGKeyArray | None,
+        store: Store,
+        progress: Progress = silent,
+    ) -> Expansion:
+        return self.resumed(students, checked_samples(objective), key=key, store=store, name=EPOCHS, progress=progress)
+
+    def resumed(
+        self,
+        students: Network,
+        samples: Samples,
+        *,
+        key: PRNGKeyArray | None,
+        store: Store,
+        name: str,
+        progress: Progress,
+    ) -> Expansion:
+        """Train, the state in the store under a name now and then; from the state that is there already."""
+        if key is None:
+            raise ValueError("`key` is needed for the shuffles of a method with mini-batches: key=jax.random.key(0).")
+        if jax.process_count() > 1:
+            raise ValueError(
+                "`method` has mini-batches, which all students go through together on one device: run it in one "
+                "process."
+            )
+        saved, latest = time.monotonic(), None
+
+        def keep(state: MinibatchState) -> None:
+            nonlocal saved, latest
+            latest = state
+            if time.monotonic() - saved >= _SAVE_EVERY:
+                store[name], saved, latest = state, time.monotonic(), None
+
+        state = store.get(name)
+        try:
+            return self.train(students, samples, key=key, state=state, on_epochs=keep, progress=progress)[0]
+        finally:  # Ctrl-C too
+            if latest is not None:
+                store[name] = latest
+
+    def train(
+        self,
+        students: Network,
+        samples: Samples,
+        *,
+        key: PRNGKeyArray,
+        state: "MinibatchState | None" = None,
+        on_epochs: "Callable[[MinibatchState], None] | None" = None,
+        progress: Progress = silent,
+    ) -> "tuple[Expansion, MinibatchState]":
+        """Train every student of a stack, and hand out the state.
+
+        Args:
+            students: Fresh students, all of one shape, in the precision of the data.
+            samples: Queries, best standardised, and targets, best in units of their own standard deviation.
+            key: Of the shuffles, one an epoch, the same for all students.
+            state: Where an earlier call stopped, instead of fresh students; `max_epochs` may be larger than then.
+            on_epochs: Called with the state after every `epochs_per_call` epochs; the place to save it.
+            progress: Called as often, with the number of students that are done, `epoch` and everyone's `losses`.
+
+        Returns:
+            The trained students, measured on all samples, and the state, with the losses of all epochs. A student
+            whose loss is no longer finite is frozen and marked, and the others go on.
+
+        Raises:
+            ValueError: If students, data, key and state do not belong together.
+        """
+        x, y = samples.x, samples.y
+        config = self.for_queries(x)
+        _check(students, x, y, config)
+        dtype = x.dtype if config.dtype == "data" else config.dtype
+        students, batch_x, batch_y = jax.tree.map(lambda leaf: leaf.astype(dtype), (students, x, y))
+        state = _begin(students, config, key) if state is None else _continued(state, students, config, key)
+        n_students = len(state.n_epochs)
+        while int(state.epoch) < config.max_epochs and not bool(state.plateau.done.all()):
+            state = _train(state, batch_x, batch_y, key, config)
+            if on_epochs is not None:
+                on_epochs(state)
+            losses = state.losses[-1]
+            progress("expand", int(state.plateau.done.sum()), n_students, losses=losses, epoch=int(state.epoch))
+        expansion = _expansion(state, x, y, config)
+        return eqx.tree_at(lambda done: done.history, expansion, state.losses, is_leaf=lambda leaf: leaf is None), state
+
+
+def checked_samples(objective: Objective) -> Samples:
+    """The objective, if it has samples of which batches can be made.
+
+    Raises:
+        ValueError: If it has none, or weighs them.
+    """
+    if not isinstance(objective, Samples) or objective.weights is not None:
+        raise ValueError("`method` has mini-batches, which are drawn from samples without weights of their own.")
+    return objective
 
 
 class Plateau(eqx.Module):
@@ -127,57 +231,14 @@ class MinibatchState(eqx.Module):
     @property
     def losses(self) -> Float[np.ndarray, "epochs students"]:
         """The training loss of every student, epoch by epoch; NaN once it is frozen."""
-        return np.asarray(self.history[: int(self.epoch)])
+        return np.asarray(self.history)[: int(self.epoch)]  # cut on the host: on a device every length is a program
 
 
-def expand_minibatch(
-    students: Network,
-    x: Inputs,
-    y: Outputs,
-    *,
-    config: MinibatchConfig | None = None,
-    key: PRNGKeyArray,
-    state: MinibatchState | None = None,
-    on_epochs: Callable[[MinibatchState], None] | None = None,
-    progress: Progress = silent,
-) -> tuple[Expansion, MinibatchState]:
-    """Train every student of a stack to imitate the targets, on mini-batches.
-
-    Args:
-        students: Fresh students, all of one shape, in the precision of the data.
-        x: Queries, best standardised.
-        y: Targets, best in units of their own standard deviation.
-        config: How.
-        key: Of the shuffles, one an epoch, the same for all students.
-        state: Where an earlier call stopped, instead of fresh students; `config.max_epochs` may be larger than then.
-        on_epochs: Called with the state after every `config.epochs_per_call` epochs; the place to save it.
-        progress: Called as often, with the number of students that are done, `epoch` and everyone's `losses`.
-
-    Returns:
-        The trained students, measured on all samples, and the state, with the losses of all epochs. A student whose
-        loss is no longer finite is frozen and marked, and the others go on.
-
-    Raises:
-        ValueError: If students, data, key and state do not belong together.
-    """
-    config = (config or MinibatchConfig()).for_queries(x)
-    _check(students, x, y, config)
-    dtype = x.dtype if config.dtype == "data" else config.dtype
-    students, batch_x, batch_y = jax.tree.map(lambda leaf: leaf.astype(dtype), (students, x, y))
-    state = _begin(students, config, key) if state is None else _continued(state, students, config, key)
-    n_students = len(state.n_epochs)
-    while int(state.epoch) < config.max_epochs and not bool(state.plateau.done.all()):
-        state = _train(state, batch_x, batch_y, key, config)
-        if on_epochs is not None:
-            on_epochs(state)
-        progress("expand", int(state.plateau.done.sum()), n_students, losses=state.losses[-1], epoch=int(state.epoch))
-    expansion = _expansion(state, x, y, config)
-    return eqx.tree_at(lambda done: done.history, expansion, state.losses, is_leaf=lambda leaf: leaf is None), state
-
-
-def _check(students: Network, x: Inputs, y: Outputs, config: MinibatchConfig) -> None:
+def _check(students: Network, x: Inputs, y: Outputs, config: Minibatch) -> None:
     if students.layers[0].w.ndim != 3:
-        raise ValueError("`students` is a stack with one leading axis; stack single networks with ecjax.stack([...]).")
+        raise ValueError(
+            "`students` is a stack with one leading axis; stack single networks with ecjax.network.stack([...])."
+        )
     n_students = len(students.layers[0].w)
     if config.chunk is not None and n_students % config.chunk:
         raise ValueError(f"`chunk` is a divisor of the number of students, {n_students}; got {config.chunk}.")
@@ -191,7 +252,7 @@ def _check(students: Network, x: Inputs, y: Outputs, config: MinibatchConfig) ->
         raise ValueError(f"`students`, `x` and `y` have one dtype, the precision of the work; got {sorted(dtypes)}.")
 
 
-def _begin(students: Network, config: MinibatchConfig, key: PRNGKeyArray) -> MinibatchState:
+def _begin(students: Network, config: Minibatch, key: PRNGKeyArray) -> MinibatchState:
     w = students.layers[0].w
     n, dtype = len(w), w.dtype
     zeros = jnp.zeros(n, jnp.int32)
@@ -213,7 +274,7 @@ def _begin(students: Network, config: MinibatchConfig, key: PRNGKeyArray) -> Min
     )
 
 
-def _continued(state: MinibatchState, students: Network, config: MinibatchConfig, key: PRNGKeyArray) -> MinibatchState:
+def _continued(state: MinibatchState, students: Network, config: Minibatch, key: PRNGKeyArray) -> MinibatchState:
     kinds = [jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), each) for each in (students, state.students)]
     if not eqx.tree_equal(*kinds):
         raise ValueError("`state` belongs to students of another shape, number, activation or precision.")
@@ -221,16 +282,16 @@ def _continued(state: MinibatchState, students: Network, config: MinibatchConfig
         raise ValueError("`state` belongs to a run with another `key`, whose batches this one would not continue.")
     if config.max_epochs < int(state.epoch):
         raise ValueError(f"`max_epochs` is {config.max_epochs}, and `state` has {int(state.epoch)} epochs behind it.")
-    history = jnp.full((config.max_epochs, len(state.n_epochs)), jnp.nan, state.history.dtype)
-    history = history.at[: int(state.epoch)].set(state.history[: int(state.epoch)])
-    return eqx.tree_at(lambda state: state.history, state, history)
+    history = np.full((config.max_epochs, len(state.n_epochs)), np.nan, state.history.dtype)
+    history[: int(state.epoch)] = state.losses
+    return eqx.tree_at(lambda state: state.history, state, jnp.asarray(history))
 
 
 # --- epochs --------------------------------------------------------------------------------------------------------
 
 
 @eqx.filter_jit
-def _train(state: MinibatchState, x: Inputs, y: Outputs, key: PRNGKeyArray, config: MinibatchConfig) -> MinibatchState:
+def _train(state: MinibatchState, x: Inputs, y: Outputs, key: PRNGKeyArray, config: Minibatch) -> MinibatchState:
     """The next `config.epochs_per_call` epochs, or fewer if all students are done before."""
     end = jnp.minimum(state.epoch + config.epochs_per_call, config.max_epochs)
 
@@ -241,7 +302,7 @@ def _train(state: MinibatchState, x: Inputs, y: Outputs, key: PRNGKeyArray, conf
         return jax.lax.while_loop(goes_on, lambda state: _epoch(state, x, y, key, config), state)
 
 
-def _epoch(state: MinibatchState, x: Inputs, y: Outputs, key: PRNGKeyArray, config: MinibatchConfig) -> MinibatchState:
+def _epoch(state: MinibatchState, x: Inputs, y: Outputs, key: PRNGKeyArray, config: Minibatch) -> MinibatchState:
     batches = _batches(x, y, jr.fold_in(key, state.epoch), config)
     n_batches = len(batches[0])
     active = ~state.plateau.done
@@ -281,7 +342,39 @@ def _epoch(state: MinibatchState, x: Inputs, y: Outputs, key: PRNGKeyArray, conf
     )
 
 
-def _batches(x: Inputs, y: Outputs, key: PRNGKeyArray, config: MinibatchConfig) -> tuple[Array, Array]:
+# --- one step ------------------------------------------------------------------------------------------------------
+
+
+def train_step(
+    students: Network, moments: optax.ScaleByAdamState, x: Inputs, y: Outputs, rate: Float[Array, " students"]
+) -> tuple[Network, optax.ScaleByAdamState, Float[Array, " students"]]:
+    """One step of Adam for all students; those with rate 0 keep their weights, bit for bit.
+
+    Returns:
+        Students, moments, and the losses before the step.
+    """
+    gradient, loss = jax.grad(summed_loss, has_aux=True)(students, x, y)
+    with jax.numpy_dtype_promotion("standard"):  # optax mixes its step count with the weights' dtype
+        update, moments = ADAM.update(gradient, moments)  # pyright: ignore[reportAssignmentType]
+
+    def moved(weights, update):
+        own = rate.reshape(-1, *[1] * (weights.ndim - 1))
+        return jnp.where(own > 0, weights - own * jnp.asarray(update, weights.dtype), weights)
+
+    return jax.tree.map(moved, students, update), moments, loss
+
+
+def summed_loss(students: Network, x: Inputs, y: Outputs):
+    """The sum of the students' losses, whose gradient is each student's own, and the losses."""
+    residual = stack_answers(students, x) - y.T[None]
+    loss = jnp.mean(residual**2, axis=(1, 2))
+    return loss.sum(), loss
+
+
+# --- batches -------------------------------------------------------------------------------------------------------
+
+
+def _batches(x: Inputs, y: Outputs, key: PRNGKeyArray, config: Minibatch) -> tuple[Array, Array]:
     """Queries and targets of an epoch, [batches, samples, ...], gathered once for all chunks of students."""
     n_samples = len(x)
     if config.batch >= n_samples:
@@ -292,7 +385,7 @@ def _batches(x: Inputs, y: Outputs, key: PRNGKeyArray, config: MinibatchConfig) 
     return x, y
 
 
-def _n_batches(n_samples: int, config: MinibatchConfig) -> int:
+def _n_batches(n_samples: int, config: Minibatch) -> int:
     return max(1, n_samples // config.batch)
 
 
@@ -310,7 +403,7 @@ def chunk_size(students: Network, batch: int) -> int:
     return max(n for n in range(1, n_students + 1) if n_students % n == 0 and (n == 1 or n * of_one <= _CACHE))
 
 
-def _lowered(plateau: Plateau, loss: Float[Array, " students"], config: MinibatchConfig) -> Plateau:
+def _lowered(plateau: Plateau, loss: Float[Array, " students"], config: Minibatch) -> Plateau:
     """The plateau rule after an epoch; frozen students keep what they had."""
     better = loss < plateau.best
     n_since = jnp.where(better | (plateau.cooldown > 0), 0, plateau.n_since + 1)
@@ -331,7 +424,7 @@ def _lowered(plateau: Plateau, loss: Float[Array, " students"], config: Minibatc
 
 
 @eqx.filter_jit
-def _expansion(state: MinibatchState, x: Inputs, y: Outputs, config: MinibatchConfig) -> Expansion:
+def _expansion(state: MinibatchState, x: Inputs, y: Outputs, config: Minibatch) -> Expansion:
     students = jax.tree.map(lambda leaf: leaf.astype(x.dtype), state.students)
     with jax.default_matmul_precision(config.precision):
         loss, norm = _measure(students, x, y, min(config.batch, len(x)))
@@ -369,34 +462,23 @@ def _measure(students: Network, x: Inputs, y: Outputs, batch: int):
 
 
 def state_to_arrays(state: MinibatchState) -> dict[str, np.ndarray]:
-    """The state as named arrays, for a file. The activation is not among them."""
+    """The state as named arrays, for a file. The activations are not among them."""
     networks = {"students": state.students, "mu": state.moments.mu, "nu": state.moments.nu}
-    arrays = {
-        f"{name}.{i}.{part}": getattr(layer, part)
-        for name, network in networks.items()
-        for i, layer in enumerate(network.layers)
-        for part in "wb"
-    }
+    arrays = {name: array for kind, net in networks.items() for name, array in arrays_of(net, f"{kind}.").items()}
     arrays |= {f"plateau.{name}": leaf for name, leaf in vars(state.plateau).items()}
     arrays |= {"count": state.moments.count, "epoch": state.epoch, "n_epochs": state.n_epochs}
     arrays |= {"history": state.losses, "key_data": state.key_data}
     return {name: np.asarray(array) for name, array in arrays.items()}
 
 
-def state_from_arrays(arrays: Mapping[str, np.ndarray], activation: Activation) -> MinibatchState:
-    """The state that `state_to_arrays` took apart.
+def state_from_arrays(arrays: Mapping[str, np.ndarray], activations: Sequence[LayerActivation]) -> MinibatchState:
+    """The state that `state_to_arrays` took apart, of students with these hidden layers.
 
     Raises:
         ValueError: If an array is missing.
     """
-    n_layers = sum(name.startswith("students.") and name.endswith(".w") for name in arrays)
-
-    def network(name):
-        layers = (Layer(*(jnp.asarray(arrays[f"{name}.{i}.{part}"]) for part in "wb")) for i in range(n_layers))
-        return Network(tuple(layers), activation)
-
     try:
-        students, mu, nu = (network(name) for name in ("students", "mu", "nu"))
+        students, mu, nu = (network_of(arrays, f"{kind}.", activations) for kind in ("students", "mu", "nu"))
         plateau = Plateau(**{name: jnp.asarray(arrays[f"plateau.{name}"]) for name in Plateau.__annotations__})
         moments = optax.ScaleByAdamState(jnp.asarray(arrays["count"]), mu, nu)  # pyright: ignore[reportArgumentType]
         rest = {name: jnp.asarray(arrays[name]) for name in ("epoch", "n_epochs", "history", "key_data")}

@@ -9,18 +9,25 @@ they can, so that copies, zero groups and constants go at no cost.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, PRNGKeyArray
 
-from ..network.networks import Layer, Network, stack, student
-from ..objective.imitation import Inputs
+from ..base.progress import Progress, silent
+from ..network import Layer, Network, hidden_states, stack, student
+from ..network.moves import with_layers
+from ..objective import Inputs, Objective
+from .expansion import Expansion
+from .minibatch import Minibatch, checked_samples
+from .stage import StackStage
+from .store import EPOCHS, Store
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShrinkConfig:
+class Narrowing:
     """How trained students become narrower.
 
     Attributes:
@@ -43,6 +50,48 @@ class ShrinkConfig:
             raise ValueError(
                 f"`learning_rate` is a share of the first learning rate, within (0, 1]; got {self.learning_rate:g}."
             )
+
+
+@dataclass(frozen=True)
+class NarrowedMinibatch(StackStage):
+    """Training on mini-batches, and again of narrower students, as long as these imitate as well."""
+
+    minibatch: Minibatch
+    narrowing: Narrowing
+
+    def __post_init__(self):
+        later = self.narrowing.learning_rate * self.minibatch.learning_rate
+        if self.narrowing.factor < 1 and later < self.minibatch.min_learning_rate:
+            raise ValueError(
+                "`narrowing.learning_rate`, a share of `minibatch.learning_rate`, leaves at least "
+                f"`minibatch.min_learning_rate`; got {later:g} and {self.minibatch.min_learning_rate:g}."
+            )
+
+    def __call__(
+        self,
+        students: Network,
+        objective: Objective,
+        *,
+        key: PRNGKeyArray | None,
+        store: Store,
+        progress: Progress = silent,
+    ) -> Expansion:
+        samples = checked_samples(objective)
+        first = self.minibatch.for_queries(samples.x)
+        trained = first.resumed(students, samples, key=key, store=store, name=EPOCHS, progress=progress)
+        lowest, history, n_steps = trained.lowest_loss, [np.asarray(trained.history)], trained.n_steps
+        for number, widths in enumerate(narrower(students.widths, self.narrowing.factor), start=1):
+            later = replace(first, learning_rate=self.narrowing.learning_rate * first.learning_rate)
+            # Epochs use up fold_in(key, 0), fold_in(key, 1), ...: shrinkings come from the other end.
+            key_of_round, name = jr.fold_in(key, 2**32 - number), f"{EPOCHS}-{number}"
+            fewer = shrunk(trained.students, samples.x, widths)
+            after = later.resumed(fewer, samples, key=key_of_round, store=store, name=name, progress=progress)
+            if not after.lowest_loss <= self.narrowing.room * lowest:
+                break
+            trained, lowest = after, min(lowest, after.lowest_loss)
+            history.append(np.asarray(after.history))
+            n_steps = n_steps + after.n_steps
+        return replace(trained, history=np.concatenate(history), n_steps=n_steps)
 
 
 def narrower(widths: tuple[int, ...], factor: float) -> Iterator[tuple[int, ...]]:
@@ -70,16 +119,15 @@ def shrunk(students: Network, x: Inputs, widths: tuple[int, ...]) -> Network:
 
 
 def _shrunk(net: Network, x: Inputs, widths: tuple[int, ...]) -> Network:
-    layers, h = list(net.layers), x
     for number, width in enumerate(widths):
-        hidden, following = layers[number : number + 2]
-        phi = net.activation(hidden(h))
+        phi = hidden_states(net, x)[number].h
+        hidden, following = net.layers[number : number + 2]
         kept, w, b = _fitted(np.asarray(phi, float), np.asarray(following.w, float), width)
         cast = lambda array, like: jnp.asarray(array, like.dtype)
-        layers[number] = Layer(hidden.w[kept], hidden.b[kept])
-        layers[number + 1] = Layer(cast(w, following.w), following.b + cast(b, following.b))
-        h = phi[:, kept]
-    return Network(tuple(layers), net.activation)
+        narrow = Layer(hidden.w[kept], hidden.b[kept], hidden.activation.take(kept))
+        after = replace(following, w=cast(w, following.w), b=following.b + cast(b, following.b))
+        net = with_layers(net, number, narrow, after)
+    return net
 
 
 def _fitted(

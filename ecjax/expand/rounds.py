@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from ..network.networks import Network, random_students
+from ..network import Network, random_students
 from .expansion import RESULTS, Expansion
 
 
@@ -22,9 +22,7 @@ def renewed(expansion: Expansion, *, key: PRNGKeyArray, scale: float = 1.0) -> N
         scale: Factor on their Glorot-normal weights.
     """
     students = expansion.students
-    fresh = random_students(
-        expansion.n_students, students.shape, students.activation, key=key, dtype=students.layers[0].w.dtype
-    )
+    fresh = random_students(expansion.n_students, students.shape, students.activations, key=key, dtype=students.dtype)
     on_its_way = expansion.result == RESULTS.max_steps
     return _choose(on_its_way, students, jax.tree.map(lambda leaf: scale * leaf, fresh))
 

@@ -10,8 +10,8 @@ holds, so that an interrupted expansion goes on where it was. Where several proc
 (`ecjax.base.devices`), the first one's students, data and store count.
 """
 
-from collections.abc import Callable, MutableMapping
-from typing import Any, Literal, get_args
+from collections.abc import Callable
+from typing import Literal, get_args
 
 import equinox as eqx
 import jax
@@ -20,58 +20,19 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from ..base.devices import COPIED, SPREAD, free_memory, gathered, is_first, of_first, placed, students_mesh
+from ..base.precision import compiled
 from ..base.progress import Progress, silent
 from .expansion import Student
+from .store import Store, student_key
 
 Placement = Literal["auto", "map", "vmap", "mesh"]
-# Finished students by number; an ensemble that is trained as a whole keeps its state under the name EPOCHS.
-Store = MutableMapping[Any, Any]
-EPOCHS = "epochs"
 _FILLED = 0.9  # of a device's free memory, where nobody said how many students share a call
-
-
-class _PartOfStore(MutableMapping[Any, Any]):
-    """A part of a store under keys of its own."""
-
-    def __init__(self, store: Store, name: Callable[[Any], Any], key_of: Callable[[Any], Any]):
-        self.store, self.name, self.key_of = store, name, key_of  # key_of a name that is not of this part is None
-
-    def __getitem__(self, key):
-        return self.store[self.name(key)]
-
-    def __setitem__(self, key, value):
-        self.store[self.name(key)] = value
-
-    def __delitem__(self, key):
-        del self.store[self.name(key)]
-
-    def __contains__(self, key):
-        return self.name(key) in self.store
-
-    def __iter__(self):
-        return (key for key in map(self.key_of, self.store) if key is not None)
-
-    def __len__(self):
-        return sum(1 for _ in self)
-
-
-def layer_store(store: Store, layer: int) -> Store:
-    """The part of a store that belongs to a later hidden layer of a deep recovery: there its keys are (layer, key)."""
-    of_layer = lambda name: name[1] if isinstance(name, tuple) and name[0] == layer else None
-    return _PartOfStore(store, lambda key: (layer, key), of_layer)
-
-
-def round_store(store: Store, turn: int, n_students: int) -> Store:
-    """The part of a store that belongs to a later round: its students are numbered after those of the rounds before."""
-    first = turn * n_students
-    of_round = lambda name: name - first if isinstance(name, int) and 0 <= name - first < n_students else None
-    return _PartOfStore(store, lambda key: first + key, of_round)
 
 
 def over_students(
     solve: Callable[..., Student],
     students: PyTree[Array],
-    *data: Array,
+    *data: PyTree[Array],
     placement: Placement = "auto",
     chunk: int | None = None,
     store: Store | None = None,
@@ -83,13 +44,13 @@ def over_students(
         solve: From one student and `data` to one trained student; jax-traceable. Equal ones share a compilation.
         students: The stack: a network whose arrays have the students as leading axis, or a tuple of one and of more
             arrays with that axis.
-        data: What all students share: queries and targets.
+        data: What all students share: their objective.
         placement: "map" (one at a time), "vmap" (batches), "mesh" (spread over all devices of all processes: on a CPU
             one at a time, on an accelerator in batches), or "auto": "mesh" where there are several devices, else "vmap"
             on an accelerator and "map" on a CPU.
         chunk: Students of one device in one call under "vmap" and "mesh". Bounds the memory. By default as many as the
             device has memory for; on a mesh of CPUs one, which is safe as soon as every device is done with its own.
-        store: Finished students by number, read and written: a dict, or a folder behind the same interface. Of several
+        store: Finished students by name, read and written; see `ecjax.expand.store`. Of several
             processes only the first one's is looked at and written to.
         progress: Called after every finished chunk.
 
@@ -111,19 +72,20 @@ def over_students(
     n_students = len(jax.tree.leaves(students)[0])
     students, data = of_first((students, data))
     store = _of_first(store, solve, students, data)
-    losses = [float(store[i].loss) for i in range(n_students) if i in store]
+    name = [student_key(i) for i in range(n_students)]
+    losses = [float(store[each].loss) for each in name if each in store]
     progress("expand", len(losses), n_students, losses=losses.copy())
-    todo = [i for i in range(n_students) if i not in store]
+    todo = [i for i in range(n_students) if name[i] not in store]
     if todo:
         run, size = _PLACED[placement](solve, students, data, chunk)
         for members in (todo[start : start + size] for start in range(0, len(todo), size)):
             padded = np.array((members + members[-1:] * size)[:size])  # one shape, one compilation
             done = jax.device_get(run(padded))
             for place, i in enumerate(members):
-                store[i] = _take(done, place)
-                losses.append(float(store[i].loss))
+                store[name[i]] = _take(done, place)
+                losses.append(float(store[name[i]].loss))
             progress("expand", len(losses), n_students, losses=losses.copy())
-    return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *(store[i] for i in range(n_students)))
+    return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *(store[each] for each in name))
 
 
 def _take(stack, which):
@@ -163,17 +125,17 @@ def _on_a_mesh(solve, students, data, chunk):
 _PLACED = {"map": _one_by_one, "vmap": _in_batches, "mesh": _on_a_mesh}
 
 
-@eqx.filter_jit
+@compiled
 def _solve_one(solve, student, data):
     return solve(student, *data)
 
 
-@eqx.filter_jit
+@compiled
 def _solve_batch(solve, students, data):
     return eqx.filter_vmap(lambda student: solve(student, *data))(students)
 
 
-@eqx.filter_jit
+@compiled
 def _solve_spread(solve, students, data, mesh, batched):
     def on_one_device(students, data):
         one = lambda student: solve(student, *data)
@@ -203,8 +165,9 @@ def _of_first(store: Store | None, solve, students, data) -> Store:
     n_students = len(jax.tree.leaves(students)[0])
     like = eqx.filter_eval_shape(solve, _take(students, 0), *data)
     blank = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
-    for i in np.flatnonzero(of_first(np.array([i in store for i in range(n_students)]))).tolist():
-        held = of_first(store[i] if is_first() else blank)
+    names = [student_key(i) for i in range(n_students)]
+    for i in np.flatnonzero(of_first(np.array([name in store for name in names]))).tolist():
+        held = of_first(store[names[i]] if is_first() else blank)
         if not is_first():
-            store[i] = held
+            store[names[i]] = held
     return store

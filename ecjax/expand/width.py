@@ -11,23 +11,20 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from ..base.progress import Progress, silent
-from ..network.activations import Activation
-from ..network.networks import random_students
-from ..objective.imitation import Inputs, Outputs
-from .training import ExpandConfig, expand
+from ..judge import Judge
+from ..network import Activations, random_students
+from ..objective import Samples
+from .methods import ExpandConfig
+from .training import expand
 
 _NARROWEST = 4
 _N_STUDENTS = 4
 _STEPS = 100  # of a short run's second-order end; of first-order ones ten times as many
-_LOW = (
-    1e-5  # share of the targets' variance left unexplained at which a width suffices: no teacher's neuron is so small
-)
 
 
 def sufficient_width(
-    x: Inputs,
-    y: Outputs,
-    activation: Activation,
+    samples: Samples,
+    activation: Activations,
     *,
     key: PRNGKeyArray,
     hidden_layers: int = 1,
@@ -37,8 +34,7 @@ def sufficient_width(
     """The width of students that imitate these targets easily: twice the first that comes down in a short run.
 
     Args:
-        x: Queries as the students will see them.
-        y: Targets, in units of their standard deviation.
+        samples: Queries as the students will see them, targets in units of their standard deviation.
         activation: Of the hidden neurons.
         key: For the students of the short runs. Used up.
         hidden_layers: How many layers of that width a student has.
@@ -53,26 +49,25 @@ def sufficient_width(
         Martinelli et al., ICML 2024 (arXiv:2304.12794), "Expand": the width from which on students come to zero loss.
     """
     config = config or ExpandConfig()
-    if config.method.startswith("minibatch"):
-        raise ValueError(
-            f'`student_width` is "auto", which needs short runs, and method {config.method!r} has none: give a number.'
-        )
+    if config.trains_stacks:
+        raise ValueError('`student_width` is "auto", which needs short runs, and this method has none: give a number.')
     short = replace(
         config,
-        refine=replace(config.refine, max_steps=_STEPS),
+        descent=replace(config.descent, max_steps=_STEPS),
         lbfgs=replace(config.lbfgs, max_steps=10 * _STEPS),
         adam=replace(config.adam, n_steps=min(config.adam.n_steps, 10 * _STEPS)),
         flow=replace(config.flow, max_steps=min(config.flow.max_steps, _STEPS)),
     )
+    x, y, judge = samples.x, samples.y, Judge.of(samples)
     shape = lambda width: (x.shape[1], *[width] * hidden_layers, y.shape[1])
     width, tried = _NARROWEST, []
     while sum(n * (m + 1) for m, n in itertools.pairwise(shape(2 * width))) <= y.size:
         students = random_students(_N_STUDENTS, shape(width), activation, key=key, dtype=x.dtype)
-        losses = np.asarray(expand(students, x, y, config=short).loss, float)
-        tried.append((width, float(np.median(np.where(np.isfinite(losses), losses, np.inf)))))
+        losses = expand(students, samples, config=short).ranked_loss
+        tried.append((width, float(np.median(losses))))
         progress("width", len(tried), len(tried), width=width, losses=losses.tolist())
         width *= 2
-        if tried[-1][1] <= _LOW:
+        if judge.is_wide_enough(tried[-1][1]):
             return width
     told = ", ".join(f"{width}: {loss:.0e}" for width, loss in tried) or "none tried"
     raise ValueError(

@@ -18,7 +18,7 @@ from scipy.spatial.distance import squareform
 from ..cluster import Clustering, condensed_distances
 from ..cluster.tree import Tree, tree
 from ..judge.comparison import Comparison
-from ..network.networks import Network
+from ..network import Network
 
 HIDDEN = "#d9d9d9"  # weights that can't be known
 _HIDDEN_GREY = 0xD9 / 255

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
 from ..judge.comparison import Comparison
-from ..network.networks import Network
+from ..network import Network
 from ..road.road import Recovery
 from . import plots
 

@@ -1,1 +1,10 @@
 """What counts as exact, how sure a network is the teacher, and how the two compare."""
+
+from .certificate import Certificate as Certificate
+from .certificate import certify as certify
+from .certificate import ease as ease
+from .comparison import Comparison as Comparison
+from .comparison import LayerComparison as LayerComparison
+from .comparison import compare as compare
+from .exactness import Judge as Judge
+from .unidentified import unrecoverable_neurons as unrecoverable_neurons

@@ -10,7 +10,7 @@ time, no step changing what the network computes:
    p, mean pre-activations move within p/2 of 0.
 3. *Partners* (`match_neurons`). The neurons of both are matched one to one by optimal assignment, each of ours with the
    sign and the phase that bring it nearest to theirs.
-4. *What follows from a flip* (`align`), by the law of `ecjax.network.activations`: the sign of the outgoing weights, a
+4. *What follows from a flip* (`align`), by the law of `ecjax.network.activation`: the sign of the outgoing weights, a
    constant in the next bias, and for even + linear activations a linear map of the layer's inputs.
 
 Neurons are rows (w, b) of one matrix here, the bias last; on the host, in float64.
@@ -22,7 +22,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 
-from ..network.activations import Symmetry
+from ..network.symmetries import Symmetries
+from ..objective.variation import variation
 
 Vectors = Float[np.ndarray, "_neurons _inputs"]  # rows (w, b): the bias last; names differ from layer to layer
 PerNeuron = Float[np.ndarray, " width"]
@@ -46,30 +47,26 @@ class View(NamedTuple):
 
 def look(inputs: Float[np.ndarray, "samples inputs"]) -> View:
     """The moments of a layer's inputs, and the directions in which they do not vary (to rounding)."""
+    seen = variation(inputs)
     shifted = inputs - inputs[0]  # exactly zero where an input is constant, which subtracting the mean is not
-    shift = shifted.mean(axis=0)
-    factor = np.linalg.qr(shifted - shift, mode="r")  # not the covariance: its square root would lose half the digits
-    _, spread, directions = np.linalg.svd(factor)
-    rank = np.count_nonzero(spread > max(inputs.shape) * np.finfo(float).eps * np.max(spread, initial=0.0))
-    mean = inputs[0] + shift
+    factor = np.linalg.qr(shifted - shifted.mean(axis=0), mode="r")  # the covariance's root would lose half the digits
     root = np.block(
-        [[factor / np.sqrt(len(inputs)), np.zeros((len(factor), 1))], [mean[None, :], np.ones((1, 1))]]
+        [[factor / np.sqrt(len(inputs)), np.zeros((len(factor), 1))], [seen.mean[None, :], np.ones((1, 1))]]
     )  # centred inputs and the constant are orthogonal
-    return View(mean, directions[rank:].T, root)
+    return View(seen.mean, seen.unseen, root)
 
 
-def canonical(inner: Vectors, outer: Vectors, view: View, symmetry: Symmetry) -> tuple[Vectors, Vectors]:
+def canonical(inner: Vectors, outer: Vectors, view: View, symmetry: Symmetries) -> tuple[Vectors, Vectors]:
     """One representative of each neuron's scale and phase: incoming vectors, and outgoing weights with next biases."""
     inner, outer = inner.copy(), outer.copy()
-    if symmetry.homogeneous:
-        norm = np.linalg.norm(inner @ view.root.T, axis=1)
-        norm[norm == 0] = 1
-        inner /= norm[:, None]
-        outer[:, :-1] *= norm
-    if symmetry.antiperiod is not None:
-        turns = -np.round(inner @ view.root[-1] / symmetry.antiperiod)
-        inner[:, -1] += turns * symmetry.antiperiod
-        outer[:, :-1] *= (-1.0) ** turns
+    norm = np.linalg.norm(inner @ view.root.T, axis=1)
+    norm[(norm == 0) | ~symmetry.homogeneous] = 1
+    inner /= norm[:, None]
+    outer[:, :-1] *= norm
+    periodic = np.isfinite(symmetry.antiperiod)
+    turns = -np.round((inner @ view.root[-1])[periodic] / symmetry.antiperiod[periodic])
+    inner[periodic, -1] += turns * symmetry.antiperiod[periodic]
+    outer[:, :-1][:, periodic] *= (-1.0) ** turns
     return inner, outer
 
 
@@ -83,18 +80,26 @@ class Match(NamedTuple):
     excess: Int[np.ndarray, " excess"]
 
 
-def match_neurons(ours: Vectors, theirs: Vectors, view: View, symmetry: Symmetry, tolerance: float) -> Match:
-    """Partners one to one, at the smallest sum of relative distances of pre-activations, none beyond `tolerance`."""
+def match_neurons(
+    ours: Vectors, theirs: Vectors, view: View, of_ours: Symmetries, of_theirs: Symmetries, tolerance: float
+) -> Match:
+    """Partners one to one, at the smallest sum of relative distances of pre-activations, none beyond `tolerance`.
+
+    Neurons of different activations are never partners.
+    """
     u, v = theirs @ view.root.T, ours @ view.root.T
     pairs = (len(u), len(v))
     distance, sign, turns = np.full(pairs, np.inf), np.ones(pairs, int), np.zeros(pairs)
-    for s in (1, -1) if symmetry.is_sign_free else (1,):
-        for i, one in enumerate(u):  # a row at a time: all pairs at once would not fit in memory for images
+    kinds = [(kind.fn, kind.symmetry) for kind in of_ours.each]
+    for i, one in enumerate(u):  # a row at a time: all pairs at once would not fit in memory for images
+        kind, period = of_theirs.each[i], of_theirs.antiperiod[i]
+        same = np.array([other == (kind.fn, kind.symmetry) for other in kinds], bool)
+        for s in (1, -1) if kind.symmetry.is_sign_free else (1,):
             candidates, turn = s * v, np.zeros(len(v))
-            if symmetry.antiperiod is not None:
-                turn = np.round((one[-1] - candidates[:, -1]) / symmetry.antiperiod)
-                candidates[:, -1] += turn * symmetry.antiperiod
-            apart = relative_distance(one, candidates)
+            if np.isfinite(period):
+                turn = np.round((one[-1] - candidates[:, -1]) / period)
+                candidates[:, -1] += turn * period
+            apart = np.where(same, relative_distance(one, candidates), np.inf)
             nearer = apart < distance[i]
             distance[i, nearer], sign[i, nearer], turns[i, nearer] = apart[nearer], s, turn[nearer]
     # Cut off at the tolerance, so that a pair too far apart to be partners does not pull others from theirs.
@@ -114,7 +119,7 @@ def match_neurons(ours: Vectors, theirs: Vectors, view: View, symmetry: Symmetry
 
 
 def align(
-    ours: Vectors, outer: Vectors, match: Match, symmetry: Symmetry
+    ours: Vectors, outer: Vectors, match: Match, symmetry: Symmetries
 ) -> tuple[Vectors, Vectors, Float[np.ndarray, " fan_out"], Vectors]:
     """The partners as the teacher's neurons stand, without changing the function.
 
@@ -126,11 +131,10 @@ def align(
     partner, sign, turns = match.partner[found], match.sign[found], match.turns[found]
     vectors, a = sign[:, None] * ours[partner], outer[:, partner]
     a_flipped = a * (sign < 0)
-    bias = outer[:, -1] + symmetry.constant * a_flipped.sum(axis=1)
-    linear_map = symmetry.linear * a_flipped @ vectors
-    if symmetry.antiperiod is not None:
-        vectors[:, -1] += turns * symmetry.antiperiod
-    a = a * np.where(sign < 0, symmetry.parity, 1) * (-1.0) ** turns
+    bias = outer[:, -1] + a_flipped @ symmetry.constant[partner]
+    linear_map = (a_flipped * symmetry.linear[partner]) @ vectors
+    vectors[:, -1] += turns * np.nan_to_num(symmetry.antiperiod[partner])
+    a = a * np.where(sign < 0, symmetry.parity[partner], 1) * (-1.0) ** turns
     incoming = np.full((len(found), ours.shape[1]), np.nan)
     outgoing = np.zeros((len(outer), len(found)))
     incoming[found], outgoing[:, found] = vectors, a

@@ -14,21 +14,19 @@ positive homogeneous activation, and weights along inputs that never vary.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
-import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
-from ..network.networks import Layer, Network, respond
-from ..objective.imitation import Inputs, Outputs, jacobian
+from ..base.precision import compiled
+from ..network import Layer, Network, respond
+from ..network.symmetries import symmetries
+from ..objective import Inputs, Outputs, Samples
+from ..objective.variation import variation
+from .exactness import Judge
 
-Fresh = tuple[Float[Array, "fresh fan_in"], Float[Array, "fresh fan_out"]]
-
-# Numbers to explain for each parameter. Numbers beyond one for each agree to twelve digits by no chance; twice as many
-# leaves no doubt that is worth the name.
-_NUMBERS = 2
-_SURE = 1e-7  # bound of the parameter error, in units of the largest parameter, to which a network is certified
-_FRESH = 1e2  # by how much the loss on fresh queries may exceed what is exact: they may lie further out
 _AT_ONCE = 2e7  # entries of a Jacobian that are held at once
 _AFFORDABLE = 1e11  # operations of the spectrum that a recovery spends on its certificate: some seconds
 
@@ -78,8 +76,8 @@ def certify(
     x: Inputs,
     y: Outputs,
     *,
-    exact_below: float,
-    fresh: Fresh | None = None,
+    judge: Judge | None = None,
+    fresh: Any = None,
     linear: Layer | None = None,
     affordable: float = _AFFORDABLE,
 ) -> Certificate:
@@ -92,50 +90,67 @@ def certify(
         network: What was recovered.
         x: Queries.
         y: The teacher's answers.
-        exact_below: Loss that rounding explains, in units of the targets' variance.
-        fresh: Queries and answers that had no part in the recovery.
+        judge: What counts as exact; by default what rounding explains.
+        fresh: Queries and answers that had no part in the recovery: `Samples`, or a pair of arrays.
         linear: A linear map beside the network whose signs stayed undecided; such a network is not certified.
         affordable: Operations that the spectrum of J may take; beyond, fewer queries are looked at, and if these do not
             suffice, none.
 
+    Raises:
+        ValueError: If answers are not finite, or an output is constant.
+
     Source:
         Identifiability by the rank of the Jacobian: Rothenberg, Econometrica 39 (1971), theorem 1.
     """
+    fresh = fresh if fresh is None or isinstance(fresh, Samples) else Samples(*fresh)
+    for name, answers in (("y", y), ("fresh", None if fresh is None else fresh.y)):
+        if answers is not None and not np.isfinite(np.asarray(answers)).all():
+            raise ValueError(f"`{name}` has answers that are NaN or infinite: drop these samples.")
     y_scale = np.asarray(y, float).std(axis=0)
-    loss_over = lambda x, y: _loss(network, x, y, linear, y_scale)
-    loss = loss_over(x, y)
-    fresh_loss = None if fresh is None else loss_over(*fresh)
+    if not y_scale.all():
+        constant = np.flatnonzero(y_scale == 0).tolist()
+        raise ValueError(f"`y` is constant in columns {constant}: no unit to measure errors in. Drop these outputs.")
+    samples = Samples(x, y)
+    judge = Judge.of(samples) if judge is None else judge
+    loss_over = lambda samples: _loss(network, samples, linear, y_scale)
+    loss = loss_over(samples)
+    fresh_loss = None if fresh is None else loss_over(fresh)
     n_parameters = network.n_parameters
     doubts = []
     if linear is not None:
         doubts.append("the signs of some neurons are undecided")
-    if loss > exact_below:
-        doubts.append(f"a loss of {loss:.0e} is more than rounding explains ({exact_below:.0e})")
-    if fresh_loss is not None and fresh_loss > _FRESH * exact_below:
+    if not judge.fits(loss):
+        doubts.append(f"a loss of {loss:.0e} is more than rounding explains ({judge.limit:.0e})")
+    if fresh_loss is not None and not judge.holds_on_fresh(fresh_loss):
         doubts.append(f"the loss is {fresh_loss:.0e} on fresh queries")
-    if y.size < _NUMBERS * n_parameters:
-        doubts.append(f"{y.size} numbers are fewer than {_NUMBERS} for each of {n_parameters} parameters")
+    if not judge.explains(n_parameters):
+        doubts.append(
+            f"{judge.n_numbers} numbers are too few: fewer than {judge.numbers_for_each} for each of {n_parameters} "
+            "parameters"
+        )
 
     condition = bound = None
-    n_samples = min(len(x), int(affordable / (2 * y.shape[1] * n_parameters**2)))
-    if n_samples * y.shape[1] < _NUMBERS * n_parameters:
-        doubts.append(f"the Jacobian of {n_parameters} parameters was not looked at: too large")
-    else:
-        some = slice(n_samples)  # residuals and Jacobian of the same queries: the bound holds for any of them
-        singular = spectrum(network, x[some], y_scale=y_scale)
-        noise = np.sqrt(loss_over(x[some], y[some])) + float(np.finfo(x.dtype).eps)
-        condition = float(singular[0] / singular[-1]) if singular[-1] > 0 else float("inf")
-        bound = float(noise / singular[-1]) if singular[-1] > 0 else float("inf")
+    n_affordable = int(affordable / (2 * y.shape[1] * n_parameters**2))
+    n_samples = min(len(x), n_affordable)
+    if n_samples * y.shape[1] >= judge.numbers_for_each * n_parameters:
+        some = samples.take(slice(n_samples))  # residuals and Jacobian of the same queries: the bound holds for any
+        singular = spectrum(network, some.x, y_scale=y_scale)
+        noise = np.sqrt(loss_over(some)) + float(np.finfo(x.dtype).eps)
+        visible = bool(singular[-1] > 0)
+        condition = float(singular[0] / singular[-1]) if visible else float("inf")
+        bound = float(noise / singular[-1]) if visible else float("inf")
         largest = max(float(np.abs(part).max()) for layer in network.layers for part in (layer.w, layer.b))
-        if bound > _SURE * largest:
+        if not judge.is_sure(bound, largest):
             doubts.append(f"some combination of parameters is known to {bound:.0e} only")
+    elif judge.explains(n_parameters):  # too few queries are said to be too few, above
+        doubts.append(f"the Jacobian of {n_parameters} parameters was not looked at: it is too large")
     return Certificate(
         loss=loss,
         fresh_loss=fresh_loss,
         condition=condition,
         parameter_bound=bound,
         n_parameters=n_parameters,
-        n_numbers=y.size,
+        n_numbers=judge.n_numbers,
         doubts=tuple(doubts),
     )
 
@@ -186,22 +201,22 @@ def spectrum(
     return singular[: network.n_parameters - _n_invisible(network, x)]
 
 
-@eqx.filter_jit
+@compiled
 def _jacobian(network, x):
-    return jacobian(network, x)
+    """Derivative of every answer by every parameter, [samples, fan_out, parameters]."""
+    nothing = Samples(x, jnp.zeros((len(x), network.shape[-1]), x.dtype))
+    return (nothing.jacobian(network) * np.sqrt(nothing.n_numbers)).reshape(len(x), network.shape[-1], -1)
 
 
 def _n_invisible(network: Network, x: Inputs) -> int:
     """Directions of the weights in which no answer can change: rescaled neurons, inputs that never vary."""
-    with_bias = np.concatenate([np.asarray(x, float), np.ones((len(x), 1))], axis=1)
-    singular = np.linalg.svd(np.linalg.qr(with_bias, mode="r"), compute_uv=False)
-    n_hidden = int(np.sum(singular <= singular[0] * max(with_bias.shape) * np.finfo(x.dtype).eps))
-    rescaled = sum(network.widths) if network.activation.symmetry.homogeneous else 0
-    return n_hidden * network.widths[0] + rescaled
+    n_unseen = x.shape[1] - variation(x).rank
+    rescaled = sum(int(symmetries(layer.activation, len(layer.b)).homogeneous.sum()) for layer in network.hidden)
+    return n_unseen * network.widths[0] + rescaled
 
 
-def _loss(network: Network, x: Inputs, y: Outputs, linear: Layer | None, y_scale: np.ndarray) -> float:
-    answers = np.asarray(respond(network, x), float)
+def _loss(network: Network, samples: Samples, linear: Layer | None, y_scale: np.ndarray) -> float:
+    answers = np.asarray(respond(network, samples.x), float)
     if linear is not None:
-        answers = answers + np.asarray(linear(x), float)
-    return float(np.mean(((answers - np.asarray(y, float)) / y_scale) ** 2))
+        answers = answers + np.asarray(respond(Network((linear,)), samples.x), float)
+    return float(np.mean(((answers - np.asarray(samples.y, float)) / y_scale) ** 2))

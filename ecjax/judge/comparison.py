@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ..base.precision import to_device
-from ..network.activations import Activation
-from ..network.networks import Layer, Network, respond
+from ..network import Layer, LayerActivation, Network, hidden_states, respond
+from ..network.symmetries import Symmetries, symmetries
 from .alignment import Match, Vectors, View, align, canonical, cosine_distance, look, match_neurons
 
 PerNeuron = Float[np.ndarray, " width"]
@@ -168,23 +168,27 @@ def compare(
     inputs, fresh_inputs = _host(x), _host(x if fresh is None else fresh)
     _check(network, linear, teacher, {"x": inputs, "fresh": fresh_inputs}, tolerance)
 
-    symmetry, dtype = teacher.activation.symmetry, teacher.layers[0].w.dtype
+    dtype = teacher.dtype
     ours, theirs = _vectors(network.layers[0]), _vectors(teacher.layers[0])
     views, matches = [], []
     aligned = []  # of each layer, (ours, theirs) over the same inputs
-    for our_next, their_next in zip(network.layers[1:], teacher.layers[1:], strict=True):
+    for number, (our_next, their_next) in enumerate(zip(network.layers[1:], teacher.layers[1:], strict=True)):
+        of_ours, of_theirs = _symmetries(network, number), _symmetries(teacher, number)
+        activation = teacher.layers[number].activation
         view = look(inputs)
-        ours, our_next = canonical(view.fold(ours), _vectors(our_next), view, symmetry)
-        theirs, their_next = canonical(view.fold(theirs), _vectors(their_next), view, symmetry)
-        match = match_neurons(ours, theirs, view, symmetry, tolerance)
-        partners, weights, bias, linear_map = align(ours, our_next, match, symmetry)
+        ours, our_next = canonical(view.fold(ours), _vectors(our_next), view, of_ours)
+        theirs, their_next = canonical(view.fold(theirs), _vectors(their_next), view, of_theirs)
+        match = match_neurons(ours, theirs, view, of_ours, of_theirs, tolerance)
+        partners, weights, bias, linear_map = align(ours, our_next, match, of_ours)
         if linear is not None:
             linear_map = linear_map + _vectors(linear)
         views.append(view)
         matches.append(match)
         aligned.append((partners, theirs))
 
-        features = [_hidden(teacher.activation, inputs, vectors, dtype) for vectors in (theirs, ours[match.excess])]
+        ours_are = network.layers[number].activation
+        in_excess = ours_are.take(match.excess) if len(match.excess) else ours_are
+        features = [_hidden(activation, inputs, theirs, dtype), _hidden(in_excess, inputs, ours[match.excess], dtype)]
         blocks = [weights, our_next[:, match.excess]]
         if np.any(linear_map):
             features, blocks = [*features, inputs], [*blocks, linear_map[:, :-1]]
@@ -234,10 +238,8 @@ def _layer_comparison(
 
 def _missing_influence(teacher: Network, x: np.ndarray, layer: int, match: Match) -> PerNeuron:
     influence = np.full(len(match.partner), np.nan)
-    h = to_device(x.astype(teacher.layers[0].w.dtype), "x")
-    for hidden in teacher.layers[: layer + 1]:
-        h = teacher.activation(hidden(h))
-    upper = Network(teacher.layers[layer + 1 :], teacher.activation)
+    h = hidden_states(teacher, to_device(x.astype(teacher.dtype), "x"))[layer].h
+    upper = Network(teacher.layers[layer + 1 :])
     wanted = _host(respond(upper, h))
     for neuron in np.flatnonzero(match.partner < 0):
         without = _host(respond(upper, h.at[:, neuron].set(h[:, neuron].mean())))
@@ -252,7 +254,7 @@ def _spread(outputs: np.ndarray) -> float:
 
 def _function_error(network: Network, linear: Layer | None, teacher: Network, x: np.ndarray) -> tuple[float, float]:
     """Root mean square and largest difference of the outputs, in standard deviations of the teacher's outputs."""
-    got, wanted = (_host(respond(net, to_device(x.astype(net.layers[0].w.dtype), "x"))) for net in (network, teacher))
+    got, wanted = (_host(respond(net, to_device(x.astype(net.dtype), "x"))) for net in (network, teacher))
     if linear is not None:
         got = got + x @ _host(linear.w).T + _host(linear.b)
     std = _spread(wanted)
@@ -272,9 +274,18 @@ def _vectors(layer: Layer) -> Vectors:
     return np.hstack([_host(layer.w), _host(layer.b)[:, None]])
 
 
-def _hidden(activation: Activation, inputs: np.ndarray, vectors: Vectors, dtype) -> np.ndarray:
-    z = inputs @ vectors[:, :-1].T + vectors[:, -1]
-    return _host(activation(to_device(z.astype(dtype), "teacher")))
+def _symmetries(net: Network, layer: int) -> Symmetries:
+    return symmetries(net.layers[layer].activation, net.widths[layer])
+
+
+def _hidden(activation: LayerActivation, inputs: np.ndarray, vectors: Vectors, dtype) -> np.ndarray:
+    """What neurons with these incoming vectors make of the inputs; there may be none."""
+    if not len(vectors):
+        return np.zeros((len(inputs), 0))
+    parts = (to_device(part.astype(dtype), "teacher") for part in (vectors[:, :-1], vectors[:, -1]))
+    layer = Layer(*parts, activation)
+    (state,) = hidden_states(Network((layer, layer)), to_device(inputs.astype(dtype), "x"))
+    return _host(state.h)
 
 
 def _mean_and_largest(distances: PerNeuron) -> tuple[str, str]:
@@ -288,8 +299,8 @@ def _check(
 ) -> None:
     """Refuse what can't be compared, naming the argument."""
     for name, net in {"recovered": network, "teacher": teacher}.items():
-        if net.layers[0].w.ndim != 2:
-            raise ValueError(f"`{name}` is a stack of students; pick one with ecjax.student(students, i).")
+        if net.is_stack:
+            raise ValueError(f"`{name}` is a stack of students; pick one with ecjax.network.student(students, i).")
         if len(net.layers) < 2:
             raise ValueError(f"`{name}` has no hidden layer, so no neurons to match.")
         if not all(np.isfinite(_vectors(layer)).all() for layer in net.layers):
@@ -300,14 +311,22 @@ def _check(
             f"`recovered` is a network {network.shape}, `teacher` is {teacher.shape} (inputs, hidden widths, outputs): "
             "they must have the same number of inputs, hidden layers and outputs."
         )
-    ours, theirs = network.activation, teacher.activation
-    if (ours.fn, ours.symmetry) != (theirs.fn, theirs.symmetry):
-        raise ValueError(f"`recovered` has {ours!r}, `teacher` {theirs!r}: weights compare only under one activation.")
-    if theirs.symmetry.polynomial:
-        raise ValueError(
-            f"`teacher` has {theirs!r}, a polynomial: a sum of such neurons can be written in infinitely many ways, so "
-            "there are no neurons to compare. Compare outputs instead, with ecjax.respond."
-        )
+    for number, (ours, theirs) in enumerate(zip(network.activations, teacher.activations, strict=True), start=1):
+        kinds = [
+            {(kind.fn, kind.symmetry) for kind, _ in one.groups(width)}
+            for one, width in ((ours, network.widths[number - 1]), (theirs, teacher.widths[number - 1]))
+        ]
+        if not kinds[0] <= kinds[1] and not kinds[1] <= kinds[0]:
+            raise ValueError(
+                f"`recovered` has {ours!r}, `teacher` {theirs!r} in hidden layer {number}: weights compare only under "
+                "one activation."
+            )
+        for kind, _ in theirs.groups(teacher.widths[number - 1]):
+            if kind.symmetry.polynomial:
+                raise ValueError(
+                    f"`teacher` has {kind!r}, a polynomial: a sum of such neurons can be written in infinitely many "
+                    "ways, so there are no neurons to compare. Compare outputs instead, with ecjax.respond."
+                )
     if linear is not None and (len(network.widths) != 1 or linear.w.shape != (network.shape[-1], network.shape[0])):
         raise ValueError(
             f"`recovered.linear` is a map from inputs to outputs beside one hidden layer, with weights "

@@ -1,13 +1,19 @@
 """What no question can reveal: neurons whose weights leave no trace in the answers to the queries at hand."""
 
-from collections.abc import Iterator
-
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..network.networks import Network
+from ..base.precision import in_full_precision
+from ..network import Network, hidden_states
+from ..network.symmetries import symmetries
+
+# A neuron whose answers vary by less than this share of their size, or that moves the next layer by less than this
+# share of what the strongest neuron does, has half of float32's digits left at most; students have no use for it.
+_NOTHING = 1e-5
+_ALIKE = 1e-6  # 1 - correlation of two neurons that are found as one
 
 
+@in_full_precision
 def unrecoverable_neurons(network: Network, x: Float[Array, "samples inputs"]) -> list[str]:
     """What of a network its answers over x can't show, in words; hidden layers and neurons count from 1.
 
@@ -15,21 +21,26 @@ def unrecoverable_neurons(network: Network, x: Float[Array, "samples inputs"]) -
     linear map; neurons that are copies of another; neurons that nothing listens to. In a teacher these are the neurons
     that no recovery can find, in a recovered network those that are not to be trusted.
 
+    Each neuron is looked at in its own unit: a neuron whose weights are small and whose outgoing weights are large is
+    as alive as any.
+
     Args:
         network: One network.
         x: The queries that it is asked.
     """
     notes = []
-    for number, (z, out) in enumerate(_hidden(network, x), start=1):
-        a = np.asarray(network.activation(z), float)
-        z = np.asarray(z, float)
-        deviation = a.std(axis=0)
-        is_constant = deviation <= 1e-5 * np.maximum(deviation.max(), np.abs(a).max(axis=0))
-        is_one_sided = network.activation.symmetry.homogeneous & ~is_constant & ((z > 0).all(0) | (z < 0).all(0))
+    for number, (state, layer, above) in enumerate(
+        zip(hidden_states(network, x), network.layers, network.layers[1:], strict=False), start=1
+    ):
+        z, a, out = (np.asarray(each, float) for each in (state.z, state.h, above.w))
+        deviation, size = a.std(axis=0), np.abs(a).max(axis=0)
+        symmetry = symmetries(layer.activation, len(size))
+        is_constant = deviation <= _NOTHING * size
+        is_one_sided = symmetry.homogeneous & ~is_constant & ((z > 0).all(0) | (z < 0).all(0))
         heard = deviation * np.linalg.norm(out, axis=0)
-        is_unheard = ~is_constant & (heard <= 1e-5 * heard.max())
+        is_unheard = ~is_constant & (heard <= _NOTHING * heard.max())
         standard = (a - a.mean(axis=0)) / np.where(is_constant, 1, deviation)
-        alike = np.triu(np.abs(standard.T @ standard / len(a)) > 1 - 1e-6, k=1)
+        alike = np.triu(np.abs(standard.T @ standard / len(a)) > 1 - _ALIKE, k=1)
         is_copy = alike.any(axis=0) & ~is_constant & ~is_one_sided
         notes += [
             f"hidden layer {number}: {_named(which)} {said}"
@@ -42,14 +53,6 @@ def unrecoverable_neurons(network: Network, x: Float[Array, "samples inputs"]) -
             if which.any()
         ]
     return notes
-
-
-def _hidden(network: Network, x: Array) -> Iterator[tuple[Array, np.ndarray]]:
-    """Of every hidden layer: pre-activations [samples, width] and outgoing weights."""
-    for layer, above in zip(network.layers, network.layers[1:], strict=False):
-        z = layer(x)
-        yield z, np.asarray(above.w, float)
-        x = network.activation(z)
 
 
 def _named(which: np.ndarray) -> str:

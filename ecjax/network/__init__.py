@@ -1,1 +1,32 @@
 """Networks as records: activations, layers, the forward pass, moves that keep the function, files."""
+
+from .activation import SYMMETRIES as SYMMETRIES
+from .activation import Activation as Activation
+from .activation import Symmetry as Symmetry
+from .activation import check_symmetry as check_symmetry
+from .catalogue import ACTIVATIONS as ACTIVATIONS
+from .catalogue import IDENTITY as IDENTITY
+from .catalogue import as_activation as as_activation
+from .catalogue import mixture as mixture
+from .files import load_network as load_network
+from .files import save_network as save_network
+from .flax import from_nnx as from_nnx
+from .flax import to_nnx as to_nnx
+from .forward import Hidden as Hidden
+from .forward import answers as answers
+from .forward import hidden_states as hidden_states
+from .forward import pre_activations as pre_activations
+from .forward import respond as respond
+from .mixture import LayerActivation as LayerActivation
+from .mixture import Mixture as Mixture
+from .moves import permute_neurons as permute_neurons
+from .moves import split_neuron as split_neuron
+from .moves import take_neurons as take_neurons
+from .network import Activations as Activations
+from .network import Layer as Layer
+from .network import Network as Network
+from .network import as_activations as as_activations
+from .network import random_network as random_network
+from .network import random_students as random_students
+from .network import stack as stack
+from .network import student as student

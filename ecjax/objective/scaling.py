@@ -11,10 +11,12 @@ from typing import Literal
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from ..network.networks import Layer, Network
-from .imitation import Inputs, Outputs
+from ..base.precision import in_full_precision
+from ..network import Layer, Network
+from .samples import Inputs, Outputs, Samples
+from .variation import variation
 
 Standardise = Literal["columns", "common", "no"]
 
@@ -31,6 +33,15 @@ class Scaling(eqx.Module):
     def n_hidden_directions(self) -> int:
         """How many independent input directions do not vary over the queries."""
         return self.x_map.shape[1] - self.x_map.shape[0]
+
+    @property
+    def constant_inputs(self) -> Int[np.ndarray, " constant"]:
+        """Which inputs are the same in every query."""
+        return np.flatnonzero(~self.x_map.any(axis=0))
+
+    def samples(self, x: Inputs, y: Outputs) -> Samples:
+        """Queries and targets as students see them."""
+        return Samples(self.inputs(x), self.targets(y))
 
     def inputs(self, x: Inputs) -> Float[Array, "samples rank"]:
         """The queries as students see them."""
@@ -52,18 +63,20 @@ class Scaling(eqx.Module):
             it is zero.
         """
         first, *middle, last = net.layers
-        dtype = first.w.dtype
+        dtype = net.dtype
         w = np.asarray(first.w, float) @ self.x_map
         b = np.asarray(first.b, float) - w @ self.x_mean
         fan_out, rank = len(self.y_scale), len(self.x_map)
         linear = self.y_scale[:, None] * ((np.zeros((fan_out, rank)) if linear is None else linear) @ self.x_map)
         out_w = self.y_scale[:, None] * np.asarray(last.w, float)
         out_b = self.y_scale * np.asarray(last.b, float) + self.y_mean - linear @ self.x_mean
-        first, last = (Layer(jnp.asarray(w, dtype), jnp.asarray(b, dtype)) for w, b in ((w, b), (out_w, out_b)))
-        skip = Layer(jnp.asarray(linear, dtype), jnp.zeros(len(linear), dtype)) if np.any(linear) else None
-        return Network((first, *middle, last), net.activation), skip
+        cast = lambda array: jnp.asarray(array, dtype)
+        first, last = Layer(cast(w), cast(b), first.activation), Layer(cast(out_w), cast(out_b))
+        skip = Layer(cast(linear), jnp.zeros(len(linear), dtype)) if np.any(linear) else None
+        return Network((first, *middle, last)), skip
 
 
+@in_full_precision
 def _affine(x: Array, mean: np.ndarray, matrix: np.ndarray) -> Array:
     return (x - jnp.asarray(mean, x.dtype)[None]) @ jnp.asarray(matrix.T, x.dtype)
 
@@ -78,25 +91,17 @@ def scaling(x: Inputs, y: Outputs, *, standardise: Standardise = "columns") -> S
             one factor for all: pixels, of which a scale of their own would magnify those that hardly ever light up) or
             "no" (inputs as they came, rid only of directions that do not vary).
     """
+    seen = variation(x)
     x64, y64 = np.asarray(x, float), np.asarray(y, float)
-    eps = float(np.finfo(x.dtype).eps)
-    x_mean, spread = x64.mean(0), x64.std(0)
-    constant = np.ptp(x64, axis=0) <= 4 * eps * np.abs(x64).max(0)  # but for rounding
+    mean, spread = seen.mean, seen.spread
     if standardise == "no":
         spread = np.ones_like(spread)
     elif standardise == "common":
-        spread = np.full_like(spread, np.sqrt(np.mean(spread[~constant] ** 2)))
-    x_map = np.diag(1 / np.where(constant, 1, spread))[~constant]
-    x_map = _independent((x64 - x_mean) @ x_map.T, eps) @ x_map
+        spread = np.full_like(spread, np.sqrt(np.mean(spread[~seen.constant] ** 2)))
+    x_map = np.diag(1 / spread)[~seen.constant]
+    if seen.rank < len(x_map):  # columns that depend on each other: an orthonormal basis of the directions that vary
+        _, _, directions = np.linalg.svd(np.linalg.qr((x64 - mean) @ x_map.T, mode="r"))
+        x_map = directions[: seen.rank] @ x_map
     if standardise == "no" and len(x_map) == x64.shape[1]:
-        x_mean = np.zeros_like(x_mean)  # plain inputs, as they came
-    return Scaling(x_mean, x_map, y64.mean(0), y64.std(0))
-
-
-def _independent(x: np.ndarray, eps: float) -> np.ndarray:
-    """Identity if the columns of x are linearly independent, else an orthonormal basis of the directions that vary."""
-    if x.shape[1] == 0:
-        return np.eye(0)
-    _, singular, basis = np.linalg.svd(np.linalg.qr(x, mode="r"))
-    varies = singular > singular.max(initial=0) * max(x.shape) * eps
-    return np.eye(x.shape[1]) if varies.all() else basis[: len(varies)][varies]
+        mean = np.zeros_like(mean)  # plain inputs, as they came
+    return Scaling(mean, x_map, y64.mean(0), y64.std(0))

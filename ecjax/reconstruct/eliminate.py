@@ -1,68 +1,113 @@
 """Neurons that are not needed, taken away one by one while the loss lets them go.
 
-Two uses. What clustering found may have a neuron too many: one that contributes nothing, or repeats another. And where
-clustering found too few, the best student is a candidate itself: it holds the teacher's neurons among copies, zero
-groups and constants, all of which can go. Refinement after every removal judges; the smallest network that is still
-exact is the teacher.
+What clustering found may have a neuron too many: one that contributes nothing, or repeats another. Where clustering
+found too few, the best student is a candidate itself: it holds the teacher's neurons among copies, zero groups and
+constants, all of which can go. And a layer of a deep network is reconstructed below wide layers or above layers that
+are not yet quite right; either may hide that a neuron is not needed, until all layers have been refined together.
+Refinement after every removal judges; the smallest network that is still exact is the teacher.
+
+Source: what an exact network may hold beyond the teacher's neurons, and why all of it can be left out at no cost:
+    Şimşek et al., ICML 2021 (arXiv:2105.12221).
 """
 
+from dataclasses import replace
+
 import numpy as np
+from jaxtyping import Float
 
-from ..expand.refine import RefineConfig
-from ..objective.imitation import Inputs, Outputs
-from .finetune import Candidate, settle, wanted
-from .output import linear_inputs, removal_costs, responses
+from ..base.precision import in_full_precision
+from ..expand import Stopping
+from ..judge import Judge
+from ..network import Network, hidden_states, take_neurons
+from ..network.moves import with_layers
+from ..objective import Inputs, Samples
+from .assemble import Candidate, Tools, assemble
+from .finetune import finetune
+from .output import fit_output, linear_inputs, neurons_of, removal_costs, responses, wanted
 
-NEEDED = 1e-2  # cost beyond which refinement has never made good for the loss of a neuron of an exact network
-_HOPELESS = 1e-2  # share of the targets' variance that an intermediate network may leave unexplained
 
-
-def eliminate(
-    start: Candidate,
-    x: Inputs,
-    y: Outputs,
-    *,
-    config: RefineConfig,
-    exact_below: float,
-    pad_to: int = 0,
-    n_tries: int = 2,
-    keep_linear: bool = True,
-) -> Candidate:
+def eliminate(start: Candidate, samples: Samples, tools: Tools, *, n_tries: int = 2) -> Candidate:
     """Remove neurons of the first hidden layer from a network as long as refinement makes good for them.
 
     Args:
         start: A refined network, exact or not.
-        x: Queries.
-        y: Targets.
-        config: When a refinement stops.
-        exact_below: Loss at which a network is exact.
-        pad_to: See `finetune`.
+        samples: Queries and targets.
+        tools: How candidates are refined and judged.
         n_tries: How many of the cheapest neurons are tried before the network counts as minimal.
-        keep_linear: See `settle`.
 
     Returns:
         The smallest exact network on the way; if none was exact, `start`.
-
-    Source:
-        What an exact network may hold beyond the teacher's neurons, and why all of it can be left out at no cost:
-        Şimşek et al., ICML 2021 (arXiv:2105.12221).
     """
-    activation = start.network.activation
-    inputs, current, best = linear_inputs(x, activation), start, start
-    tools = {"config": config, "exact_below": exact_below, "pad_to": pad_to, "n_signs": 2, "keep_linear": keep_linear}
-    while len(current.vectors) > 1:
-        vectors, targets = current.vectors, np.asarray(wanted(current.network, x, y), float)
-        costs = removal_costs(responses(vectors, x, activation), inputs, targets) / np.mean(np.var(targets, axis=0))
+    current, best, judge, tools = start, start, tools.judge, replace(tools, n_signs=2)
+    while current.neurons.width > 1:
+        costs = _costs(current.network, samples)
         for neuron in np.argsort(costs, kind="stable")[:n_tries]:
-            if current.is_exact and costs[neuron] > NEEDED:
+            if current.fits and not judge.is_free(costs[neuron]):
                 return best
-            rest = np.delete(vectors, neuron, axis=0)
-            smaller = settle(rest, x, y, current.network, **tools)
-            if smaller.is_exact or (not current.is_exact and smaller.loss <= _HOPELESS):
+            origin = (*current.origin[:neuron], *current.origin[neuron + 1 :])
+            rest = current.neurons.without(int(neuron))
+            smaller = assemble(rest, samples, current.network, tools, origin=origin)
+            if smaller.fits or (not current.fits and judge.is_hopeful(smaller.loss)):
                 current = smaller
                 break
         else:
             return best
-        if current.is_exact:
+        if current.fits:
             best = current
     return best
+
+
+def eliminate_in_all_layers(
+    net: Network, loss: float, samples: Samples, *, stop: Stopping, judge: Judge
+) -> tuple[Network, float]:
+    """An exact network without the neurons that it is exact without, in whatever hidden layer.
+
+    Args:
+        net: An exact network.
+        loss: Its loss.
+        samples: Queries and targets.
+        stop: When a refinement stops.
+        judge: What counts as exact.
+
+    Returns:
+        The smallest exact network on the way, and its loss.
+    """
+    for layer in range(len(net.widths)):
+        while net.widths[layer] > 1:
+            smaller = _without_cheapest(net, layer, samples, judge)
+            if smaller is None:
+                break
+            refined, refined_loss = finetune(smaller, samples, stop=stop, judge=judge)
+            if not judge.fits(refined_loss):
+                break
+            net, loss = refined, refined_loss
+    return net, loss
+
+
+def _without_cheapest(net: Network, layer: int, samples: Samples, judge: Judge) -> Network | None:
+    """The network without that neuron of a layer which the next one can best do without; None if it needs them all."""
+    x = _inputs_of(net, layer, samples.x)
+    upper = Network(net.layers[layer:])
+    costs = _costs(upper, replace(samples, x=x))
+    cheapest = int(np.argmin(costs))
+    if not judge.is_free(costs[cheapest]):
+        return None
+    rest = [i for i in range(net.widths[layer]) if i != cheapest]
+    fit = fit_output(neurons_of(net, layer).take(np.array(rest)), x, wanted(upper, x, samples.y))
+    smaller = take_neurons(net, rest, layer=layer)
+    fitted = fit.layer(x.dtype)
+    return with_layers(
+        smaller, layer, smaller.layers[layer], replace(smaller.layers[layer + 1], w=fitted.w, b=fitted.b)
+    )
+
+
+@in_full_precision
+def _inputs_of(net: Network, layer: int, x: Inputs) -> Inputs:
+    return hidden_states(net, x)[layer - 1].h if layer else x
+
+
+def _costs(net: Network, samples: Samples) -> Float[np.ndarray, " width"]:
+    """What leaving out each neuron of the first hidden layer costs, in units of what the next one wants of it."""
+    neurons, targets = neurons_of(net), np.asarray(wanted(net, samples.x, samples.y), float)
+    costs = removal_costs(responses(neurons, samples.x), linear_inputs(samples.x, neurons), targets)
+    return costs / np.mean(np.var(targets, axis=0))

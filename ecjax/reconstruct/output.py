@@ -12,15 +12,50 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Bool, Float, Int
 
-from ..network.activations import Activation
-from ..network.networks import Layer, Network
-from ..objective.imitation import Inputs, Outputs
+from ..base.precision import in_full_precision
+from ..network import Layer, LayerActivation, Network, hidden_states
+from ..network.symmetries import Symmetries, symmetries
+from ..objective import Inputs, Outputs
 
 Vectors = Float[np.ndarray, "width fan_in_1"]  # incoming weight vectors, bias last
 
 _ALL_SIGNS_UP_TO = 16  # neurons whose 2^width combinations of signs are all compared
+
+
+class Neurons(NamedTuple):
+    """Neurons of one layer without their outgoing weights, on the host in float64."""
+
+    vectors: Vectors
+    activation: LayerActivation
+
+    @property
+    def width(self) -> int:
+        """How many there are."""
+        return len(self.vectors)
+
+    @property
+    def symmetries(self) -> Symmetries:
+        """Of every neuron."""
+        return symmetries(self.activation, self.width)
+
+    def take(self, which: Int[np.ndarray, " neurons"] | Bool[np.ndarray, " width"]) -> "Neurons":
+        """Some of them."""
+        which = np.arange(self.width)[which]
+        return Neurons(self.vectors[which], self.activation.take(which))
+
+    def without(self, neuron: int) -> "Neurons":
+        """All but one."""
+        return self.take(np.delete(np.arange(self.width), neuron))
+
+    def flipped(self, sign: Float[np.ndarray, " width"]) -> "Neurons":
+        """With other signs."""
+        return self._replace(vectors=sign[:, None] * self.vectors)
+
+    def layer(self, dtype) -> Layer:
+        """The layer that they make, on the device."""
+        return Layer(jnp.asarray(self.vectors[:, :-1], dtype), jnp.asarray(self.vectors[:, -1], dtype), self.activation)
 
 
 class OutputFit(NamedTuple):
@@ -31,26 +66,29 @@ class OutputFit(NamedTuple):
     linear: Float[np.ndarray, "fan_out fan_in"]
     loss: float  # mean squared error over samples and outputs
 
+    def layer(self, dtype) -> Layer:
+        """The output layer, its linear map of the inputs left out."""
+        return Layer(jnp.asarray(self.a, dtype), jnp.asarray(self.c, dtype))
 
-def responses(vectors: Vectors, x: Inputs, activation: Activation) -> Float[np.ndarray, "samples width"]:
+
+@in_full_precision
+def responses(neurons: Neurons, x: Inputs) -> Float[np.ndarray, "samples width"]:
     """Activations of the neurons over the queries, on the host in float64."""
-    w, b = (jnp.asarray(part, x.dtype) for part in (vectors[:, :-1], vectors[:, -1]))
-    return np.asarray(activation(x @ w.T + b[None]), float)
+    layer = neurons.layer(x.dtype)
+    (state,) = hidden_states(Network((layer, layer)), x)
+    return np.asarray(state.h, float)
 
 
-def fit_output(
-    vectors: Vectors, x: Inputs, y: Outputs, activation: Activation, *, with_linear: bool = False
-) -> OutputFit:
+def fit_output(neurons: Neurons, x: Inputs, y: Outputs, *, with_linear: bool = False) -> OutputFit:
     """Outgoing weights and output bias for given incoming weight vectors.
 
     Args:
-        vectors: Incoming weight vectors, bias last.
+        neurons: The hidden layer.
         x: Queries.
         y: Targets.
-        activation: Of the neurons.
         with_linear: Whether a linear map of the inputs may help.
     """
-    phi = responses(vectors, x, activation)
+    phi = responses(neurons, x)
     inputs = np.asarray(x, float) if with_linear else np.zeros((len(x), 0))
     fit = fit_columns(phi, inputs, np.asarray(y, float))
     return fit if with_linear else fit._replace(linear=np.zeros((y.shape[1], x.shape[1])))
@@ -96,50 +134,41 @@ def _basis(phi: np.ndarray, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return basis, np.maximum(np.linalg.norm(basis, axis=0), np.finfo(float).tiny)
 
 
-def as_network(vectors: Vectors, fit: OutputFit, activation: Activation, dtype) -> Network:
-    """The shallow network of these incoming vectors and that fit, its linear map left out."""
-    cast = lambda array: jnp.asarray(array, dtype)
-    hidden = Layer(cast(vectors[:, :-1]), cast(vectors[:, -1]))
-    return Network((hidden, Layer(cast(fit.a), cast(fit.c))), activation)
+def neurons_of(net: Network, layer: int = 0) -> Neurons:
+    """The neurons of a hidden layer of one network."""
+    hidden = net.layers[layer]
+    vectors = np.concatenate([np.asarray(hidden.w, float), np.asarray(hidden.b, float)[:, None]], axis=1)
+    return Neurons(vectors, hidden.activation)
 
 
-def vectors_of(net: Network) -> Vectors:
-    """Incoming weight vectors of a shallow network's neurons, bias last, in float64."""
-    hidden = net.layers[0]
-    return np.concatenate([np.asarray(hidden.w, float), np.asarray(hidden.b, float)[:, None]], axis=1)
-
-
-def leaves_linear_map(activation: Activation) -> bool:
-    """Whether a change of sign leaves a linear map behind, so that signs have to be resolved."""
-    return activation.symmetry.parity != 0 and activation.symmetry.linear != 0
-
-
-def linear_inputs(x: Inputs, activation: Activation) -> Float[np.ndarray, "samples n_inputs"]:
+def linear_inputs(x: Inputs, neurons: Neurons) -> Float[np.ndarray, "samples n_inputs"]:
     """The queries where neurons of open sign may need a linear map of them, else no columns at all."""
-    return np.asarray(x, float)[:, slice(None) if leaves_linear_map(activation) else slice(0)]
+    is_open = neurons.symmetries.leaves_linear_map.any()
+    return np.asarray(x, float)[:, slice(None) if is_open else slice(0)]
 
 
 def likely_signs(
-    vectors: Vectors, fit: OutputFit, x: Inputs, activation: Activation, *, n_best: int = 1
+    neurons: Neurons, fit: OutputFit, x: Inputs, *, n_best: int = 1
 ) -> list[tuple[Float[np.ndarray, " width"], float]]:
     """Sign changes that explain the linear map of a fit, most likely first.
 
     Args:
-        vectors: Incoming weight vectors as they were found.
+        neurons: As they were found.
         fit: Least squares with a linear map.
         x: Queries; a linear map counts by what it does to them.
-        activation: Of the neurons.
-        n_best: How many combinations to return; one, the rounded solution, beyond 16 neurons.
+        n_best: How many combinations to return; one, the rounded solution, beyond 16 neurons whose sign is open.
 
     Returns:
         Pairs of a sign (+1 or -1) for every neuron, and the rms over the queries of the linear map that is left.
     """
-    symmetry, width = activation.symmetry, len(vectors)
+    symmetry = neurons.symmetries
+    is_open = np.flatnonzero(symmetry.leaves_linear_map)
+    width = len(is_open)
     centred = np.asarray(x, float) - np.asarray(x, float).mean(0)
     root = np.linalg.qr(centred, mode="r") / np.sqrt(len(x))  # |root u| is the rms of u.x over the queries
     # A wrong sign leaves symmetry.linear * parity * a z: one column a neuron, one row an output and input direction.
-    maps = symmetry.linear * symmetry.parity * np.einsum("oi,ik->oki", fit.a, vectors[:, :-1] @ root.T)
-    maps, target = maps.reshape(-1, width), (fit.linear @ root.T).reshape(-1)
+    maps = np.einsum("oi,ik->oki", fit.a * symmetry.linear * symmetry.parity, neurons.vectors[:, :-1] @ root.T)
+    maps, target = maps[..., is_open].reshape(-1, width), (fit.linear @ root.T).reshape(-1)
     if width <= _ALL_SIGNS_UP_TO:
         flips = (np.arange(2**width)[:, None] >> np.arange(width)) & 1
     else:
@@ -149,11 +178,29 @@ def likely_signs(
     square = np.einsum("fi,ij,fj->f", flips, gram, flips, optimize=True) - 2 * flips @ pull
     best = np.argsort(square, kind="stable")[:n_best]
     left = np.linalg.norm(flips[best] @ maps.T - target, axis=1)
-    return [(1.0 - 2.0 * flips[i], float(rms)) for i, rms in zip(best, left, strict=True)]
+    signs = np.ones((len(best), neurons.width))
+    signs[:, is_open] -= 2.0 * flips[best]
+    return [(sign, float(rms)) for sign, rms in zip(signs, left, strict=True)]
 
 
 def contributions(net: Network, x: Inputs) -> Float[np.ndarray, " width"]:
-    """How much every hidden neuron moves the outputs over the queries: rms over samples and outputs, less its mean."""
-    phi = responses(vectors_of(net), x, net.activation)
+    """How much every neuron of the first hidden layer moves the next one: rms over samples, less its mean."""
     a = np.asarray(net.layers[1].w, float)
-    return np.linalg.norm(a, axis=0) * phi.std(0) / np.sqrt(a.shape[0])
+    return np.linalg.norm(a, axis=0) * responses(neurons_of(net), x).std(0) / np.sqrt(a.shape[0])
+
+
+# --- the next layer as targets -------------------------------------------------------------------------------------
+
+
+def wanted(net: Network, x: Inputs, y: Outputs) -> Float[Array, "samples n_wanted"]:
+    """What the first hidden layer's outgoing weights have to make of it.
+
+    The targets, or in a deeper network the pre-activations of the next layer.
+    """
+    return y if len(net.layers) == 2 else before_next(net, x)
+
+
+@in_full_precision
+def before_next(net: Network, x: Inputs) -> Float[Array, "samples width_2"]:
+    """What the first hidden layer makes of the queries: pre-activations of the second layer."""
+    return hidden_states(net, x)[1].z

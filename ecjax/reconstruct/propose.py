@@ -15,19 +15,17 @@ import numpy as np
 
 from ..base.progress import Progress, silent
 from ..cluster import Clustering, recut
-from ..expand import Expansion, RefineConfig, choose_method
-from ..network.networks import student
-from ..objective.imitation import Inputs, Outputs
+from ..expand import Expansion, Stopping, is_small
+from ..judge import Judge
+from ..network import student
+from ..objective import Samples
+from .assemble import Candidate, Tools, assemble
 from .eliminate import eliminate
-from .finetune import Candidate, exact_loss, settle, wanted
 from .merge import merge
-from .output import contributions, vectors_of
+from .output import contributions, neurons_of, wanted
 from .select import nested_choices
 
 _N_STUDENTS = 5  # whose own neurons are proposals, best first
-_ROOM = 1e3  # by how much wider students imitate better over slightly wrong layers than the teacher's own width ...
-_RIGHT = 1e-6  # ... as long as that is a loss which a narrower network does not reach
-_NIL = 1e-6  # rms contribution, in units of the targets' standard deviation, at which a neuron counts as silent
 
 
 class NoClustersError(ValueError):
@@ -37,30 +35,25 @@ class NoClustersError(ValueError):
 def reconstruct_layer(
     expansion: Expansion,
     clustering: Clustering,
-    inputs: Inputs,
-    targets: Outputs,
+    samples: Samples,
     *,
-    config: RefineConfig,
-    exact_below: float | None = None,
+    stop: Stopping,
+    judge: Judge | None = None,
     frozen_below: bool = False,
     propose: bool = True,
     progress: Progress = silent,
 ) -> tuple[Candidate, str]:
     """The smallest exact network that the clusters or the best students lead to.
 
-    Students with several hidden layers are reconstructed in the first of them: what stands above is the best student's,
-    wide, and keeps a refinement in flat valleys. There a layer is right if the network imitates as well with it as the
-    student did with its own; without one of the teacher's neurons it is worse by orders of magnitude. So it is where
-    the layers below were reconstructed before and are not quite right: no width explains the targets exactly, but the
-    right one nearly as well as the much wider student.
+    Students with several hidden layers are reconstructed in the first of them: what stands above it is the best
+    student's, wide. How a layer is judged beside other layers: `Judge.beside_students`.
 
     Args:
-        expansion: The students, trained on these inputs and targets.
+        expansion: The students, trained on these samples.
         clustering: Of the neurons of their first hidden layer.
-        inputs: Queries as the students saw them.
-        targets: Targets likewise, in units of their standard deviation.
-        config: When a refinement stops.
-        exact_below: Loss at which a network counts as exact; by default what rounding explains.
+        samples: Queries as the students saw them, and targets in units of their standard deviation.
+        stop: When a refinement stops.
+        judge: What counts as exact; by default what rounding explains.
         frozen_below: Whether the queries are answers of reconstructed layers, right but for small errors.
         propose: Whether to go beyond the clusters that were kept.
         progress: Called before every proposal.
@@ -72,51 +65,75 @@ def reconstruct_layer(
     Raises:
         NoClustersError: If there is no cluster at all to start from.
     """
-    activation = expansion.students.activation
-    loss = np.where(expansion.finite, np.asarray(expansion.loss, float), np.inf)
-    width = expansion.students.widths[0]
-    second_order = choose_method(activation, expansion.students.n_parameters) != "adam_lbfgs"
-    exact_below = exact_loss(inputs.dtype) if exact_below is None else exact_below
-    tools = {
-        "config": config,
-        "exact_below": exact_below,
-        "pad_to": width if second_order else 0,
-        "keep_linear": not frozen_below,  # above a reconstructed layer it would be a map of that layer's answers
-    }
-    best = student(expansion.students, int(np.argmin(loss)))
-    if len(best.layers) > 2 or frozen_below:
-        reached = float(loss.min())
-        room = 1 if len(best.layers) > 2 else _ROOM
-        tools["exact_below"] = max(exact_below, reached, min(room * reached, _RIGHT))
-
-    proposals = [("clusters", best, lambda: merge(clustering, loss, clusters=clustering.kept_clusters))]
+    students = expansion.students
+    loss, activation, width = expansion.ranked_loss, students.layers[0].activation, students.widths[0]
+    wide_above = len(students.widths) > 1
+    judge = Judge.of(samples) if judge is None else judge
+    judge = judge.beside_students(expansion.lowest_loss, frozen_below=frozen_below, wide_above=wide_above)
+    small = is_small(students)
+    tools = Tools(
+        stop,
+        judge,
+        pad_to=width if small else 0,
+        keep_linear=not frozen_below,  # above a reconstructed layer it would be a map of that layer's answers
+    )
+    best = student(students, int(np.argmin(loss)))
+    proposals = [("clusters", best, lambda: merge(clustering, loss, activation, clusters=clustering.kept_clusters))]
     if propose:
         lax, clusters = _laxer(clustering, n_most=width)
-        proposals.append(("clusters of a laxer cut", best, lambda: merge(lax, loss, clusters=clusters)))
-        n_ones = _N_STUDENTS if second_order else 1
-        ones = [student(expansion.students, int(i)) for i in np.argsort(loss, kind="stable")[:n_ones]]
-        proposals += [("one student", one, lambda one=one: vectors_of(one)) for one in ones]
+        proposals.append(("clusters of a laxer cut", best, lambda: merge(lax, loss, activation, clusters=clusters)))
+        n_ones = _N_STUDENTS if small else 1
+        ones = [student(students, int(i)) for i in np.argsort(loss, kind="stable")[:n_ones]]
+        proposals += [("one student", one, lambda one=one: neurons_of(one)) for one in ones]
 
     answer = None
     for number, (source, within, proposed) in enumerate(proposals):
         progress("reconstruct", number, len(proposals))
-        vectors = proposed()
-        if not len(vectors):
+        neurons = proposed()
+        if not neurons.width:
             continue
-        choices = [np.arange(len(vectors))]
-        if second_order:
-            choices = nested_choices(vectors, inputs, wanted(within, inputs, targets), activation)
+        choices = [np.arange(neurons.width)]
+        if small:
+            choices = nested_choices(neurons, samples.x, wanted(within, samples.x, samples.y), judge)
         for chosen in choices:
-            refined = settle(vectors[chosen], inputs, targets, within, **tools)
-            if refined.is_exact:
-                return eliminate(refined, inputs, targets, **tools), source
-        answer = answer or (_without_nil(refined, inputs, targets, tools), source)
+            refined = assemble(neurons.take(chosen), samples, within, tools, origin=tuple(chosen.tolist()))
+            if refined.fits:
+                refined = eliminate(refined, samples, tools)
+                if refined.is_exact:
+                    return refined, source
+                break
+        answer = answer or (_without_silent(refined, samples, tools), source)
     if answer is None:
         raise NoClustersError(
             f"No cluster reaches {clustering.needed} of {clustering.n_students} students (losses {loss.min():.1e} to "
             f"{loss.max():.1e}): train longer (`max_steps`), use more or wider students, or lower `gamma`."
         )
     return answer
+
+
+def removed_clusters(clustering: Clustering, candidate: Candidate, found_by: str) -> tuple[str, ...]:
+    """Kept clusters that are not in the answer, each with the reason, in words; those that all students hold first.
+
+    Args:
+        clustering: Of the layer.
+        candidate: The layer's network.
+        found_by: Where that was found.
+    """
+    kept = clustering.kept_clusters
+    if found_by != "clusters":
+        return ()
+    n_present = clustering.n_present[kept]
+    gone = [i for i in np.argsort(-n_present, kind="stable") if i not in candidate.origin]
+    reason = (
+        f"the network without it is as exact (loss {candidate.loss:.0e}, {candidate.judge.limit:.0e} allowed)"
+        if candidate.fits
+        else "it contributes nothing to the answers"
+    )
+    return tuple(
+        f"cluster {kept[i]}, which {n_present[i]} of {clustering.n_students} students hold, is no neuron of the "
+        f"network: {reason}"
+        for i in gone
+    )
 
 
 def _laxer(clustering: Clustering, *, n_most: int) -> tuple[Clustering, np.ndarray]:
@@ -127,10 +144,12 @@ def _laxer(clustering: Clustering, *, n_most: int) -> tuple[Clustering, np.ndarr
     return lax, alive[np.argsort(-lax.stability[alive], kind="stable")][:n_most]
 
 
-def _without_nil(candidate: Candidate, inputs: Inputs, targets: Outputs, tools: dict) -> Candidate:
+def _without_silent(candidate: Candidate, samples: Samples, tools: Tools) -> Candidate:
     """Remove neurons that contribute nothing, refining after each removal."""
     while True:
-        audible = contributions(candidate.network, inputs) > _NIL
+        audible = tools.judge.is_audible(contributions(candidate.network, samples.x))
         if audible.all() or not audible.any():
             return candidate
-        candidate = settle(candidate.vectors[audible], inputs, targets, candidate.network, **tools)
+        origin = tuple(place for place, stays in zip(candidate.origin, audible, strict=True) if stays)
+        rest = candidate.neurons.take(audible)
+        candidate = assemble(rest, samples, candidate.network, tools, origin=origin)

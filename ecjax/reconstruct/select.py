@@ -8,33 +8,30 @@ that refines to machine precision is the teacher's.
 import numpy as np
 from jaxtyping import Int
 
-from ..network.activations import Activation
-from ..objective.imitation import Inputs, Outputs
-from .output import Vectors, fit_columns, linear_inputs, removal_costs, responses
-
-# Least-squares loss, in units of the targets' variance, from which a refinement may still recover.
-_WORTH_REFINING = 2e-2
+from ..judge import Judge
+from ..objective import Inputs, Outputs
+from .output import Neurons, fit_columns, linear_inputs, removal_costs, responses
 
 
-def nested_choices(vectors: Vectors, x: Inputs, y: Outputs, activation: Activation) -> list[Int[np.ndarray, " chosen"]]:
+def nested_choices(neurons: Neurons, x: Inputs, y: Outputs, judge: Judge) -> list[Int[np.ndarray, " chosen"]]:
     """Choices of candidates worth refining, smallest first, each a part of the next, the last one all of them.
 
     Sizes grow by one and then by a quarter: small networks are cheap to refine, and a few neurons too many are taken
     away again afterwards (`ecjax.reconstruct.eliminate`).
 
     Args:
-        vectors: Incoming weight vectors of the candidates, bias last.
+        neurons: The candidates.
         x: Queries.
         y: What the chosen ones have to explain.
-        activation: Of the neurons.
+        judge: Says from which loss of a fit a refinement may recover.
     """
-    phi, inputs, targets = responses(vectors, x, activation), linear_inputs(x, activation), np.asarray(y, float)
-    hopeless = _WORTH_REFINING * np.mean(np.var(targets, axis=0))
-    chosen = np.arange(len(vectors))
+    phi, inputs, targets = responses(neurons, x), linear_inputs(x, neurons), np.asarray(y, float)
+    unit = np.mean(np.var(targets, axis=0))
+    chosen = np.arange(neurons.width)
     choices = [chosen]
     while len(chosen) > 1:
         chosen = np.delete(chosen, np.argmin(removal_costs(phi[:, chosen], inputs, targets)))
-        if fit_columns(phi[:, chosen], inputs, targets).loss > hopeless:
+        if not judge.is_hopeful(fit_columns(phi[:, chosen], inputs, targets).loss / unit):
             break
         choices.append(chosen)
     choices.reverse()

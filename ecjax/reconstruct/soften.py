@@ -16,9 +16,8 @@ from functools import cache
 import jax
 import jax.numpy as jnp
 
-from ..network.activations import Activation
-from ..network.networks import Layer, Network
-from ..objective.imitation import Inputs
+from ..network import Activation, Network
+from ..network.moves import with_activation
 
 # Sharpness k of the kinks, one after another, for pre-activations of root mean square 1.
 SHARPNESS = (2.5, 10.0, 50.0)
@@ -36,15 +35,6 @@ def softened(activation: Activation, sharpness: float) -> Activation:
     return Activation(fn, symmetry=activation.symmetry, name=f"{activation.name}, softened")
 
 
-def with_unit_pre_activations(net: Network, x: Inputs) -> Network:
-    """The same function of a positive homogeneous network, all pre-activations of root mean square 1."""
-    layers, h = list(net.layers), x
-    for number in range(len(layers) - 1):
-        hidden, following = layers[number : number + 2]
-        z = hidden(h)
-        size = jnp.sqrt(jnp.mean(z**2, axis=0))
-        size = jnp.where(size == 0, 1, size)
-        layers[number] = Layer(hidden.w / size[:, None], hidden.b / size)
-        layers[number + 1] = Layer(following.w * size[None], following.b)
-        h = net.activation(z / size[None])
-    return Network(tuple(layers), net.activation)
+def with_soft_kinks(net: Network, sharpness: float) -> Network:
+    """The same weights, positive homogeneous activations softened."""
+    return with_activation(net, lambda one: softened(one, sharpness) if one.symmetry.homogeneous else one)

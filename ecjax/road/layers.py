@@ -1,9 +1,10 @@
 """One hidden layer of a recovery: students are expanded, clustered and reconstructed, in rounds; then the layers above.
 
-students, x, y  ->  expand  ->  cluster  ->  reconstruct  ->  Found  ->  students of the layers above
+students, samples  ->  expand  ->  cluster  ->  reconstruct  ->  Found  ->  students of the layers above
 """
 
-from typing import Any, NamedTuple, cast
+from dataclasses import replace
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +12,15 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from ..base.precision import in_full_precision
 from ..base.progress import Progress, Stopwatch
-from ..cluster import ClusterConfig, Clustering, cluster_neurons, second_moment
-from ..expand import Expansion, better_of, expand, renewed, round_store
-from ..network.networks import Layer, Network, random_students, stack, student
-from ..objective.imitation import Inputs, Outputs
-from ..reconstruct import Candidate, NoClustersError, before_next, exact_loss, fit_output, reconstruct_layer
+from ..cluster import Clustering, cluster_layer
+from ..expand import Expansion, better_of, expand, renewed
+from ..expand.store import Store, part
+from ..judge import Judge
+from ..network import Layer, Network, hidden_states, random_students, stack, student
+from ..objective import Inputs, Samples
+from ..reconstruct import Candidate, NoClustersError, before_next, fit_output, reconstruct_layer
 from .settings import RecoveryConfig
 
 
@@ -28,71 +32,93 @@ class Found(NamedTuple):
     expansion: Expansion
     clustering: Clustering
 
+    def or_better(self, later: "Found") -> "Found":
+        """Of two answers the exact one, or else the one with the lower loss."""
+        rank = lambda found: (not found.candidate.is_exact, found.candidate.loss)
+        return later if not rank(self) <= rank(later) else self
+
 
 def next_layer(
     students: Network,
-    inputs: Inputs,
-    targets: Outputs,
+    samples: Samples,
     config: RecoveryConfig,
+    judge: Judge,
     *,
     key: PRNGKeyArray,
     frozen_below: bool,
-    store: Any,
+    store: Store | None,
     progress: Progress,
     seconds: Stopwatch,
+    trained: Expansion | None = None,
 ) -> Found:
     """Expand, cluster and reconstruct; again with renewed students as long as the network is not exact.
 
     Nor is it certain below other hidden layers that no student imitated exactly: the layer was then judged by what the
     best one reached. Above reconstructed layers, that is all there is to be had.
+
+    Args:
+        students: Fresh ones, or those carried over from the layer below.
+        samples: Queries and targets as the students see them.
+        config: Settings.
+        judge: What counts as exact in the network as a whole.
+        key: Used up.
+        frozen_below: Whether the queries are answers of reconstructed layers.
+        store: What is finished already.
+        progress: Called as the work advances.
+        seconds: Where time is noted.
+        trained: The first round's students, if they have been trained already.
     """
-    exact_below = exact_loss(inputs.dtype) if config.exact_loss is None else config.exact_loss
-    expansion, found = None, None
-    for turn in range(config.rounds):
-        begun = (
-            students if expansion is None else renewed(expansion, key=jr.fold_in(key, turn), scale=config.init_scale)
-        )
+    expansion, found, trouble = None, None, None
+    for turn in range(config.n_rounds):
         with seconds.of("expand"):
-            trained = expand(
-                begun,
-                inputs,
-                targets,
-                config=config.expand,
-                key=key,
-                store=store if store is None or turn == 0 else round_store(store, turn, config.n_students),
-                progress=progress,
-            )
+            if trained is None or turn > 0:
+                begun = (
+                    students
+                    if expansion is None
+                    else renewed(expansion, key=jr.fold_in(key, turn), scale=config.init_scale)
+                )
+                here = store if turn == 0 else part(store, f"round-{turn + 1}")
+                trained = expand(begun, samples, config=config.expand, key=key, store=here, progress=progress)
             expansion = jax.block_until_ready(trained if expansion is None else better_of(expansion, trained))
         _check_finite(expansion, config)
         progress("cluster", 0, 1)
         with seconds.of("cluster"):
-            clustering = cluster_layer(expansion, inputs, config=config.cluster)
+            clustering = cluster_students(expansion, samples.x, config)
         progress("cluster", 1, 1, clusters=clustering.width)
         with seconds.of("reconstruct"):
             try:
-                found = reconstructed(
-                    expansion, clustering, inputs, targets, config, frozen_below=frozen_below, progress=progress
+                now = reconstructed(
+                    expansion, clustering, samples, config, judge, frozen_below=frozen_below, progress=progress
                 )
-            except NoClustersError:
-                if turn == config.rounds - 1 and found is None:
-                    raise
+            except NoClustersError as error:
+                trouble = error
                 continue
-        if found.candidate.is_exact and (frozen_below or found.candidate.exact_below <= exact_below):
+        found = now if found is None else found.or_better(now)
+        if found.candidate.is_exact and (frozen_below or not found.candidate.judge.is_excused()):
             break
-    return cast(Found, found)
+    if found is None:
+        assert trouble is not None  # no round without an answer or an error
+        raise trouble
+    return found
 
 
 def reconstructed(
-    expansion, clustering, inputs, targets, config: RecoveryConfig, *, frozen_below: bool = False, progress: Progress
+    expansion: Expansion,
+    clustering: Clustering,
+    samples: Samples,
+    config: RecoveryConfig,
+    judge: Judge,
+    *,
+    frozen_below: bool = False,
+    progress: Progress,
 ) -> Found:
     """The first hidden layer that these students have."""
     candidate, found_by = reconstruct_layer(
         expansion,
         clustering,
-        inputs,
-        targets,
-        config=config.finetune,
-        exact_below=config.exact_loss,
+        samples,
+        stop=config.finetune,
+        judge=judge,
         frozen_below=frozen_below,
         propose=config.propose,
         progress=progress,
@@ -100,6 +126,7 @@ def reconstructed(
     return Found(candidate, found_by, expansion, clustering)
 
 
+@in_full_precision
 def upper_students(
     expansion: Expansion, candidate: Candidate, inputs: Inputs, config: RecoveryConfig, *, key: PRNGKeyArray
 ) -> tuple[Network, Inputs]:
@@ -109,39 +136,36 @@ def upper_students(
     nearest to the pre-activations that the student's own made. Of a neuron that the student had in several copies, that
     is the sum of their outgoing weights.
     """
-    layer, activation = candidate.network.layers[0], expansion.students.activation
-    features = activation(layer(inputs))
+    students = expansion.students
+    features = hidden_states(candidate.network, inputs)[0].h
     if config.upper == "fresh":
-        shape = (features.shape[1], *expansion.students.shape[2:])
-        return random_students(expansion.n_students, shape, activation, key=key, dtype=features.dtype), features
+        shape, above = (features.shape[1], *students.shape[2:]), students.activations[1:]
+        return random_students(expansion.n_students, shape, above, key=key, dtype=features.dtype), features
     uppers = []
     for i in range(expansion.n_students):
-        one = student(expansion.students, i)
-        fit = fit_output(candidate.vectors, inputs, jnp.nan_to_num(before_next(one, inputs)), activation)
-        carried = Layer(jnp.asarray(fit.a, features.dtype), jnp.asarray(fit.c, features.dtype))
-        uppers.append(Network((carried, *one.layers[2:]), activation))
+        one = student(students, i)
+        fit = fit_output(candidate.neurons, inputs, jnp.nan_to_num(before_next(one, inputs)))
+        carried: Layer = replace(one.layers[1], w=fit.layer(features.dtype).w, b=fit.layer(features.dtype).b)
+        uppers.append(Network((carried, *one.layers[2:])))
     return stack(uppers), features
 
 
+def cluster_students(expansion: Expansion, inputs: Inputs, config: RecoveryConfig) -> Clustering:
+    """Cluster the first hidden layer's neurons of all students that did not diverge."""
+    hidden = expansion.students.layers[0]
+    return cluster_layer(
+        np.asarray(hidden.w, float),
+        np.asarray(hidden.b, float),
+        activation=hidden.activation,
+        counted=expansion.finite,
+        inputs=np.asarray(inputs),
+        config=config.cluster,
+    )
+
+
 def _check_finite(expansion: Expansion, config: RecoveryConfig) -> None:
-    if expansion.finite.sum() < config.cluster.gamma * config.n_students:
+    if expansion.finite.sum() < config.cluster.n_needed(config.n_students):
         raise ValueError(
             f"{int((~expansion.finite).sum())} of {config.n_students} students diverged, more than gamma leaves: try "
             'another `method` (method="adam_levenberg_marquardt" is the most careful), or look at the scale of x.'
         )
-
-
-def cluster_layer(expansion: Expansion, inputs: Inputs, *, config: ClusterConfig) -> Clustering:
-    """Cluster the first hidden layer's neurons of all students that did not diverge, on the host in float64."""
-    hidden = expansion.students.layers[0]
-    w, b = np.asarray(hidden.w, float), np.asarray(hidden.b, float)
-    neurons = np.concatenate([w, b[..., None]], axis=-1)[expansion.finite]
-    whose = np.broadcast_to(np.flatnonzero(expansion.finite)[:, None], neurons.shape[:2])
-    return cluster_neurons(
-        neurons.reshape(-1, neurons.shape[-1]),
-        whose.reshape(-1).copy(),
-        n_students=expansion.n_students,
-        symmetry=expansion.students.activation.symmetry,
-        moment=second_moment(np.asarray(inputs)) if config.metric == "preactivation" else None,
-        config=config,
-    )

@@ -9,115 +9,41 @@ over by least squares) or afresh. At the end all weights are fine-tuned together
 `recover` alone knows all phases. Every phase can be called by itself with the records of the one before.
 """
 
-import itertools
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ..base.precision import in_full_precision
 from ..base.progress import Progress, Stopwatch, silent
+from ..base.threads import one_blas_thread
 from ..cluster import Clustering
-from ..data.checks import checked_activation, checked_fresh, checked_samples
-from ..expand import (
-    SECOND_ORDER_UP_TO,
-    Expansion,
-    layer_store,
-    sufficient_width,
-)
-from ..judge.certificate import Certificate, certify
-from ..judge.unidentified import unrecoverable_neurons
-from ..network.activations import Activation, as_activation
-from ..network.networks import Layer, Network, random_students
-from ..objective.imitation import Inputs, Outputs
-from ..objective.scaling import Scaling, scaling
-from ..reconstruct import (
-    Candidate,
-    exact_loss,
-    finetune,
-    slimmed,
-)
+from ..data import Data
+from ..expand import Expansion, is_small, sufficient_width
+from ..expand.store import Store, part
+from ..judge import certify, unrecoverable_neurons
+from ..network import Activations, LayerActivation, Network, as_activations, check_symmetry, random_students
+from ..network.moves import with_unit_vectors
+from ..objective import Samples, Scaling
+from ..reconstruct import Candidate, eliminate_in_all_layers, finetune, removed_clusters
+from ..reconstruct.assemble import less_linear
+from .choice import Choice, chosen_from
 from .layers import Found, next_layer, reconstructed, upper_students
+from .recovery import Recovery
 from .settings import RecoveryConfig, Width
 
 _NAMED = 12  # constant inputs that are named one by one
 _Config = TypeVar("_Config")
 
 
-class Recovery(eqx.Module):
-    """What was recovered, and everything that decided it.
-
-    Attributes:
-        network: The recovered network, for inputs and outputs as they came.
-        linear: A linear map of the inputs that is part of the answer because signs stayed undecided; else None.
-        loss: Final imitation loss, in units of the targets' variance.
-        is_exact: Whether the loss is that of rounding errors (or below `RecoveryConfig.exact_loss`), on many more
-            numbers than the network has parameters.
-        found_by: For each hidden layer "clusters", as in the paper; "clusters of a laxer cut" where refinement had to
-            choose among clusters of half as many students; "one student" where among the neurons of a good student.
-        certificate: Whether the network is the teacher itself, and the numbers that say so.
-        unidentified: What the data cannot decide, in words.
-        expansions: The students that each hidden layer was clustered from. The first ones were trained on scaled inputs
-            and targets; of those after them only the layers above the reconstructed ones are there.
-        clusterings: One for every hidden layer.
-        scaling: Between the students' units and the user's.
-        config: Settings.
-        seconds: Time spent in every phase.
-    """
-
-    network: Network
-    linear: Layer | None
-    loss: float = eqx.field(static=True)
-    is_exact: bool = eqx.field(static=True)
-    found_by: tuple[str, ...] = eqx.field(static=True)
-    certificate: Certificate = eqx.field(static=True)
-    unidentified: tuple[str, ...] = eqx.field(static=True)
-    expansions: tuple[Expansion, ...]
-    clusterings: tuple[Clustering, ...]
-    scaling: Scaling
-    config: RecoveryConfig = eqx.field(static=True)
-    seconds: dict[str, float] = eqx.field(static=True)
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """How many neurons each hidden layer has, first to last."""
-        return self.network.widths
-
-    @property
-    def expansion(self) -> Expansion:
-        """The students as a whole, from which the first hidden layer was clustered."""
-        return self.expansions[0]
-
-    def summary(self) -> str:
-        """What was found, how sure that is, and what it cost, in a few lines."""
-        exact = "exact to machine precision" if self.config.exact_loss is None else "exact"
-        verdict = exact if self.is_exact else "NOT exact: take the widths as a guess"
-        widths = "-".join(map(str, self.network.shape))
-        lines = [f"Recovered a {widths} {self.network.activation.name} network, {verdict} (loss {self.loss:.1e})."]
-        layers = zip(self.expansions, self.clusterings, self.found_by, strict=True)
-        for number, (expansion, clustering, found_by) in enumerate(layers, start=1):
-            losses = np.asarray(expansion.loss)
-            lines += [
-                f"Layer {number}: {int(np.sum(expansion.finite))} of {len(losses)} students count "
-                f"({expansion.method}, loss {np.nanmin(losses):.1e} to {np.nanmax(losses):.1e}).",
-                f"Layer {number}: {len(clustering.kept_clusters)} clusters kept of {len(clustering.kept)} candidates, "
-                f"each in at least {clustering.needed} of {clustering.n_students} students; found by {found_by}.",
-            ]
-        lines.append(self.certificate.summary())
-        lines += [f"Cannot be known: {each}" for each in self.unidentified]
-        lines.append(", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in self.seconds.items()))
-        return "\n".join(lines)
-
-
 def recover(
-    x: Inputs | Float[np.ndarray, "samples fan_in"],
-    y: Outputs | Float[np.ndarray, "samples fan_out"] | Float[Array, " samples"] | Float[np.ndarray, " samples"],
+    x: Data | Float[Array, "samples fan_in"] | Float[np.ndarray, "samples fan_in"],
+    y: Any = None,
     *,
-    activation: Activation | str,
+    activation: Activations,
     key: PRNGKeyArray,
     hidden_layers: int = 1,
     config: RecoveryConfig | None = None,
@@ -128,20 +54,24 @@ def recover(
     beta: float | None = None,
     metric: str | None = None,
     policy: str | None = None,
-    method: str | None = None,
+    n_clusters: int | None = None,
+    height: float | None = None,
+    method: Any = None,
     allow_few_samples: bool = False,
-    store: Any = None,
+    store: Store | None = None,
     progress: Progress = silent,
 ) -> Recovery:
     """Recover a network, its width and every weight, from inputs and outputs alone.
 
     Args:
-        x: Queries, one a row. Their dtype is the precision of the work: float64 for exact recovery.
+        x: Queries, one a row. Their dtype is the precision of the work: float64 for exact recovery. Or `Data`, with
+            the answers in it.
         y: The teacher's answers, one a row (or one number a sample).
-        activation: Of the teacher's hidden neurons.
+        activation: Of the teacher's hidden neurons: a name, an `Activation`, or one for each hidden layer. A `Mixture`
+            says it neuron by neuron of the students.
         key: For the students' initial weights. Used up.
         hidden_layers: How many the teacher has.
-        config: All settings; by default `RecoveryConfig.toy()`.
+        config: All settings; by default they are chosen from the data (`ecjax.road.choice`), and the recovery says how.
         fresh: More queries and answers, arrays like x and y, kept out of the recovery for its certificate.
         student_width: Overrides the config, as all that follow do.
         n_students: See `RecoveryConfig`.
@@ -149,10 +79,12 @@ def recover(
         beta: See `ClusterConfig`.
         metric: See `ClusterConfig`.
         policy: See `ClusterConfig`.
+        n_clusters: See `ClusterConfig`; goes with the policy "count", and chooses it.
+        height: See `ClusterConfig`; goes with the policy "height", and chooses it.
         method: See `ExpandConfig`.
         allow_few_samples: Go on although there are fewer numbers in y than parameters in a student.
-        store: Finished students by number, a mutable mapping; given back, an interrupted recovery goes on where it was.
-            Mini-batch training keeps its state there under "epochs", and layer l > 1 has the keys (l, ...).
+        store: What is finished, a mutable mapping (see `ecjax.expand.store`); given back, an interrupted recovery goes
+            on where it was. A store that belongs to other data, settings or another key is refused.
         progress: Called as the work advances.
 
     Returns:
@@ -165,66 +97,118 @@ def recover(
     Source:
         Martinelli et al., ICML 2024 (arXiv:2304.12794), Expand-and-Cluster.
     """
-    activation = as_activation(activation)
-    overrides = {"student_width": student_width, "n_students": n_students}
-    given = config or RecoveryConfig.toy()
-    cluster = _override(given.cluster, gamma=gamma, beta=beta, metric=metric, policy=policy)
-    config = _override(given, cluster=cluster, expand=_override(given.expand, method=method), **overrides)
-    checked_activation(activation)
     if hidden_layers < 1:
         raise ValueError(f"`hidden_layers` is how many the teacher has, at least 1; got {hidden_layers}.")
-    seconds = Stopwatch()
-    if config.student_width == "auto":
-        x, y = checked_samples(x, y, student_widths=(1,) * hidden_layers, allow_few_samples=allow_few_samples)
-        with seconds.of("width"):
-            config = replace(config, student_width=_found_width(x, y, activation, hidden_layers, config, key, progress))
-    widths = config.widths(hidden_layers)
-    x, y = checked_samples(x, y, student_widths=widths, allow_few_samples=allow_few_samples)
-    fresh = checked_fresh(fresh, x, y)
+    activations = checked_activations(activation, hidden_layers)
+    data = x if isinstance(x, Data) else Data.of(x, y, fresh=fresh)
+    if isinstance(x, Data) and (y is not None or fresh is not None):
+        raise ValueError("`x` is Data, which has answers and fresh ones of its own: leave `y` and `fresh` out.")
+    choice = Choice(config, ()) if config is not None else chosen_from(data, activations)
+    policy = policy or ("count" if n_clusters is not None else "height" if height is not None else None)
+    clusters = {"gamma": gamma, "beta": beta, "metric": metric, "policy": policy}
+    clusters |= {"n_clusters": n_clusters, "height": height}
+    given = cast(RecoveryConfig, choice.config)
+    cluster, train = _override(given.cluster, **clusters), _override(given.expand, method=method)
+    overrides = {"student_width": student_width, "n_students": n_students, "cluster": cluster, "expand": train}
+    choice = choice.replaced(_override(given, **overrides))
+    with one_blas_thread():
+        return follow(data, activations, choice, key, allow_few=allow_few_samples, store=store, progress=progress)
 
-    scale, inputs, targets, students = fresh_students(x, y, activation, widths, config, key)
+
+def follow(
+    data: Data,
+    activations: tuple[LayerActivation, ...],
+    choice: Choice,
+    key: PRNGKeyArray,
+    *,
+    allow_few: bool,
+    store: Store | None,
+    progress: Progress,
+    trained: Expansion | None = None,
+) -> Recovery:
+    """The road itself, with everything checked and chosen.
+
+    Args:
+        data: What is known of the teacher.
+        activations: Of its hidden layers.
+        choice: Settings, and what of them was chosen.
+        key: Used up.
+        allow_few: See `recover`.
+        store: See `recover`.
+        progress: See `recover`.
+        trained: The first layer's students, if they have been trained already.
+    """
+    config, seconds, depth = choice.config, Stopwatch(), len(activations)
+    if config.student_width == "auto":
+        with seconds.of("width"):
+            width = _found_width(data.suffices((1,) * depth, allow_few=allow_few), activations, config, key, progress)
+        config = replace(config, student_width=width)
+        choice = choice.replaced(config, f"student width {width}, by short runs")
+    scale, samples, students = fresh_students(data, activations, config, key, allow_few=allow_few)
+    judge, targets = config.judge(samples), samples.y
     found: list[Found] = []
-    for number in range(1, hidden_layers + 1):
+    for number in range(1, depth + 1):
         found.append(
             next_layer(
                 students,
-                inputs,
-                targets,
+                samples,
                 config,
+                judge,
                 # Students use up fold_in(key, 0), fold_in(key, 1), ...: everything else comes from the other end.
                 key=jr.fold_in(key, 2**32 - number),
                 frozen_below=number > 1,
-                store=store if store is None or number == 1 else layer_store(store, number),
+                store=store if number == 1 else part(store, f"layer-{number}"),
                 progress=progress if number == 1 else _numbered(progress, number),
                 seconds=seconds,
+                trained=trained if number == 1 else None,
             )
         )
-        if number < hidden_layers:
+        if number < depth:
             latest, key_above = found[-1], jr.fold_in(key, 2**31 + number)
-            students, inputs = upper_students(latest.expansion, latest.candidate, inputs, config, key=key_above)
-    return _finished(x, y, fresh, found, scale, config, seconds, progress)
+            students, inputs = upper_students(latest.expansion, latest.candidate, samples.x, config, key=key_above)
+            samples = Samples(inputs, targets)
+    return _finished(data, found, scale, choice, seconds, progress)
+
+
+def checked_activations(activation: Activations, hidden_layers: int) -> tuple[LayerActivation, ...]:
+    """The activation of each hidden layer, its claims put to the test.
+
+    Raises:
+        ValueError: If nothing can recover its neurons, or a symmetry is not what it claims.
+    """
+    activations = as_activations(activation, hidden_layers)
+    for one in dict.fromkeys(kind for layer in activations for kind in getattr(layer, "each", (layer,))):
+        if one.symmetry.polynomial:
+            raise ValueError(
+                f"`activation` {one.name} is a polynomial: a sum of such neurons can be written in infinitely many "
+                "ways, so its layer is not determined by any data. Nothing can be recovered."
+            )
+        check_symmetry(one)
+    return activations
 
 
 def fresh_students(
-    x: Inputs, y: Outputs, activation: Activation, widths: tuple[int, ...], config: RecoveryConfig, key: PRNGKeyArray
-) -> tuple[Scaling, Float[Array, "samples rank"], Outputs, Network]:
+    data: Data, activations: tuple[LayerActivation, ...], config: RecoveryConfig, key: PRNGKeyArray, *, allow_few: bool
+) -> tuple[Scaling, Samples, Network]:
     """Scaled queries and answers, and students that have seen nothing yet."""
-    scale = scaling(x, y, standardise=config.standardise)
-    inputs, targets = scale.inputs(x), scale.targets(y)
-    shape = (inputs.shape[1], *widths, y.shape[1])
-    students = random_students(config.n_students, shape, activation, key=key, dtype=x.dtype)
-    return scale, inputs, targets, jax.tree.map(lambda leaf: config.init_scale * leaf, students)
+    widths = config.widths(len(activations))
+    data = data.suffices(widths, allow_few=allow_few)
+    scale = data.scaling(config.standardise)
+    samples = scale.samples(data.x, data.y)
+    shape = (samples.x.shape[1], *widths, data.y.shape[1])
+    students = random_students(config.n_students, shape, activations, key=key, dtype=data.x.dtype)
+    return scale, samples, jax.tree.map(lambda leaf: config.init_scale * leaf, students)
 
 
-def _found_width(x, y, activation, hidden_layers: int, config: RecoveryConfig, key: PRNGKeyArray, progress) -> int:
+def _found_width(
+    data: Data, activations: tuple[LayerActivation, ...], config: RecoveryConfig, key: PRNGKeyArray, progress: Progress
+) -> int:
     """The students' width where that is "auto"."""
-    scale = scaling(x, y, standardise=config.standardise)
     return sufficient_width(
-        scale.inputs(x),
-        scale.targets(y),
-        activation,
+        data.scaling(config.standardise).samples(data.x, data.y),
+        activations,
         key=jr.fold_in(key, 2**30),
-        hidden_layers=hidden_layers,
+        hidden_layers=len(activations),
         config=config.expand,
         progress=progress,
     )
@@ -233,8 +217,8 @@ def _found_width(x, y, activation, hidden_layers: int, config: RecoveryConfig, k
 def rebuild(
     recovery: Recovery,
     clustering: Clustering,
-    x: Inputs,
-    y: Outputs,
+    x: Any,
+    y: Any = None,
     *,
     fresh: tuple[Any, Any] | None = None,
     progress: Progress = silent,
@@ -244,7 +228,7 @@ def rebuild(
     Args:
         recovery: Whose students were clustered.
         clustering: Theirs, cut again; see `ecjax.recut`.
-        x: The queries of that recovery.
+        x: The queries of that recovery, or its `Data`.
         y: The answers.
         fresh: See `recover`.
         progress: Called as the work advances.
@@ -255,39 +239,39 @@ def rebuild(
             "layers above it again. Recover once more with the new settings."
         )
     config = replace(recovery.config, cluster=clustering.config)
-    x, y = checked_samples(x, y, student_widths=config.widths(1), allow_few_samples=True)
-    fresh = checked_fresh(fresh, x, y)
-    seconds = Stopwatch()
-    inputs, targets = recovery.scaling.inputs(x), recovery.scaling.targets(y)
-    with seconds.of("reconstruct"):
-        found = reconstructed(recovery.expansion, clustering, inputs, targets, config, progress=progress)
-    return _finished(x, y, fresh, [found], recovery.scaling, config, seconds, progress)
+    data = x if isinstance(x, Data) else Data.of(x, y, fresh=fresh)
+    samples, seconds = recovery.scaling.samples(data.x, data.y), Stopwatch()
+    judge = config.judge(samples)
+    with one_blas_thread():
+        with seconds.of("reconstruct"):
+            found = reconstructed(recovery.expansion, clustering, samples, config, judge, progress=progress)
+        return _finished(data, [found], recovery.scaling, Choice(config, recovery.chosen), seconds, progress)
 
 
+@in_full_precision
 def _finished(
-    x, y, fresh, found: list[Found], scale: Scaling, config: RecoveryConfig, seconds: Stopwatch, progress: Progress
+    data: Data, found: list[Found], scale: Scaling, choice: Choice, seconds: Stopwatch, progress: Progress
 ) -> Recovery:
     """All layers fine-tuned together, in the user's units."""
-    inputs, targets, last = scale.inputs(x), scale.targets(y), found[-1].candidate
-    exact_below = exact_loss(x.dtype) if config.exact_loss is None else config.exact_loss
+    config, samples, last = choice.config, scale.samples(data.x, data.y), found[-1].candidate
+    judge = config.judge(samples).informed(found[0].expansion.lowest_loss)
     progress("finetune", 0, 1)
     with seconds.of("finetune"):
         below = (each.candidate.network.layers[0] for each in found[:-1])
-        network = Network((*below, *last.network.layers), last.network.activation)
-        rest = targets
-        if last.linear.any():  # only beside a single hidden layer: above others no linear map is kept
-            rest = targets - jnp.asarray(np.asarray(inputs, float) @ last.linear.T, x.dtype)
+        network = Network((*below, *last.network.layers))
+        # Only beside a single hidden layer: above others no linear map is kept.
+        rest = samples.with_answers(less_linear(samples, last.linear)) if last.linear.any() else samples
         students = found[0].expansion.students  # small ones are padded to, so that their compiled program serves again
-        pad_to = students.widths[0] if students.n_parameters <= SECOND_ORDER_UP_TO else 0
-        network, loss = finetune(network, inputs, rest, config=config.finetune, exact_below=exact_below, pad_to=pad_to)
-        if len(found) > 1 and loss <= exact_below:
-            network, loss = slimmed(network, loss, inputs, targets, config=config.finetune, exact_below=exact_below)
+        pad_to = students.widths[0] if is_small(students) else 0
+        network, loss = finetune(network, rest, stop=config.finetune, judge=judge, pad_to=pad_to)
+        if len(found) > 1 and judge.fits(loss):
+            network, loss = eliminate_in_all_layers(network, loss, samples, stop=config.finetune, judge=judge)
     progress("finetune", 1, 1)
-    refined = Candidate(network, last.linear, loss, exact_below)
+    refined = Candidate(network, last.linear, loss, judge, last.origin)
     network, linear = scale.undo(network, last.linear if len(found) == 1 else None)
-    network = normalised(network)
+    network = with_unit_vectors(network)
     with seconds.of("certify"):
-        certificate = certify(network, x, y, exact_below=exact_below, fresh=fresh, linear=linear)
+        certificate = certify(network, data.x, data.y, judge=judge, fresh=data.fresh, linear=linear)
     return Recovery(
         network=network,
         linear=linear,
@@ -295,38 +279,31 @@ def _finished(
         is_exact=refined.is_exact,
         found_by=tuple(each.found_by for each in found),
         certificate=certificate,
-        unidentified=(*_unidentified(refined, scale, x), *unrecoverable_neurons(refined.network, inputs)),
+        chosen=choice.words,
+        removed=tuple(
+            f"layer {number}: {why}"
+            for number, each in enumerate(found, start=1)
+            for why in removed_clusters(each.clustering, each.candidate, each.found_by)
+        ),
+        unidentified=(*_unidentified(refined, scale), *unrecoverable_neurons(refined.network, samples.x)),
         expansions=tuple(each.expansion for each in found),
         clusterings=tuple(each.clustering for each in found),
         scaling=scale,
         config=config,
+        judge=judge,
         seconds=seconds.seconds,
     )
 
 
-def normalised(net: Network) -> Network:
-    """The same function with incoming vectors (w, b) of norm 1, if the activation is positive homogeneous."""
-    if not net.activation.symmetry.homogeneous:
-        return net
-    layers = list(net.layers)
-    for i, (hidden, following) in enumerate(itertools.pairwise(net.layers)):
-        hidden = Layer(layers[i].w, hidden.b)  # scaled by the layer before
-        norm = jnp.sqrt(jnp.sum(hidden.w**2, axis=-1) + hidden.b**2)
-        norm = jnp.where(norm == 0, 1, norm)
-        layers[i] = Layer(hidden.w / norm[:, None], hidden.b / norm)
-        layers[i + 1] = Layer(following.w * norm[None], following.b)
-    return Network(tuple(layers), net.activation)
-
-
-def _unidentified(candidate: Candidate, scale: Scaling, x: Inputs) -> tuple[str, ...]:
+def _unidentified(candidate: Candidate, scale: Scaling) -> tuple[str, ...]:
     """What the data cannot decide, in words."""
     notes = []
     if scale.n_hidden_directions:
-        constant = np.flatnonzero(np.ptp(np.asarray(x), axis=0) == 0)
+        constant = scale.constant_inputs
         named = ", ".join(map(str, constant[:_NAMED])) + (", ..." if len(constant) > _NAMED else "")
         columns = f" (constant inputs: {named})" if len(constant) else ""
         notes.append(
-            f"{scale.n_hidden_directions} of {x.shape[1]} input directions do not vary{columns}; weights along "
+            f"{scale.n_hidden_directions} of {len(scale.x_mean)} input directions do not vary{columns}; weights along "
             "them are invisible and set to 0."
         )
     if np.any(candidate.linear):

@@ -6,11 +6,14 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from ..cluster import ClusterConfig
-from ..expand import AdamConfig, ExpandConfig, MinibatchConfig, RefineConfig, ShrinkConfig
+from ..expand import Adam, ExpandConfig, Minibatch, Narrowing, Stopping
+from ..judge import Judge
+from ..objective import Samples
 from ..objective.scaling import Standardise
 
 Upper = Literal["carried", "fresh"]
 Width = int | tuple[int, ...] | Literal["auto"]
+_ROUNDS = 3  # of 150 synthetic teachers none needed more than two; a third is cheap beside being wrong
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +26,7 @@ class RecoveryConfig:
         n_students: How many students imitate the teacher.
         rounds: How often students are trained at most. A round after the first is for a network that is not exact yet:
             students that ran out of steps go on, others give way to fresh ones, and the better of old and new count.
+            None for 3, or 1 with methods that train all students together, however long.
         init_scale: Factor on the Glorot-normal initial weights. Students that start small are slow to use a neuron they
             do not need, so on real data their neurons come closer to the teacher's; the paper has 1.
         standardise: Train on inputs of mean 0 and variance 1, in "columns" or by one "common" factor (pixels), or "no".
@@ -38,19 +42,21 @@ class RecoveryConfig:
         exact_loss: Loss, in units of the targets' variance, at which a reconstructed network counts as exact; by
             default what rounding errors explain. Refining thousands of weights that far takes long, and is not needed
             to tell a right width from a wrong one.
+        noise: Standard deviation of the errors in the answers, in units of each output's own. Nothing below it counts.
     """
 
     student_width: Width
     n_students: int = 10
-    rounds: int = 1
+    rounds: int | None = 1
     init_scale: float = 1.0
     standardise: Standardise = "columns"
     upper: Upper = "carried"
     propose: bool = True
     expand: ExpandConfig = field(default_factory=ExpandConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
-    finetune: RefineConfig = field(default_factory=lambda: RefineConfig(max_steps=200, patience=30))
+    finetune: Stopping = field(default_factory=lambda: Stopping(max_steps=200, patience=30))
     exact_loss: float | None = None
+    noise: float = 0.0
 
     def __post_init__(self):
         widths = self.student_width if isinstance(self.student_width, tuple) else (self.student_width,)
@@ -58,16 +64,15 @@ class RecoveryConfig:
             raise ValueError(f"`student_width` is at least 1, best four times the teacher's; got {self.student_width}.")
         if self.upper not in get_args(Upper):
             raise ValueError(f"`upper` is one of {get_args(Upper)}; got {self.upper!r}.")
-        if self.exact_loss is not None and not self.exact_loss > 0:
-            raise ValueError(f"`exact_loss` is a positive mean squared error; got {self.exact_loss:g}.")
+        Judge(eps=0.0, n_numbers=0, accepted=self.exact_loss, noise=self.noise)  # refuses what is none
         if self.standardise not in get_args(Standardise):
             raise ValueError(f"`standardise` is one of {get_args(Standardise)}; got {self.standardise!r}.")
-        if self.rounds < 1:
+        if self.rounds is not None and self.rounds < 1:
             raise ValueError(f"`rounds` is at least 1; got {self.rounds}.")
-        if self.rounds > 1 and self.expand.method.startswith("minibatch"):
+        if self.rounds is not None and self.rounds > 1 and self.expand.trains_stacks:
             raise ValueError(
-                f"`rounds` is 1 for method {self.expand.method!r}, which trains all students together, however long; "
-                f"got {self.rounds}."
+                f"`rounds` is 1 (or None) for method {self.expand.method!r}, which trains all students together, "
+                f"however long; got {self.rounds}."
             )
         if not self.init_scale > 0:
             raise ValueError(f"`init_scale` is a positive factor; got {self.init_scale:g}.")
@@ -80,6 +85,17 @@ class RecoveryConfig:
                 f"gamma * n_students = {self.cluster.gamma * self.n_students:g} is below 2: one student alone "
                 f"would make a cluster. Raise `n_students` (now {self.n_students}) or `gamma`."
             )
+
+    @property
+    def n_rounds(self) -> int:
+        """How often students are trained at most."""
+        if self.rounds is None:
+            return 1 if self.expand.trains_stacks else _ROUNDS
+        return self.rounds
+
+    def judge(self, samples: Samples) -> Judge:
+        """What counts as exact on these samples."""
+        return Judge.of(samples, accepted=self.exact_loss, noise=self.noise)
 
     def widths(self, hidden_layers: int) -> tuple[int, ...]:
         """The students' widths, one for each of so many hidden layers.
@@ -101,7 +117,7 @@ class RecoveryConfig:
     @staticmethod
     def toy(student_width: Width = 16, n_students: int = 20, **settings: Any) -> "RecoveryConfig":
         """Small teachers in float64 on white inputs."""
-        return RecoveryConfig(student_width=student_width, n_students=n_students, **{"rounds": 3, **settings})
+        return RecoveryConfig(student_width=student_width, n_students=n_students, **{"rounds": None, **settings})
 
     @staticmethod
     def data(student_width: Width = 32, n_students: int = 8, **settings: Any) -> "RecoveryConfig":
@@ -110,7 +126,7 @@ class RecoveryConfig:
             "init_scale": 0.1,
             "cluster": ClusterConfig(gamma=0.8, beta=np.pi / 6),
             "expand": ExpandConfig(
-                adam=AdamConfig(n_steps=3000, learning_rate=3e-3), lbfgs=RefineConfig(max_steps=2000, patience=300)
+                adam=Adam(n_steps=3000, learning_rate=3e-3), lbfgs=Stopping(max_steps=2000, patience=300)
             ),
         }
         return RecoveryConfig(student_width=student_width, n_students=n_students, **{**defaults, **settings})
@@ -129,13 +145,13 @@ class RecoveryConfig:
             "cluster": ClusterConfig(gamma=0.5, beta=np.pi / 6),
             "expand": ExpandConfig(
                 method="minibatch",
-                minibatch=MinibatchConfig(
+                minibatch=Minibatch(
                     batch=250, learning_rate=1e-2, max_shift=3.0, patience=15, factor=0.5, cooldown=5,
                     min_learning_rate=1e-4, max_epochs=300, dtype="float32",
                 ),
-                shrink=ShrinkConfig(factor=0.75),
+                narrowing=Narrowing(factor=0.75),
             ),
-            "finetune": RefineConfig(max_steps=40, patience=3, target_loss=1e-11),
+            "finetune": Stopping(max_steps=40, patience=3, target_loss=1e-11),
             "exact_loss": 1e-8,
         }  # fmt: skip
         return RecoveryConfig(student_width=student_width, n_students=n_students, **{**defaults, **settings})
@@ -148,8 +164,8 @@ class RecoveryConfig:
             shallow.expand,
             method="minibatch_conjugate",
             minibatch=replace(shallow.expand.minibatch, learning_rate=3e-3, min_learning_rate=3e-5),
-            shrink=replace(shallow.expand.shrink, learning_rate=0.5),
-            refine=RefineConfig(max_steps=60, patience=10, target_loss=1e-11),
+            narrowing=replace(shallow.expand.narrowing, learning_rate=0.5),
+            descent=Stopping(max_steps=60, patience=10, target_loss=1e-11),
         )
         return RecoveryConfig.images(student_width, n_students, **{"expand": expand, **settings})
 
@@ -160,8 +176,8 @@ class RecoveryConfig:
             "standardise": "common",
             "propose": False,
             "cluster": ClusterConfig(gamma=0.5, beta=np.pi / 6),
-            "expand": ExpandConfig(method="minibatch", minibatch=MinibatchConfig(dtype="float32")),
-            "finetune": RefineConfig(max_steps=40, patience=3, target_loss=1e-11),
+            "expand": ExpandConfig(method="minibatch", minibatch=Minibatch(dtype="float32")),
+            "finetune": Stopping(max_steps=40, patience=3, target_loss=1e-11),
             "exact_loss": 1e-8,
         }
         return RecoveryConfig(student_width=student_width, n_students=n_students, **{**defaults, **settings})

@@ -1,17 +1,20 @@
 """Several problems of one shape, their students trained side by side: what small ones leave idle, many fill."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..base.progress import Progress, Stopwatch, silent
-from ..data.checks import checked_activation, checked_samples
+from ..base.threads import one_blas_thread
+from ..data import Data
 from ..expand import expand_problems
-from ..network.activations import Activation, as_activation
-from .road import Recovery, fresh_students, recover
+from ..expand.store import Store
+from ..network import Activations
+from .choice import Choice
+from .recovery import Recovery
+from .road import checked_activations, follow, fresh_students
 from .settings import RecoveryConfig
 
 
@@ -19,12 +22,12 @@ def recover_problems(
     x: Float[Array, "problems samples fan_in"],
     y: Float[Array, "problems samples fan_out"],
     *,
-    activation: Activation | str,
+    activation: Activations,
     keys: Sequence[PRNGKeyArray],
     hidden_layers: int = 1,
     config: RecoveryConfig | None = None,
     allow_few_samples: bool = False,
-    store: Any = None,
+    store: Store | None = None,
     progress: Progress = silent,
 ) -> list[Recovery]:
     """Recover several networks of one shape, as `recover` would one by one, their students trained side by side.
@@ -40,7 +43,7 @@ def recover_problems(
         hidden_layers: How many each teacher has.
         config: All settings; by default `RecoveryConfig.toy()`.
         allow_few_samples: Go on although there are fewer numbers in an y than parameters in a student.
-        store: Finished students by number, counted through all problems: n_students * problem + student.
+        store: What is finished; students are counted through all problems: n_students * problem + student.
         progress: Called as the work advances; first for the students of all problems.
 
     Returns:
@@ -49,34 +52,35 @@ def recover_problems(
     Raises:
         ValueError: If arguments disagree or can't be used.
     """
-    config = config or RecoveryConfig.toy()
+    choice = Choice(config or RecoveryConfig.toy(), ())
     if not 0 < len(x) == len(y) == len(keys):
         raise ValueError(f"`x`, `y` and `keys` have one entry a problem; got {len(x)}, {len(y)} and {len(keys)}.")
-    activation, widths = as_activation(activation), config.widths(hidden_layers)
-    checked_activation(activation)
-    begun = []
-    for *problem, key in zip(x, y, keys, strict=True):
-        checked = checked_samples(*problem, student_widths=widths, allow_few_samples=allow_few_samples)
-        begun.append(fresh_students(*checked, activation, widths, config, key)[1:])
-    if len({inputs.shape for inputs, *_ in begun}) > 1:
+    activations = checked_activations(activation, hidden_layers)
+    problems = [Data.of(*problem) for problem in zip(x, y, strict=True)]
+    begun = [
+        fresh_students(data, activations, choice.config, key, allow_few=allow_few_samples)[1:]
+        for data, key in zip(problems, keys, strict=True)
+    ]
+    if len({samples.x.shape for samples, _ in begun}) > 1:
         raise ValueError("`x` has inputs that never vary, not in all problems the same number: recover one by one.")
-    inputs, targets, students = jax.tree.map(lambda *leaves: jnp.stack(leaves), *begun)
+    samples, students = jax.tree.map(lambda *leaves: jnp.stack(leaves), *begun)
     seconds = Stopwatch()
     with seconds.of("expand"):
-        expansions = expand_problems(students, inputs, targets, config=config.expand, store=store, progress=progress)
+        expansions = expand_problems(students, samples, config=choice.config.expand, store=store, progress=progress)
         expansions = jax.block_until_ready(expansions)
     recoveries = []
-    for expansion, *problem, key in zip(expansions, x, y, keys, strict=True):
-        recovery = recover(
-            *problem,
-            activation=activation,
-            key=key,
-            hidden_layers=hidden_layers,
-            config=config,
-            allow_few_samples=allow_few_samples,
-            store=dict(enumerate(expansion.each())),
-            progress=progress,
-        )
+    for expansion, data, key in zip(expansions, problems, keys, strict=True):
+        with one_blas_thread():
+            recovery = follow(
+                data,
+                activations,
+                choice,
+                key,
+                allow_few=allow_few_samples,
+                store=None,
+                progress=progress,
+                trained=expansion,
+            )
         recovery.seconds["expand"] += seconds.seconds["expand"] / len(x)
         recoveries.append(recovery)
     return recoveries

@@ -12,18 +12,18 @@ Each file is written whole or not at all, and the folder carries `.unfinished` i
 unfinished folder, students/ holds the students that are done: the same command takes the run up where it was.
 """
 
-from .files import as_json as as_json
-from .files import from_json as from_json
-from .files import read_arrays as read_arrays
-from .files import read_json as read_json
-from .files import write_arrays as write_arrays
-from .files import write_json as write_json
+from ..base.files import read_arrays as read_arrays
+from ..base.files import read_json as read_json
+from ..base.files import write_arrays as write_arrays
+from .as_json import as_json as as_json
+from .as_json import from_json as from_json
+from .as_json import write_json as write_json
 from .folder import UNFINISHED as UNFINISHED
 from .folder import close_run as close_run
 from .folder import default_folder as default_folder
 from .folder import open_run as open_run
 from .folder import versions as versions
 from .records import Run as Run
-from .records import StudentFiles as StudentFiles
 from .records import load_run as load_run
 from .records import save_recovery as save_recovery
+from .students import StudentFiles as StudentFiles

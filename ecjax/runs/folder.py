@@ -13,7 +13,8 @@ from typing import Any
 
 import jax
 
-from .files import as_json, read_json, write_json
+from ..base.files import read_json
+from .as_json import as_json, write_json
 
 UNFINISHED = ".unfinished"
 _PACKAGES = ("ecjax", "jax", "jaxlib", "equinox", "diffrax", "optimistix", "lineax", "optax", "numpy", "scipy")

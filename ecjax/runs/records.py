@@ -1,114 +1,28 @@
-"""Records of a run as files and back: students as they finish, then the whole recovery."""
+"""A whole recovery as files, and back."""
 
 import dataclasses
 import os
 import typing
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ..base.files import read_arrays, read_json, write_arrays
 from ..cluster import Clustering
 from ..cluster.cut import Curve
-from ..expand import EPOCHS, RESULTS, Expansion, MinibatchState, Student, state_from_arrays, state_to_arrays
-from ..judge.certificate import Certificate
-from ..judge.comparison import Comparison
-from ..network.activations import Activation
-from ..network.networks import Layer, Network, load_network, save_network
-from ..objective.scaling import Scaling
-from ..road.road import Recovery
-from ..road.settings import RecoveryConfig
-from .files import as_json, from_json, from_value, read_arrays, read_json, write_arrays, write_json
+from ..expand import Expansion
+from ..judge import Certificate, Comparison, Judge
+from ..network import Activations, Layer, Network, load_network, save_network
+from ..objective import Scaling
+from ..road import Recovery, RecoveryConfig
+from .as_json import as_json, from_json, from_value, write_json
+from .students import measured, student_of
 
-_MEASURED = ("loss", "gradient_norm", "n_steps")  # of every student, beside its network and why it stopped
-
-
-class StudentFiles(MutableMapping[Any, Student | MinibatchState]):
-    """Finished students, one file each, and the state of mini-batch training: an interrupted expansion goes on.
-
-    The `store` argument of `ecjax.road.road`. Keys are numbers of students, "epochs" and, after shrinking, "epochs-1",
-    "epochs-2", ...; and (layer, one of these) for the later hidden layers of a deep recovery.
-    """
-
-    def __init__(self, folder: str | os.PathLike, activation: Activation):
-        self.folder, self.activation = Path(folder), activation
-        self.folder.mkdir(exist_ok=True)
-
-    def __getitem__(self, key: Any) -> Student | MinibatchState:
-        if key not in self:
-            raise KeyError(key)
-        arrays = read_arrays(self._path(key))
-        if self._path(key).stem.startswith(EPOCHS):
-            return state_from_arrays(arrays, self.activation)
-        n_layers = sum(name.endswith(".w") for name in arrays)
-        layers = (Layer(jnp.asarray(arrays[f"{k}.w"]), jnp.asarray(arrays[f"{k}.b"])) for k in range(n_layers))
-        return _student(Network(tuple(layers), self.activation), arrays)
-
-    def __setitem__(self, key: Any, value: Student | MinibatchState) -> None:
-        self._path(key).parent.mkdir(exist_ok=True)
-        if isinstance(value, MinibatchState):
-            write_arrays(self._path(key), state_to_arrays(value))
-            return
-        layers = enumerate(value.network.layers)
-        arrays = {f"{k}.{part}": getattr(layer, part) for k, layer in layers for part in "wb"}
-        write_arrays(self._path(key), arrays | _measured(value))
-
-    def __delitem__(self, key: Any) -> None:
-        self._path(key).unlink()
-
-    def __contains__(self, key: object) -> bool:
-        return self._path(key).is_file()
-
-    def __iter__(self) -> Iterator[Any]:
-        for path in sorted(self.folder.rglob("*.safetensors")):
-            key = path.stem if _is_epochs(path.stem) else int(path.stem)
-            yield key if path.parent == self.folder else (int(path.parent.name.removeprefix("layer-")), key)
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-    def describe(self, n_students: int) -> str:
-        """How far training came, in words: "7 of 20 students", "130 epochs", for the last layer that was begun."""
-        keys = [key if isinstance(key, tuple) else (1, key) for key in self]
-        layer = max((key[0] for key in keys), default=1)
-        at = [key for of, key in keys if of == layer]
-        n_finished = sum(not _is_epochs(key) for key in at)
-        n_before, n_done = divmod(max(0, n_finished - 1), n_students)
-        done = f"{n_done + (n_finished > 0)} of {n_students} students"
-        done += f" of round {n_before + 1}" if n_before else ""
-        trainings = [key for key in at if _is_epochs(key)]
-        if trainings:
-            states = [cast(MinibatchState, self[key if layer == 1 else (layer, key)]) for key in trainings]
-            done = f"{sum(int(state.epoch) for state in states)} epochs of {n_students} students"
-        return done if layer == 1 else f"{done} of layer {layer}"
-
-    def _path(self, key: Any) -> Path:
-        layer, key = key if isinstance(key, tuple) else (1, key)
-        folder = self.folder if layer == 1 else self.folder / f"layer-{layer}"
-        return folder / (f"{key}.safetensors" if _is_epochs(key) else f"{key:06d}.safetensors")
-
-
-def _is_epochs(key: Any) -> bool:
-    """Whether a key, its layer left out, is that of mini-batch training: "epochs", "epochs-1", ..."""
-    return isinstance(key, str) and key.startswith(EPOCHS)
-
-
-def _measured(student: Student | Expansion) -> dict[str, Any]:
-    return {name: getattr(student, name) for name in _MEASURED} | {"result": jax.tree.leaves(student.result)[0]}
-
-
-def _student(network: Network, arrays: Mapping[str, np.ndarray]) -> Student:
-    # A result is an integer with words attached; the words come from the class, the integer from the file.
-    result = jax.tree.unflatten(jax.tree.structure(RESULTS.stalled), [jnp.asarray(arrays["result"])])
-    measured = {name: jnp.asarray(arrays[name]) for name in _MEASURED}
-    return Student(network=network, result=result, **measured)
-
-
-# --- a finished run ------------------------------------------------------------------------------------------------
+_MEASURED = ("loss", "gradient_norm", "n_steps")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,17 +65,18 @@ def save_recovery(
 
     arrays = _under("scaling", vars(recovery.scaling))
     for i, expansion in enumerate(recovery.expansions):
-        arrays |= _under(f"expansion.{i}", _measured(expansion))
+        arrays |= _under(f"expansion.{i}", measured(expansion))
         if expansion.history is not None:
             arrays[f"expansion.{i}.history"] = expansion.history
     if recovery.linear is not None:
-        arrays |= _under("linear", vars(recovery.linear))
+        arrays |= _under("linear", {"w": recovery.linear.w, "b": recovery.linear.b})
     split = [_split(clustering) for clustering in recovery.clusterings]
     for i, (parts, _) in enumerate(split):
         arrays |= _under(str(i), parts)
     write_arrays(partial / "layers.safetensors", arrays)
 
-    plain = ("widths", "loss", "is_exact", "found_by", "certificate", "unidentified", "seconds")
+    words = ("found_by", "chosen", "removed", "unidentified")
+    plain = ("widths", "loss", "is_exact", *words, "certificate", "judge", "seconds")
     write_json(
         partial / "result.json",
         {
@@ -179,7 +94,7 @@ def save_recovery(
     )
 
 
-def load_run(folder: str | os.PathLike, *, activation: Activation | None = None) -> Run:
+def load_run(folder: str | os.PathLike, *, activation: Activations | None = None) -> Run:
     """Read a finished run.
 
     Args:
@@ -196,10 +111,9 @@ def load_run(folder: str | os.PathLike, *, activation: Activation | None = None)
     linear = _below("linear", arrays)
     expansions = []
     for i, method in enumerate(result["methods"]):
-        students = load_network(folder / _students_file(i + 1), activation=activation)
-        measured = _below(f"expansion.{i}", arrays)
-        done = _student(students, measured)
-        history = measured.get("history")
+        students = load_network(folder / _students_file(i + 1), activation=_from(activation, i))
+        told = _below(f"expansion.{i}", arrays)
+        done, history = student_of(students, told), told.get("history")
         expansions.append(
             Expansion(students, done.loss, done.gradient_norm, done.n_steps, done.result, method, history)
         )
@@ -209,6 +123,9 @@ def load_run(folder: str | os.PathLike, *, activation: Activation | None = None)
         loss=float(result["loss"]),
         is_exact=result["is_exact"],
         found_by=tuple(result["found_by"]),
+        chosen=tuple(result.get("chosen", ())),
+        removed=tuple(result.get("removed", ())),
+        judge=from_value(Judge, result["judge"]),
         certificate=from_value(Certificate, result["certificate"]),
         unidentified=tuple(result["unidentified"]),
         expansions=tuple(expansions),
@@ -226,6 +143,11 @@ def load_run(folder: str | os.PathLike, *, activation: Activation | None = None)
         y=jnp.asarray(data["y"]),
         teacher=load_network(teacher, activation=activation) if teacher.is_file() else None,
     )
+
+
+def _from(activation: Activations | None, layer: int) -> Activations | None:
+    """The activations from a hidden layer on, where there is one for each."""
+    return activation[layer:] if isinstance(activation, list | tuple) else activation
 
 
 def _students_file(layer: int) -> str:

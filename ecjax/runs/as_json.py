@@ -1,68 +1,23 @@
-"""Files that appear whole or not at all, as JSON and safetensors: reading them can execute nothing."""
+"""Records as JSON and back: settings, results, anything made of dataclasses, arrays and plain values."""
 
 import dataclasses
 import enum
-import json
 import math
 import os
 import types
 import typing
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+
+from ..base.files import write_json_text
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
     """Write a record, dataclass or plain value as JSON; the file appears whole or not at all."""
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(as_json(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
-    os.replace(partial, path)
-
-
-def read_json(path: str | os.PathLike) -> Any:
-    """Read what `write_json` wrote.
-
-    Raises:
-        ValueError: If the file is missing or is not JSON.
-    """
-    try:
-        return json.loads(Path(path).read_text("utf-8"))
-    except OSError as error:
-        raise ValueError(f"{path} can't be read ({error.strerror}); is its folder a finished ecjax run?") from error
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}).") from error
-
-
-def write_arrays(path: str | os.PathLike, arrays: Mapping[str, Any]) -> None:
-    """Write named arrays as safetensors; the file appears whole or not at all."""
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    # safetensors writes an array's buffer: a strided view would come back scrambled. 0-d arrays become 1-d on the way.
-    whole = {name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in arrays.items()}
-    partial.write_bytes(save(whole))  # save_file would make a file that nobody else may read
-    os.replace(partial, path)
-
-
-def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Read what `write_arrays` wrote.
-
-    Raises:
-        ValueError: If the file is missing or is not safetensors.
-    """
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is not a readable safetensors file ({error}).") from error
-
-
-# --- records as JSON -----------------------------------------------------------------------------------------------
+    write_json_text(path, as_json(value))
 
 
 def as_json(value: Any) -> Any:

@@ -1,0 +1,169 @@
+"""Data: queries and answers, fresh ones, and perhaps somebody to ask. The one thing that travels from the door on.
+
+Everything that comes in is checked here, before anything compiles.
+"""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from ..base.precision import to_device
+from ..objective import Inputs, Outputs, Samples, Scaling, scaling
+from ..objective.scaling import Standardise
+from ..objective.variation import variation
+
+Ask = Callable[[Any], Any]  # a teacher: queries [samples, fan_in] in, answers [samples, fan_out] out
+
+
+class Data(eqx.Module):
+    """What is known of the teacher, in the precision that it came in.
+
+    Attributes:
+        x: Queries, one a row.
+        y: The teacher's answers to them.
+        fresh: More queries and answers, kept out of the recovery for its certificate.
+        ask: The teacher itself, where it can be asked.
+    """
+
+    x: Inputs
+    y: Outputs
+    fresh: Samples | None = None
+    ask: Ask | None = eqx.field(static=True, default=None)
+
+    @staticmethod
+    def of(x: Any, y: Any, *, fresh: tuple[Any, Any] | None = None, ask: Ask | None = None) -> "Data":
+        """Queries and answers as arrays of one precision, checked.
+
+        Args:
+            x: Queries, [samples, fan_in].
+            y: Answers, [samples, fan_out] or [samples].
+            fresh: A pair of the same kind.
+            ask: See `Data`.
+
+        Raises:
+            ValueError: Naming the argument, what came, what was wanted and what to do.
+        """
+        x, y = _pair(x, y, "x", "y")
+        constant = np.flatnonzero(np.ptp(np.asarray(y), axis=0) == 0)
+        if len(constant):
+            raise ValueError(f"`y` is constant in columns {constant.tolist()}: nothing to imitate. Drop these outputs.")
+        if len(x) < 2 or x.shape[1] < 1:
+            raise ValueError(f"`x` needs at least 2 samples and 1 input; got shape {x.shape}.")
+        if variation(x).rank == 0:
+            raise ValueError("`x` is the same in every sample: ask the teacher at different inputs.")
+        return Data(x, y, None if fresh is None else _checked_fresh(fresh, x, y), ask)
+
+    @property
+    def n_numbers(self) -> int:
+        """How many numbers there are to explain."""
+        return self.y.size
+
+    @property
+    def samples(self) -> Samples:
+        """Queries and answers as an objective, in the user's units."""
+        return Samples(self.x, self.y)
+
+    def scaling(self, standardise: Standardise) -> Scaling:
+        """Between the user's units and the students'."""
+        return scaling(self.x, self.y, standardise=standardise)
+
+    def suffices(self, widths: tuple[int, ...], *, allow_few: bool = False) -> "Data":
+        """The data, if they are enough for students of these hidden widths.
+
+        Raises:
+            ValueError: If students have more parameters than there are numbers to explain, unless `allow_few`.
+        """
+        shape = (self.x.shape[1], *widths, self.y.shape[1])
+        n_parameters = sum(n * (m + 1) for m, n in itertools.pairwise(shape))
+        if self.n_numbers < n_parameters and not allow_few:
+            raise ValueError(
+                f"`y` has {self.n_numbers} numbers for students of {n_parameters} parameters, so that students can fit "
+                "them without finding the teacher. Ask the teacher more, narrow `student_width`, or say "
+                "allow_few_samples=True."
+            )
+        return self
+
+    def grown(self, x: Any, y: Any) -> "Data":
+        """With more queries and answers, of the same kind.
+
+        Raises:
+            ValueError: If they are of another kind.
+        """
+        more = _alike(x, y, self.x, self.y, "x", "y")
+        return eqx.tree_at(
+            lambda data: (data.x, data.y), self, (jnp.concatenate([self.x, more.x]), jnp.concatenate([self.y, more.y]))
+        )
+
+    def asked(self, x: Any) -> "Data":
+        """With the teacher's answers to more queries.
+
+        Raises:
+            ValueError: If there is nobody to ask, or the answers are not of the kind of the ones before.
+        """
+        if self.ask is None:
+            raise ValueError("`ask`: there is nobody to ask; make the data with Data.of(x, y, ask=teacher).")
+        return self.grown(x, self.ask(x))
+
+
+def _checked_fresh(fresh: Any, x: Array, y: Array) -> Samples:
+    if not isinstance(fresh, tuple | list) or len(fresh) != 2:
+        raise ValueError(f"`fresh` is a pair (x, y) of arrays; got {type(fresh).__name__}.")
+    return _alike(*fresh, x, y, "fresh[0]", "fresh[1]")
+
+
+def _alike(x: Any, y: Any, like_x: Array, like_y: Array, *names: str) -> Samples:
+    """Queries and answers of the same kind as others.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    x, y = _pair(x, y, *names)
+    kinds = [(each.shape[1:], each.dtype) for each in (like_x, like_y)]
+    if [(each.shape[1:], each.dtype) for each in (x, y)] != kinds or not len(x):
+        raise ValueError(
+            f"`{names[0]}` and `{names[1]}` have rows like those of the recovery, {like_x.shape[1]} inputs and "
+            f"{like_y.shape[1]} outputs in {like_x.dtype}; got shapes {x.shape} and {y.shape} in {x.dtype}, {y.dtype}."
+        )
+    return Samples(x, y)
+
+
+def _pair(x: Any, y: Any, x_name: str, y_name: str) -> tuple[Array, Array]:
+    x, y = _array(x, x_name), _array(y, y_name)
+    y = y[:, None] if y.ndim == 1 else y
+    if x.ndim != 2 or y.ndim != 2:
+        raise ValueError(
+            f"`{x_name}` is a matrix [samples, inputs] and `{y_name}` [samples, outputs] or [samples]; got shapes "
+            f"{x.shape} and {y.shape}. Flatten images to one row each: x.reshape(len(x), -1)."
+        )
+    if len(x) != len(y):
+        raise ValueError(f"`{x_name}` and `{y_name}` have one row a sample; got {len(x)} and {len(y)} rows.")
+    if y.shape[1] < 1:
+        raise ValueError(f"`{y_name}` has no outputs; got shape {y.shape}.")
+    for name, array in ((x_name, x), (y_name, y)):
+        bad = ~np.isfinite(np.asarray(array)).all(axis=1)
+        if bad.any():
+            rows = "1 row" if bad.sum() == 1 else f"{bad.sum()} rows"
+            raise ValueError(
+                f"`{name}` has NaN or infinite entries in {rows}, the first at index {np.argmax(bad)}: "
+                f"drop these samples from {x_name} and {y_name}."
+            )
+    if x.dtype != y.dtype:
+        raise ValueError(
+            f"`{x_name}` and `{y_name}` have one dtype, the precision of the work; got {x.dtype} and {y.dtype}."
+        )
+    return x, y
+
+
+def _array(array: Any, name: str) -> Array:
+    if not hasattr(array, "dtype"):
+        array = np.asarray(array)
+    if not np.issubdtype(array.dtype, np.floating):
+        raise ValueError(
+            f"`{name}` is an array of floating point numbers; got {array.dtype}. Convert it: {name}.astype(float)."
+        )
+    return to_device(array, name)

@@ -1,0 +1,174 @@
+"""The judge: what counts as exact, given the precision and noise of the answers, and how many numbers explain how many
+weights. The one place where a loss is compared with a limit; all other code asks.
+
+Losses are mean squared errors in units of the targets' variance. Every limit has its reason beside it.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+# An answer is a sum of contributions that may be some hundred times larger than itself, each rounded, and a solver that
+# works with rounded gradients stops a few times above that: 10,000 eps leaves room. In float64 the loss is then 5e-24,
+# more than ten orders of magnitude below what networks of a wrong width reach.
+_ROUNDINGS = 1e4
+# Where students reached less, rounding has been shown to be smaller here. A network of the teacher's width does as well
+# as wide students do but for a condition of its own; a factor 100 in amplitude bounds that ...
+_BEYOND_STUDENTS = 1e4
+# ... and no answer is computed to better than some ten operations on numbers of its own size, each a few roundings.
+_FEWEST_ROUNDINGS = 1e2
+# Numbers to explain for each parameter. Numbers beyond one for each agree to twelve digits by no chance; twice as many
+# leaves no doubt that is worth the name.
+_NUMBERS = 2
+# Wider students imitate better over slightly wrong layers than the teacher's own width, by a factor 1e3 at most (deep
+# toys and images), as long as that is a loss which a narrower network does not reach.
+_ROOM_ABOVE, _RIGHT_ABOVE = 1e3, 1e-6
+# Loss below which rounding in the normal equations, which square a condition number of up to 1e6, may be what is in the
+# way (1e-16 * 1e6 squared is 1e-20; with gradients of that error losses up to 1e-8 were seen to come down by
+# orthogonal factors); above, it is a wrong network.
+_NEARLY = 1e-8
+# Share of the targets' variance, left unexplained by least squares on candidate neurons, from which a refinement may
+# still recover; also that an intermediate network may leave while neurons are taken away.
+_HOPEFUL = 2e-2
+# Rise of the loss by least squares beyond which refinement has never made good for the loss of a neuron of an exact
+# network.
+_FREE = 1e-2
+# Rms contribution at which a neuron counts as silent: its square, 1e-12, is below any loss that is not exact.
+_SILENT = 1e-6
+# Loss at which a width suffices in a short run: no teacher's neuron is so small that students do as well without it.
+_WIDE_ENOUGH = 1e-5
+# By how much the loss on fresh queries may exceed what is exact: they may lie further out.
+_FRESH = 1e2
+# Bound of the parameter error, in units of the largest parameter, to which a network is certified: half the digits of
+# float64, so that a wrong network that imitates by chance has no such bound.
+_SURE = 1e-7
+_SIGMAS = 4.0  # of the mean square of noise, whose relative deviation is sqrt(2 / n)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judge:
+    """What counts as exact.
+
+    Attributes:
+        eps: Relative rounding error of one number, in the precision of the answers.
+        n_numbers: How many numbers there are to explain.
+        accepted: Loss that the user takes for exact, where rounding errors are out of reach; None for rounding.
+        noise: Mean square of the errors in the answers themselves, in units of the targets' variance.
+        reached: Lowest loss that students reached on the same numbers; infinite if none was trained.
+        excused: Loss that is right whatever the width, because of layers above or below; see `beside_students`.
+    """
+
+    eps: float
+    n_numbers: int
+    accepted: float | None = None
+    noise: float = 0.0
+    reached: float = float("inf")
+    excused: float = 0.0
+
+    def __post_init__(self):
+        if self.accepted is not None and not self.accepted > 0:
+            raise ValueError(f"`exact_loss` is a positive mean squared error; got {self.accepted:g}.")
+        if not 0 <= self.noise < float("inf"):
+            raise ValueError(f"`noise` is 0 or above, and finite; got {self.noise:g}.")
+
+    @staticmethod
+    def of(samples: Any, *, accepted: float | None = None, noise: float = 0.0) -> "Judge":
+        """The judge of these answers: anything with `y` [samples, fan_out].
+
+        Args:
+            samples: Queries and answers.
+            accepted: See `Judge`.
+            noise: Standard deviation of the errors in the answers, in units of each output's own.
+        """
+        eps = float(np.finfo(samples.y.dtype).eps)
+        return Judge(eps=eps, n_numbers=samples.y.size, accepted=accepted, noise=noise**2)
+
+    def informed(self, reached: float) -> "Judge":
+        """The same judge, once students have shown what can be reached on these numbers."""
+        return replace(self, reached=min(self.reached, reached))
+
+    def beside_students(self, reached: float, *, frozen_below: bool, wide_above: bool) -> "Judge":
+        """The judge of one layer of a deep network, for which no width may reach rounding errors.
+
+        Below wide layers, which keep a refinement in flat valleys, a layer is right if the network imitates as well
+        with it as the student did with its own; without one of the teacher's neurons it is worse by orders of
+        magnitude. So it is above layers that are right but for small errors: no width explains the targets exactly, but
+        the right one nearly as well as the much wider student.
+
+        Args:
+            reached: Lowest loss of the students.
+            frozen_below: Whether the queries are answers of reconstructed layers.
+            wide_above: Whether layers of the students stand above.
+        """
+        if not (frozen_below or wide_above):
+            return self.informed(reached)
+        room = 1.0 if wide_above else _ROOM_ABOVE
+        return replace(self, excused=max(reached, min(room * reached, _RIGHT_ABOVE)))
+
+    @property
+    def limit(self) -> float:
+        """The largest loss that counts as exact."""
+        rounding = (_ROUNDINGS * self.eps) ** 2 if self.accepted is None else self.accepted
+        shown = max(_BEYOND_STUDENTS * self.reached, (_FEWEST_ROUNDINGS * self.eps) ** 2)
+        noise = self.noise * (1 + _SIGMAS * np.sqrt(2 / max(self.n_numbers, 1)))
+        return float(max(min(rounding, shown), noise, self.excused))
+
+    def explains(self, n_parameters: int) -> bool:
+        """Whether there are enough numbers for so many parameters, so that none is explained by chance."""
+        return self.n_numbers >= _NUMBERS * n_parameters
+
+    def fits(self, loss: float) -> bool:
+        """Whether a loss is small enough to be exact, be it by chance. NaN is not."""
+        return bool(loss <= self.limit)
+
+    def is_exact(self, loss: float, n_parameters: int) -> bool:
+        """Whether a network with so many parameters that leaves this loss is exact, and not by chance."""
+        return self.fits(loss) and self.explains(n_parameters)
+
+    def is_excused(self) -> bool:
+        """Whether more counts as exact than in the judgement of a whole network."""
+        return self.excused > replace(self, excused=0.0).limit
+
+    def needs_orthogonal_steps(self, loss: float) -> bool:
+        """Whether a loss is no rounding error yet, and that of the normal equations may be what is in the way."""
+        return self.limit < loss < _NEARLY
+
+    def target(self, asked: float) -> float:
+        """The loss at which a refinement may stop, where `asked` is wanted: no further than what is exact."""
+        return max(asked, self.limit)
+
+    def is_hopeful(self, loss: float) -> bool:
+        """Whether a refinement may still recover from this loss of a least squares fit."""
+        return bool(loss <= _HOPEFUL)
+
+    def is_free(self, cost: float) -> bool:
+        """Whether a neuron at this cost by least squares may turn out not to be needed."""
+        return bool(cost <= _FREE)
+
+    def is_audible(self, contribution: np.ndarray) -> np.ndarray:
+        """Which neurons, by the rms of what they contribute, are more than silent."""
+        return contribution > _SILENT
+
+    def is_wide_enough(self, loss: float) -> bool:
+        """Whether students that came to this loss in a short run are wide enough."""
+        return bool(loss <= _WIDE_ENOUGH)
+
+    def holds_on_fresh(self, loss: float) -> bool:
+        """Whether a network that is exact leaves no more than this on queries it was not fitted to."""
+        return bool(loss <= _FRESH * self.limit)
+
+    def is_sure(self, bound: float, largest: float) -> bool:
+        """Whether a bound of the parameter error, beside the largest parameter, makes a network certain."""
+        return bool(bound <= _SURE * largest)
+
+    @property
+    def numbers_for_each(self) -> int:
+        """How many numbers each parameter needs."""
+        return _NUMBERS
+
+    def words(self) -> str:
+        """What exact means here."""
+        if self.noise and self.limit > (_ROUNDINGS * self.eps) ** 2:
+            return "exact to the noise of the answers"
+        return "exact to machine precision" if self.accepted is None else "exact"

@@ -1,0 +1,72 @@
+"""Networks as files: weights and the names of activations, as safetensors."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from ..base.files import read_arrays_and_words, write_arrays
+from ..base.precision import to_device
+from .catalogue import ACTIVATIONS
+from .mixture import LayerActivation, Mixture
+from .network import Activations, Layer, Network, as_activations
+
+_FORMAT = "ecjax.Network"
+
+
+def save_network(net: Network, path: str | os.PathLike) -> None:
+    """Write weights and the activations' names as safetensors; the file appears whole or not at all."""
+    about = {"format": _FORMAT, "activations": json.dumps([_named(one) for one in net.activations])}
+    write_arrays(path, arrays_of(net, "layers."), about=about)
+
+
+def load_network(path: str | os.PathLike, *, activation: Activations | None = None) -> Network:
+    """Read a network, or a stack of students, that `save_network` wrote.
+
+    Args:
+        path: The safetensors file.
+        activation: Needed for an activation of your own, which a file can only name.
+
+    Raises:
+        ValueError: If the file is not such a network, or names an activation that ecjax does not know.
+    """
+    tensors, about = read_arrays_and_words(path)
+    n_layers = len(tensors) // 2
+    wanted = {f"layers.{i}.{part}" for i in range(n_layers) for part in "wb"}
+    if about.get("format") != _FORMAT or n_layers < 1 or wanted != set(tensors):
+        raise ValueError(f"`path`: {path} holds no ecjax network (metadata {json.dumps(about)}, {sorted(tensors)}).")
+    if activation is None:
+        # Files of the first versions name one activation for all hidden layers.
+        names = json.loads(about["activations"]) if "activations" in about else [about["activation"]] * (n_layers - 1)
+        activation = [_known(name, path) for name in names]
+    tensors = {name: to_device(tensor, path) for name, tensor in tensors.items()}
+    return network_of(tensors, "layers.", as_activations(activation, n_layers - 1))
+
+
+def arrays_of(net: Network, prefix: str = "") -> dict[str, Array]:
+    """Weights and biases by name: 0.w, 0.b, 1.w, ... after a prefix."""
+    return {f"{prefix}{i}.{part}": getattr(layer, part) for i, layer in enumerate(net.layers) for part in "wb"}
+
+
+def network_of(
+    arrays: Mapping[str, Array | np.ndarray], prefix: str, activations: Sequence[LayerActivation]
+) -> Network:
+    """The network that `arrays_of` took apart; other names are passed over."""
+    parts = [[jnp.asarray(arrays[f"{prefix}{i}.{part}"]) for part in "wb"] for i in range(len(activations) + 1)]
+    hidden = (Layer(*wb, one) for wb, one in zip(parts[:-1], activations, strict=True))
+    return Network((*hidden, Layer(*parts[-1])))
+
+
+def _named(activation: LayerActivation) -> str | list[str]:
+    return [one.name for one in activation.each] if isinstance(activation, Mixture) else activation.name
+
+
+def _known(name: str | list[str], path: str | os.PathLike) -> LayerActivation:
+    if isinstance(name, list):
+        return Mixture(tuple(_known(one, path) for one in name))  # pyright: ignore[reportArgumentType]
+    if name not in ACTIVATIONS:
+        raise ValueError(f"{path} was made with your own activation {name!r}: pass it as `activation`.")
+    return ACTIVATIONS[name]

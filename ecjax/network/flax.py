@@ -1,0 +1,82 @@
+"""Networks from and to Flax."""
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import jax.numpy as jnp
+
+from .network import Activations, Layer, Network, as_activations
+
+
+def to_nnx(net: Network) -> Any:
+    """The network as a Flax `nnx` module: an MLP whose `layers` are `nnx.Linear`.
+
+    Raises:
+        ValueError: If `net` is a stack of students; pick one with `ecjax.network.student(students, i)`.
+    """
+    from flax import nnx
+
+    if net.is_stack:
+        raise ValueError("`net` is a stack of students; pick one with ecjax.network.student(students, i).")
+
+    class MLP(nnx.Module):
+        """Hidden layers with their activations, and a linear output layer."""
+
+        def __init__(self, layers):
+            self.layers = nnx.List(layers)
+
+        def __call__(self, x):
+            for activation, layer in zip(net.activations, self.layers, strict=False):
+                x = activation(layer(x))
+            return self.layers[-1](x)
+
+    def linear(layer: Layer) -> nnx.Linear:
+        fan_out, fan_in = layer.w.shape
+        made = nnx.Linear(fan_in, fan_out, param_dtype=layer.w.dtype, rngs=nnx.Rngs(0))
+        made.kernel[...] = layer.w.T
+        made.bias[...] = layer.b  # pyright: ignore[reportOptionalSubscript]
+        return made
+
+    return MLP([linear(layer) for layer in net.layers])
+
+
+def _linears(part) -> Iterator[Any]:
+    """The Linear layers of a module in the order of declaration (nnx's own iterators sort by attribute name)."""
+    from flax import nnx
+
+    if isinstance(part, nnx.Linear):
+        yield part
+    elif isinstance(part, nnx.Module):
+        yield from itertools.chain.from_iterable(map(_linears, vars(part).values()))
+    elif isinstance(part, list | tuple | nnx.List):
+        yield from itertools.chain.from_iterable(map(_linears, part))
+
+
+def from_nnx(module: Any, activation: Activations) -> Network:
+    """The `nnx.Linear` layers of a Flax module, in the order in which they were declared, as a Network.
+
+    Args:
+        module: An MLP: every hidden layer an `nnx.Linear` followed by its activation, the last layer linear.
+        activation: The activation between them, or one for each hidden layer; a module does not say.
+
+    Raises:
+        ValueError: If the module has no `nnx.Linear`, or their shapes do not chain.
+    """
+    linears = list(_linears(module))
+    if not linears:
+        raise ValueError(f"`module` has no nnx.Linear layer to take weights from; got {type(module).__name__}.")
+    kernels = [layer.kernel[...] for layer in linears]
+    for before, after in itertools.pairwise(kernels):
+        if before.shape[1] != after.shape[0]:
+            raise ValueError(
+                f"`module` is not one chain of layers: {[k.shape for k in kernels]} (fan_in, fan_out). "
+                "Build the Network by hand from ecjax.Layer(w, b)."
+            )
+    biases = [
+        jnp.zeros(kernel.shape[1], kernel.dtype) if layer.bias is None else layer.bias[...]
+        for layer, kernel in zip(linears, kernels, strict=True)
+    ]
+    *hidden, output = ((kernel.T, bias) for kernel, bias in zip(kernels, biases, strict=True))
+    activations = as_activations(activation, len(hidden))
+    return Network((*(Layer(*wb, one) for wb, one in zip(hidden, activations, strict=True)), Layer(*output)))

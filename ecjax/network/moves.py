@@ -1,0 +1,106 @@
+"""Moves in the space of networks: neurons taken, permuted, split, rescaled, added; most of them keep the function."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from .activation import Activation
+from .forward import hidden_states
+from .network import Layer, Network
+from .symmetries import symmetries
+
+
+def with_layers(net: Network, layer: int, inner: Layer, outer: Layer) -> Network:
+    """The network with another hidden layer `layer`, and another one after it."""
+    return Network((*net.layers[:layer], inner, outer, *net.layers[layer + 2 :]))
+
+
+def take_neurons(net: Network, order: Int[Array, " neurons"] | Sequence[int], *, layer: int) -> Network:
+    """The network with neurons `order` of hidden layer `layer`, in that order; the others are removed."""
+    order = np.asarray(order, dtype=int)
+    inner, outer = net.layers[layer], net.layers[layer + 1]
+    return with_layers(
+        net,
+        layer,
+        Layer(inner.w[..., order, :], inner.b[..., order], inner.activation.take(order)),
+        replace(outer, w=outer.w[..., :, order]),
+    )
+
+
+def permute_neurons(net: Network, order: Int[Array, " width"] | Sequence[int], *, layer: int) -> Network:
+    """The same function with the neurons of hidden layer `layer` in another order.
+
+    Raises:
+        ValueError: If `order` is not a permutation of that layer's neurons.
+    """
+    width = net.widths[layer]
+    if sorted(np.asarray(order).tolist()) != list(range(width)):
+        raise ValueError(f"`order` is a permutation of 0 ... {width - 1}; got {np.asarray(order).tolist()}.")
+    return take_neurons(net, order, layer=layer)
+
+
+def split_neuron(net: Network, neuron: int, *, layer: int, share: float = 0.5) -> Network:
+    """The same function with one neuron replaced by two copies that share its outgoing weights.
+
+    The copy comes last; it carries `share` of the outgoing weights, the original the rest. Any real `share` leaves the
+    function unchanged, which is why overparameterised students have flat valleys (Şimşek et al., ICML 2021).
+    """
+    width = net.widths[layer]
+    if not 0 <= neuron < width:
+        raise ValueError(f"`neuron` is within 0 ... {width - 1} of hidden layer {layer}; got {neuron}.")
+    doubled = take_neurons(net, [*range(width), neuron], layer=layer)
+    outer = doubled.layers[layer + 1]
+    w = outer.w.at[..., :, neuron].multiply(1 - share).at[..., :, width].multiply(share)
+    return with_layers(net, layer, doubled.layers[layer], replace(outer, w=w))
+
+
+def rescale_neurons(net: Network, size: Float[Array, " width"], *, layer: int) -> Network:
+    """The same function with incoming vectors (w, b) divided by `size`, for positive homogeneous neurons.
+
+    Args:
+        net: One network.
+        size: Positive; 0 counts as 1, so that silent neurons stay as they are, and so do neurons of other activations.
+        layer: Which hidden layer.
+    """
+    inner, outer = net.layers[layer], net.layers[layer + 1]
+    size = jnp.where(jnp.asarray(symmetries(inner.activation, net.widths[layer]).homogeneous) & (size > 0), size, 1)
+    hidden = replace(inner, w=inner.w / size[:, None], b=inner.b / size)
+    return with_layers(net, layer, hidden, replace(outer, w=outer.w * size[None]))
+
+
+def with_unit_vectors(net: Network) -> Network:
+    """The same function with incoming vectors (w, b) of norm 1, wherever activations are positive homogeneous."""
+    for layer in range(len(net.widths)):
+        hidden = net.layers[layer]  # scaled by the layer before
+        net = rescale_neurons(net, jnp.sqrt(jnp.sum(hidden.w**2, axis=-1) + hidden.b**2), layer=layer)
+    return net
+
+
+def with_unit_pre_activations(net: Network, x: Float[Array, "samples fan_in"]) -> Network:
+    """The same function with pre-activations of root mean square 1, wherever activations are positive homogeneous."""
+    for layer, state in enumerate(hidden_states(net, x)):
+        # The layers below were rescaled without a change of what they answer: these states are still theirs.
+        net = rescale_neurons(net, jnp.sqrt(jnp.mean(state.z**2, axis=0)), layer=layer)
+    return net
+
+
+def pad_neurons(net: Network, width: int, *, layer: int) -> Network:
+    """The same function with silent neurons at the end of a hidden layer, so that it has `width` of them."""
+    inner, outer = net.layers[layer], net.layers[layer + 1]
+    n, extra = len(inner.b), width - len(inner.b)
+    order = [*range(n), *[n - 1] * extra]  # of a mixture the last one's activation
+    padded = Layer(jnp.pad(inner.w, ((0, extra), (0, 0))), jnp.pad(inner.b, (0, extra)), inner.activation.take(order))
+    return with_layers(net, layer, padded, replace(outer, w=jnp.pad(outer.w, ((0, 0), (0, extra)))))
+
+
+def with_activation(net: Network, change) -> Network:
+    """The same weights with every activation replaced by what `change` makes of it."""
+
+    def changed(layer: Layer) -> Layer:
+        return replace(layer, activation=change(layer.activation) if isinstance(layer.activation, Activation) else
+                       type(layer.activation)(tuple(map(change, layer.activation.each))))  # fmt: skip
+
+    return Network((*map(changed, net.hidden), net.output))

@@ -1,0 +1,148 @@
+"""Networks as records: one network, or a stack of students along leading axes, of any depth.
+
+    z = w x + b,  h = activation(z)  for every hidden layer,  then  y = w h + b  for the linear output layer
+
+Row i of a layer's `w` is the *incoming weight vector* of neuron i; column i of the next layer's `w` holds its *outgoing
+weights*. Every layer has an activation of its own, the output layer the identity.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from .catalogue import IDENTITY, as_activation
+from .mixture import LayerActivation
+
+Activations = LayerActivation | str | Sequence[LayerActivation | str]  # one for all hidden layers, or one for each
+
+
+class Layer(eqx.Module):
+    """One dense layer, or the same layer of a stack of students along leading axes."""
+
+    w: Float[Array, "*students width fan_in"]  # row i: incoming weight vector of neuron i
+    b: Float[Array, "*students width"]
+    activation: LayerActivation = eqx.field(static=True, default=IDENTITY)  # the identity in an output layer
+
+
+class Network(eqx.Module):
+    """Hidden layers and a linear output layer; one network, or a stack of students."""
+
+    layers: tuple[Layer, ...]  # layers[l + 1].w[..., :, i]: outgoing weights of neuron i of layer l
+
+    @property
+    def hidden(self) -> tuple[Layer, ...]:
+        """The hidden layers, first to last."""
+        return self.layers[:-1]
+
+    @property
+    def output(self) -> Layer:
+        """The linear output layer."""
+        return self.layers[-1]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(fan_in, width, ..., fan_out)."""
+        return (self.layers[0].w.shape[-1], *(layer.w.shape[-2] for layer in self.layers))
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """How many neurons each hidden layer has, first to last."""
+        return self.shape[1:-1]
+
+    @property
+    def activations(self) -> tuple[LayerActivation, ...]:
+        """Of the hidden layers, first to last."""
+        return tuple(layer.activation for layer in self.hidden)
+
+    @property
+    def smooth(self) -> bool:
+        """Whether all activations are: second-order methods need that."""
+        return all(activation.smooth for activation in self.activations)
+
+    @property
+    def n_parameters(self) -> int:
+        """How many weights and biases one network of the stack has."""
+        return sum(fan_out * (fan_in + 1) for fan_in, fan_out in itertools.pairwise(self.shape))
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """Precision of the weights."""
+        return self.layers[0].w.dtype
+
+    @property
+    def is_stack(self) -> bool:
+        """Whether this is a stack of students and not one network."""
+        return self.layers[0].w.ndim > 2
+
+
+def as_activations(activation: Activations, n_hidden: int) -> tuple[LayerActivation, ...]:
+    """The activation of each of so many hidden layers.
+
+    Raises:
+        ValueError: If there is a sequence of another length, or no activation has that name.
+    """
+    if isinstance(activation, Sequence) and not isinstance(activation, str):
+        if len(activation) != n_hidden:
+            raise ValueError(
+                f"`activation` is one for all hidden layers, or one for each of {n_hidden}; got {len(activation)}."
+            )
+        return tuple(as_activation(one) for one in activation)
+    return (as_activation(activation),) * n_hidden
+
+
+def random_network(shape: Sequence[int], activation: Activations, *, key: PRNGKeyArray, dtype=None) -> Network:
+    """Draw a Glorot-normal network with zero biases (standard deviation sqrt(2 / (fan_in + fan_out))).
+
+    The draws are those of `jax.nn.initializers.glorot_normal`: cut off at about two standard deviations, with the
+    variance made good for it, where the paper's are not cut off.
+
+    Args:
+        shape: (fan_in, width, ..., fan_out).
+        activation: An `Activation`, a `Mixture` or a name; or one of these for each hidden layer.
+        key: Used up.
+        dtype: Of the weights; by default JAX's default float.
+
+    Source:
+        Martinelli et al., ICML 2024 (arXiv:2304.12794), initialisation of the students.
+    """
+    if len(shape) < 2 or any(n < 1 for n in shape):
+        raise ValueError(f"`shape` is (fan_in, width, ..., fan_out), each at least 1; got {tuple(shape)}.")
+    keys = jr.split(key, len(shape) - 1)  # one key a layer, none used twice
+    activations = (*as_activations(activation, len(shape) - 2), IDENTITY)
+    for width, one in zip(shape[1:], activations, strict=True):
+        one.groups(width)  # refuses a mixture of another width
+
+    def layer(key, fan_in, fan_out, activation):
+        w = jax.nn.initializers.glorot_normal(in_axis=-1, out_axis=-2)(
+            key, (fan_out, fan_in), dtype or jnp.zeros(()).dtype
+        )
+        return Layer(w, jnp.zeros(fan_out, w.dtype), activation)
+
+    return Network(tuple(layer(*each) for each in zip(keys, shape[:-1], shape[1:], activations, strict=True)))
+
+
+def random_students(
+    n_students: int, shape: Sequence[int], activation: Activations, *, key: PRNGKeyArray, dtype=None
+) -> Network:
+    """Draw a stack of students; student i is the same whatever `n_students` is. Uses `key` up."""
+    # fold_in, not split: split(key, n)[i] depends on n, and a larger ensemble should contain the smaller one.
+    keys = jax.vmap(lambda i: jr.fold_in(key, i))(jnp.arange(n_students))
+    return eqx.filter_vmap(lambda key: random_network(shape, activation, key=key, dtype=dtype))(keys)
+
+
+def student(students: Network, i: int) -> Network:
+    """Student i of a stack."""
+    return jax.tree.map(lambda leaf: leaf[i], students)
+
+
+def stack(networks: Sequence[Network]) -> Network:
+    """Networks of one shape and activation as one stack of students."""
+    shapes = {(net.shape, net.activations) for net in networks}
+    if len(shapes) != 1:
+        raise ValueError(f"A stack needs networks of one shape and activation; got {len(shapes)} kinds: {shapes}.")
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *networks)

@@ -1,0 +1,87 @@
+"""The mean squared error over samples: how well a student imitates the teacher's answers.
+
+    value = sum over samples and outputs of weight * (answer - y)^2,    weights adding up to 1
+
+Without weights of their own all samples count alike, and the value is the mean over samples and outputs. One hidden
+layer has its second derivatives in closed form (`ecjax.objective.shallow`).
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..network import Network, answers
+from . import shallow
+from .objective import LeastSquares, Residuals, Square, flatten
+
+Inputs = Float[Array, "samples fan_in"]
+Outputs = Float[Array, "samples fan_out"]
+
+
+class Samples(LeastSquares):
+    """Queries and the answers that are wanted.
+
+    Attributes:
+        x: Queries, one a row.
+        y: Answers, in the unit in which the error counts.
+        weights: How much each sample counts, in any unit; None for all alike.
+    """
+
+    x: Inputs
+    y: Outputs
+    weights: Float[Array, " samples"] | None = None
+
+    def __check_init__(self):
+        if len(self.x) != len(self.y):
+            raise ValueError(f"`x` and `y` have one row a sample; got {len(self.x)} and {len(self.y)} rows.")
+
+    @property
+    def n_numbers(self) -> int:
+        """How many numbers there are to explain."""
+        return self.y.size
+
+    @property
+    def share(self) -> Float[Array, ""] | Float[Array, "samples 1"]:
+        """What a squared error counts for in the value: the one place where it is normalised."""
+        if self.weights is None:
+            return jnp.asarray(1 / self.y.size, self.y.dtype)
+        return (self.weights / (self.weights.sum() * self.y.shape[1]))[:, None]
+
+    def errors(self, net: Network) -> Outputs:
+        """What the network answers too much, sample by sample."""
+        return answers(net, self.x) - self.y
+
+    def value(self, net: Network) -> Float[Array, ""]:
+        errors = self.errors(net)
+        return jnp.mean(errors**2) if self.weights is None else jnp.sum(self.share * errors**2)
+
+    def residuals(self, net: Network) -> Residuals:
+        return (jnp.sqrt(self.share) * self.errors(net)).reshape(-1)
+
+    def jacobian(self, net: Network) -> Float[Array, "residuals parameters"]:
+        if shallow.fits(net):
+            by_sample = shallow.jacobian(net, self.x)
+        else:
+            theta, unflatten = flatten(net)
+            one_sample = jax.jacrev(lambda theta, x: answers(unflatten(theta), x))
+            by_sample = jax.vmap(one_sample, in_axes=(None, 0))(theta, self.x)
+        return (jnp.sqrt(self.share)[..., None] * by_sample).reshape(self.y.size, -1)
+
+    def curvature(self, net: Network, *, exact: bool) -> Square:
+        if not shallow.fits(net):
+            return super().curvature(net, exact=exact)
+        return shallow.curvature(net, self.x, self.y, self.share, exact=exact)
+
+    def take(self, rows) -> "Samples":
+        """Some of the samples only."""
+        return jax.tree.map(lambda leaf: leaf[rows], self)
+
+    def with_answers(self, y: Outputs) -> "Samples":
+        """The same queries with other answers wanted."""
+        return eqx.tree_at(lambda samples: samples.y, self, y)
+
+
+def imitation_loss(net: Network, x: Inputs, y: Outputs) -> Float[Array, ""]:
+    """Mean squared error of a network over samples and outputs."""
+    return Samples(x, y).value(net)
