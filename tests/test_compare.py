@@ -29,6 +29,7 @@ from ecjax.network import (
     split_neuron,
     take_neurons,
 )
+from ecjax.network.symmetries import symmetries
 
 NAMES = [name for name, activation in ACTIVATIONS.items() if not activation.symmetry.polynomial]
 SIGN_FREE = [name for name in NAMES if ACTIVATIONS[name].symmetry.is_sign_free]
@@ -50,10 +51,11 @@ def disguise(net, layer, rng, *, flips=True):
     Written from the laws of one neuron, without a matrix product; checked by `respond` wherever it is used.
     """
     inner, outer = net.layers[layer], net.layers[layer + 1]
-    symmetry = inner.activation.symmetry
+    each = symmetries(inner.activation, len(inner.b)).each
     w, b, a, c = (np.array(part) for part in (inner.w, inner.b, outer.w, outer.b))
     linear_w, linear_b = np.zeros((len(c), w.shape[1])), np.zeros(len(c))
     for i in range(len(w)):
+        symmetry = each[i].symmetry
         if symmetry.is_sign_free and flips and (i == 0 or rng.random() < 0.5):
             # a fn(z) = a (parity fn(-z) + constant + linear (-z))
             c += a[:, i] * symmetry.constant
@@ -68,7 +70,7 @@ def disguise(net, layer, rng, *, flips=True):
             b[i], a[:, i] = b[i] + turns * symmetry.antiperiod, a[:, i] * (-1.0) ** turns
     order = rng.permutation(len(w))
     layers = list(net.layers)
-    layers[layer] = Layer(jnp.asarray(w[order]), jnp.asarray(b[order]), inner.activation)
+    layers[layer] = Layer(jnp.asarray(w[order]), jnp.asarray(b[order]), inner.activation.take(order))
     layers[layer + 1] = Layer(jnp.asarray(a[:, order]), jnp.asarray(c), outer.activation)
     return Network(tuple(layers)), Layer(jnp.asarray(linear_w), jnp.asarray(linear_b)), order
 
@@ -98,6 +100,33 @@ def test_a_network_in_disguise_is_the_teacher(name, key):
     assert_exact(comparison)
     np.testing.assert_array_equal(comparison.layers[0].partner, np.argsort(order))
     assert comparison.layers[0].sign[0] == (-1 if name in SIGN_FREE else 1)
+
+
+def test_a_mixture_in_disguise_is_the_teacher(key):
+    """Every neuron by the symmetry of its own activation, and partners only among neurons of the same."""
+    kinds = mixture(softplus=2, tanh=2, relu=1, sin=2)
+    teacher = synthetic_teacher(4, 7, 2, kinds, key=key)
+    x = gaussian_queries(300, 4, key=jr.key(1))
+    disguised, linear, order = disguise(teacher, 0, np.random.default_rng(0))
+    assert disguised.layers[0].activation != kinds
+    same = respond(disguised, x) + x @ linear.w.T + linear.b[None]
+    np.testing.assert_allclose(same, respond(teacher, x), atol=1e-12)
+    comparison = compare(Record(disguised, linear), teacher, x)
+    assert_exact(comparison)
+    np.testing.assert_array_equal(comparison.layers[0].partner, np.argsort(order))
+
+
+def test_a_neuron_of_another_activation_is_not_a_partner(key):
+    """The same weights under tanh and under arctan: two neurons."""
+    teacher = synthetic_teacher(4, 4, 1, mixture(tanh=2, arctan=2), key=key)
+    x = gaussian_queries(300, 4, key=jr.key(1))
+    order = [0, 1, 3, 2]
+    hidden = teacher.layers[0]
+    swapped = replace(hidden, activation=mixture(tanh=1, arctan=1).take([0, 1, 1, 0]))
+    assert compare(permute_neurons(teacher, order, layer=0), teacher, x).n_missing == 0
+    comparison = compare(Network((swapped, teacher.layers[1])), teacher, x)
+    assert set(comparison.layers[0].missing) == {1, 3}
+    assert set(comparison.layers[0].excess) == {1, 3}
 
 
 @pytest.mark.parametrize("name", CLASSES)
