@@ -34,8 +34,9 @@ def plot_dendrogram(clustering: Clustering) -> Figure:
     figure, axes = one_page(7.5, 3.8)
     axes.add_collection(LineCollection(list(lines), colors=list(colour), linewidths=1))
     axes.set_yscale("log")
-    lowest = height[n:].min(initial=height.max())  # of the merges, if there are any
-    axes.set(xlim=(-1, n), ylim=(lowest / 3, height.max() * 3))
+    merged = height[n:] if len(linkage) else np.array([min(clustering.known_up_to, 1.0)])
+    lowest, highest = merged.min(), merged.max()
+    axes.set(xlim=(-1, n), ylim=(lowest / 3, highest * 3))
     axes.spines["bottom"].set_visible(False)
     axes.set_xticks([])
     found = 0
@@ -53,7 +54,8 @@ def plot_dendrogram(clustering: Clustering) -> Figure:
     if np.isfinite(clustering.height):
         axes.axhline(max(clustering.height, lowest), color=LIMIT, linewidth=1.5)
     if not len(linkage):
-        axes.text(0.5, 0.5, "no two neurons were linked", transform=axes.transAxes, ha="center", color=LIMIT)
+        nothing = f"no two neurons are closer than {clustering.known_up_to:.2g}"
+        axes.text(0.5, 0.5, nothing, transform=axes.transAxes, ha="center", color=LIMIT)
     axes.set(
         xlabel=f"\n{n} neurons of {clustering.n_students} students",
         ylabel=f"distance ({clustering.config.metric})",

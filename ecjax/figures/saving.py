@@ -40,14 +40,14 @@ def save_figures(
         image: Height and width in pixels, if the inputs are images; (3, height, width) of images in colour.
     """
     folder = Path(folder)
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for i, (expansion, clustering) in enumerate(zip(recovery.expansions, recovery.clusterings, strict=True)):
-        _save(plot_losses(np.asarray(expansion.loss)), folder / f"losses-{i + 1}.png")
+        save_picture(plot_losses(np.asarray(expansion.loss)), folder / f"losses-{i + 1}.png")
         if expansion.history is not None and len(expansion.history):
-            _save(plot_history(expansion.history), folder / f"history-{i + 1}.png")
-        _save(plot_dendrogram(clustering), folder / f"dendrogram-{i + 1}.png")
-        _save(plot_similarity(clustering), folder / f"similarity-{i + 1}.png")
-        _save(plot_angles(clustering), folder / f"angles-{i + 1}.png")
+            save_picture(plot_history(expansion.history), folder / f"history-{i + 1}.png")
+        save_picture(plot_dendrogram(clustering), folder / f"dendrogram-{i + 1}.png")
+        save_picture(plot_similarity(clustering), folder / f"similarity-{i + 1}.png")
+        save_picture(plot_angles(clustering), folder / f"angles-{i + 1}.png")
         weights = paired_weights(recovery.network, teacher, comparison, layer=i)
         names = _numbers(weights, comparison, i)
         if len(names) == 0:
@@ -58,7 +58,7 @@ def save_figures(
         columns = [f"x{k + 1}" for k in range(x.shape[1])] + ["b"] if i == 0 else f"neuron of layer {i}; bias last"
         title = f"incoming weights of layer {i + 1}" if len(recovery.clusterings) > 1 else None
         figure = plot_weights(weights, columns=columns, names=names, title=title)
-        _save(figure, folder / f"weights-{i + 1}.png")
+        save_picture(figure, folder / f"weights-{i + 1}.png")
 
 
 def _numbers(weights: dict[str, np.ndarray], comparison: Comparison | None, layer: int) -> list[int]:
@@ -75,10 +75,11 @@ def _save_images(weights, image: tuple[int, ...], visible: np.ndarray, names: li
         pixels = {heading: w[page, :-1] for heading, w in weights.items()}
         title = f"neurons {names[page][0]} to {names[page][-1]} of layer 1" if len(pages) > 1 else None
         figure = plot_images(pixels, image, visible=visible, names=names[page], title=title)
-        _save(figure, folder / ("weights-1.png" if number == 1 else f"weights-1-page{number}.png"))
+        save_picture(figure, folder / ("weights-1.png" if number == 1 else f"weights-1-page{number}.png"))
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_picture(figure: Figure, path: str | os.PathLike) -> None:
+    """Write a figure as PNG; the file appears whole or not at all."""
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
     write_whole(path, picture.getvalue())
