@@ -18,7 +18,7 @@ import optimistix as optx
 
 from ..network import Network
 from ..objective import LeastSquares, Theta, flatten
-from .descent import Curvature, DampedNewton, DampedStep, Descent, Free, Search, loss_field
+from .descent import Curvature, DampedNewton, DampedStep, Descent, Free, Search, loss_field, trust_from
 
 # An acceleration that is longer than this share of half the step says that the step left the region where it means
 # anything; the value is the paper's.
@@ -31,7 +31,8 @@ class LevenbergMarquardt(Descent):
 
     def search(self, like: Network, objective: LeastSquares, free: Free) -> Search:
         curvature = Curvature(like, objective, free, exact=False)
-        solver = DampedNewton(curvature=curvature, descent=DampedStep(Acceleration(like, objective, free)))
+        descent, search = DampedStep(Acceleration(like, objective, free)), trust_from(like, objective)
+        solver = DampedNewton(curvature=curvature, descent=descent, search=search)
         return Search(loss_field(objective, like), optx.minimise, solver)
 
 

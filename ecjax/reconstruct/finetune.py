@@ -53,7 +53,7 @@ def finetune(net: Network, samples: Samples, *, stop: Stopping, judge: Judge, pa
     else:
         refined = _descend(LevenbergMarquardt(stop), padded, samples, free)
         affordable = samples.n_numbers * padded.n_parameters**2 <= _ORTHOGONAL_UP_TO
-        if affordable and judge.needs_orthogonal_steps(float(refined.loss)):
+        if affordable and judge.needs_orthogonal_steps(float(refined.loss), stop.target_loss):
             more = _descend(Orthogonal(stop), refined.network, samples, free)
             refined = more if float(more.loss) < float(refined.loss) else refined
     return take_neurons(refined.network, np.arange(width), layer=0), float(refined.loss)
