@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jax
 import jax.random as jr
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 from rich.console import Console
 from rich.text import Text
 
@@ -19,7 +19,6 @@ from ..data.teachers import digits_teacher, synthetic_teacher
 from ..expand.store import fingerprint
 from ..judge import compare, unrecoverable_neurons
 from ..network import LayerActivation, Network, respond
-from ..objective import Inputs
 from ..road import PRESETS, Recovery, recover
 from ..road.choice import Choice, chosen_from
 from ..runs import StudentFiles, as_json, save_recovery
@@ -137,8 +136,8 @@ def recover_data(command: RecoverData, console: Console, again: Callable[[Settin
 
 def _asked(
     teacher: Network,
-    x: Inputs,
-    fresh: Inputs | None,
+    x: Float[Array, "samples fan_in"],
+    fresh: Float[Array, "fresh fan_in"] | None,
     command: RecoverToy | RecoverDigits | RecoverImages,
     key: PRNGKeyArray,
 ) -> Problem:
