@@ -203,7 +203,7 @@ class Trust(optx.ClassicalTrustRegion):
 
     def init(self, y, f_info_struct):
         state = super().init(y, f_info_struct)
-        return eqx.tree_at(lambda state: state.step_size, state, jnp.asarray(self.first, state.step_size.dtype))
+        return eqx.tree_at(lambda state: state.step_size, state, jnp.asarray(self.first, y.dtype))
 
 
 def trust_from(start: Network, objective: Objective) -> Trust:

@@ -43,8 +43,8 @@ _WIDE_ENOUGH = 1e-5
 # By how much the loss on fresh queries may exceed what is exact: they may lie further out.
 _FRESH = 1e2
 # Bound of the parameter error, in units of the largest parameter, to which a network is certified: half the digits of
-# float64, so that a wrong network that imitates by chance has no such bound.
-_SURE = 1e-7
+# the precision (1e-7 in float64, 2e-3 in float32), so that a wrong network that imitates by chance has no such bound.
+_SURE_ROOTS = 7.0  # of eps
 _SIGMAS = 4.0  # of the mean square of noise, whose relative deviation is sqrt(2 / n)
 
 
@@ -166,7 +166,7 @@ class Judge:
 
     def is_sure(self, bound: float, largest: float) -> bool:
         """Whether a bound of the parameter error, beside the largest parameter, makes a network certain."""
-        return bool(bound <= _SURE * largest)
+        return bool(bound <= _SURE_ROOTS * np.sqrt(self.eps) * largest)
 
     @property
     def numbers_for_each(self) -> int:

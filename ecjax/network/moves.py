@@ -12,13 +12,15 @@ from .forward import hidden_states
 from .network import Layer, Network
 from .symmetries import symmetries
 
+Order = Int[Array, " neurons"] | Int[np.ndarray, " neurons"] | Sequence[int]
+
 
 def with_layers(net: Network, layer: int, inner: Layer, outer: Layer) -> Network:
     """The network with another hidden layer `layer`, and another one after it."""
     return Network((*net.layers[:layer], inner, outer, *net.layers[layer + 2 :]))
 
 
-def take_neurons(net: Network, order: Int[Array, " neurons"] | Sequence[int], *, layer: int) -> Network:
+def take_neurons(net: Network, order: Order, *, layer: int) -> Network:
     """The network with neurons `order` of hidden layer `layer`, in that order; the others are removed."""
     order = np.asarray(order, dtype=int)
     inner, outer = net.layers[layer], net.layers[layer + 1]
@@ -30,7 +32,7 @@ def take_neurons(net: Network, order: Int[Array, " neurons"] | Sequence[int], *,
     )
 
 
-def permute_neurons(net: Network, order: Int[Array, " width"] | Sequence[int], *, layer: int) -> Network:
+def permute_neurons(net: Network, order: Order, *, layer: int) -> Network:
     """The same function with the neurons of hidden layer `layer` in another order.
 
     Raises:

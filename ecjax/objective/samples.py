@@ -66,7 +66,8 @@ class Samples(LeastSquares):
             theta, unflatten = flatten(net)
             one_sample = jax.jacrev(lambda theta, x: answers(unflatten(theta), x))
             by_sample = jax.vmap(one_sample, in_axes=(None, 0))(theta, self.x)
-        return (jnp.sqrt(self.share)[..., None] * by_sample).reshape(self.y.size, -1)
+        root = jnp.sqrt(self.share) if self.weights is None else jnp.sqrt(self.share)[..., None]
+        return (root * by_sample).reshape(self.y.size, -1)
 
     def curvature(self, net: Network, *, exact: bool) -> Square:
         if not shallow.fits(net):

@@ -34,8 +34,8 @@ class Found(NamedTuple):
 
     def or_better(self, later: "Found") -> "Found":
         """Of two answers the exact one, or else the one with the lower loss."""
-        rank = lambda found: (not found.candidate.is_exact, found.candidate.loss)
-        return later if not rank(self) <= rank(later) else self
+        rank = lambda found: (not found.candidate.is_exact, np.nan_to_num(found.candidate.loss, nan=np.inf))
+        return later if rank(later) < rank(self) else self
 
 
 def next_layer(
