@@ -356,9 +356,7 @@ def test_a_neuron_of_another_length_is_not_a_partner(key):
     longer = eqx.tree_at(
         lambda net: net.layers[0],
         teacher,
-        replace(
-            teacher.layers[0], w=teacher.layers[0].w.at[1].multiply(3), b=teacher.layers[0].b.at[1].multiply(3)
-        ),
+        replace(teacher.layers[0], w=teacher.layers[0].w.at[1].multiply(3), b=teacher.layers[0].b.at[1].multiply(3)),
     )
     comparison = compare(longer, teacher, gaussian_queries(300, 4, key=jr.key(1)))
     assert comparison.layers[0].missing == (1,)

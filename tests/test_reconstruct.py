@@ -27,8 +27,8 @@ from ecjax.reconstruct import (
     fit_output,
     likely_signs,
     merge,
-    neurons_of,
     nested_choices,
+    neurons_of,
     removal_costs,
 )
 from ecjax.reconstruct.output import fit_columns, responses

@@ -16,7 +16,7 @@ from ecjax.expand import Expansion
 from ecjax.network import random_students
 from ecjax.network.moves import with_unit_vectors
 from ecjax.objective import scaling
-from ecjax.road import layers, road
+from ecjax.road import road
 from ecjax.road.choice import Choice
 
 TOY = ec.RecoveryConfig.toy(student_width=8, n_students=6, rounds=1)
