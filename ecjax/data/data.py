@@ -49,11 +49,11 @@ class Data(eqx.Module):
             ValueError: Naming the argument, what came, what was wanted and what to do.
         """
         x, y = _pair(x, y, "x", "y")
+        if len(x) < 2 or x.shape[1] < 1:
+            raise ValueError(f"`x` needs at least 2 samples and 1 input; got shape {x.shape}.")
         constant = np.flatnonzero(np.ptp(np.asarray(y), axis=0) == 0)
         if len(constant):
             raise ValueError(f"`y` is constant in columns {constant.tolist()}: nothing to imitate. Drop these outputs.")
-        if len(x) < 2 or x.shape[1] < 1:
-            raise ValueError(f"`x` needs at least 2 samples and 1 input; got shape {x.shape}.")
         if variation(x).rank == 0:
             raise ValueError("`x` is the same in every sample: ask the teacher at different inputs.")
         return Data(x, y, None if fresh is None else _checked_fresh(fresh, x, y), ask)
