@@ -22,7 +22,7 @@ from scipy.spatial.distance import pdist, squareform
 
 from ecjax.cluster import ClusterConfig, cluster_neurons
 from ecjax.cluster.tree import tree
-from ecjax.network.activations import ACTIVATIONS
+from ecjax.network import ACTIVATIONS
 
 
 def large_layer(n, dim, n_students, rng):

@@ -30,7 +30,7 @@ from ecjax.cluster import link as linking
 from ecjax.cluster import verdict as judging
 from ecjax.cluster.distances import distance_tiles
 from ecjax.cluster.embedding import embed
-from ecjax.network.activations import SYMMETRIES
+from ecjax.network import SYMMETRIES
 
 GAMMA, BETA, N_STUDENTS = 0.8, np.pi / 24, 10
 

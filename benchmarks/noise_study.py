@@ -15,7 +15,7 @@ import numpy as np
 from cluster_planted import planted, score
 
 from ecjax.cluster import ClusterConfig, cluster_neurons, recut
-from ecjax.network.activations import SYMMETRIES
+from ecjax.network import SYMMETRIES
 
 NOISES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 DUSTS = (0.02, 0.25, 0.5, 0.7, 0.9)

@@ -19,7 +19,7 @@ from ecjax.cluster import cut as cutting
 from ecjax.cluster.distances import pair_distances
 from ecjax.cluster.members import median_angle
 from ecjax.cluster.tree import tree
-from ecjax.network.activations import ACTIVATIONS, SYMMETRIES, Symmetry
+from ecjax.network import ACTIVATIONS, SYMMETRIES, Symmetry
 
 NONE, ODD = SYMMETRIES["none"], SYMMETRIES["odd"]
 SIN, RELU = ACTIVATIONS["sin"].symmetry, ACTIVATIONS["relu"].symmetry

@@ -18,7 +18,7 @@ from ecjax.cluster.means import mean_distances, square_distances
 from ecjax.cluster.members import median_angle, member_distances
 from ecjax.cluster.neighbours import bound, components, farthest_radius
 from ecjax.cluster.tree import tree
-from ecjax.network.activations import ACTIVATIONS, SYMMETRIES
+from ecjax.network import ACTIVATIONS, SYMMETRIES
 
 few = settings(max_examples=20, deadline=None)
 seeds = st.integers(0, 2**32 - 1)

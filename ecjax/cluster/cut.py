@@ -46,16 +46,21 @@ class Cut:
     height: float
 
 
+def is_agreement(gamma: float, n_students: int) -> bool:
+    """Whether so large a share of the students is two of them at least: one student's word is no agreement."""
+    return gamma * n_students >= 2 - _ROUNDING
+
+
 def n_needed(gamma: float, n_students: int) -> int:
     """The smallest whole number of students that is at least gamma * n_students.
 
     Raises:
-        ValueError: If that is fewer than two: one student's word is no agreement.
+        ValueError: If gamma * n_students is below two.
     """
-    if gamma * n_students < 2 - _ROUNDING:
+    if not is_agreement(gamma, n_students):
         raise ValueError(
-            f"`gamma` * `n_students` is {gamma:g} * {n_students} = {gamma * n_students:g}, but a cluster needs at "
-            "least 2 students to agree. Raise gamma, or train more students."
+            f"gamma * n_students = {gamma:g} * {n_students} = {gamma * n_students:g} is below 2: one student alone "
+            "would make a cluster. Raise `n_students` or `gamma`."
         )
     return math.ceil(gamma * n_students - _ROUNDING)
 

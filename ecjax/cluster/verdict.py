@@ -17,6 +17,8 @@ from .members import align, aligned_points, median_angle, spread
 from .record import ClusterConfig, Clustering
 from .tree import Tree, tree
 
+REPEAT = "same neuron as cluster "  # and its index
+
 
 def judge(
     points: Points,
@@ -65,7 +67,7 @@ def judge(
     verdict[dead] = "dead"
     if config.policy != "paper":
         _mark_repeats(verdict, points, dendrogram, chosen.nodes, reference, floor)
-    return Clustering(
+    found = Clustering(
         neurons=neurons,
         student=student,
         n_students=n_students,
@@ -91,12 +93,17 @@ def judge(
         kept=(verdict == "kept").astype(bool),
         verdict=tuple(verdict.tolist()),
     )
+    # It would make the points again when asked for the members of a cluster.
+    object.__setattr__(found, "all_points", points)
+    return found
 
 
-def judge_again(was: Clustering, config: ClusterConfig, points: Points, traits: dict) -> Clustering:
-    """The verdict on the same dendrogram with another configuration; `points` are those of `was`."""
+def judge_again(was: Clustering, config: ClusterConfig, traits: dict) -> Clustering:
+    """The verdict on the same dendrogram with another configuration."""
     linked = Linked(was.linkage, was.known_up_to, was.height_error, was.how)
-    return judge(points, was.neurons, was.student, was.n_students, was.moment, was.symmetry, config, linked, traits)
+    return judge(
+        was.points(), was.neurons, was.student, was.n_students, was.moment, was.symmetry, config, linked, traits
+    )
 
 
 def _traits(points: Points, members: np.ndarray, reference: int, symmetry: Symmetry) -> tuple[float, float, bool]:
@@ -149,4 +156,4 @@ def _mark_repeats(verdict, points: Points, tree: Tree, nodes, reference, floor) 
         *(side[apart <= cutting.SEPARATION * np.minimum(core[i], core[j])] for side in (i, j)), strict=True
     ):
         if verdict[kept[a]] == verdict[kept[b]] == "kept":
-            verdict[kept[b]] = f"same neuron as cluster {kept[a]}"
+            verdict[kept[b]] = f"{REPEAT}{kept[a]}"

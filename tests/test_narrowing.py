@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from ecjax.network.activations import as_activation
+from ecjax.network.networks import Layer, Network, random_network, random_students, respond, stack, student
 
 from ecjax.expand import ExpandConfig, MinibatchConfig, ShrinkConfig, expand
 from ecjax.expand.narrowing import narrower, shrunk
-from ecjax.network.activations import as_activation
-from ecjax.network.networks import Layer, Network, random_network, random_students, respond, stack, student
 
 
 def with_dead_weight(net, key):

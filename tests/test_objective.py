@@ -1,13 +1,12 @@
 """Closed-form derivatives of the imitation loss against automatic ones, and what the solvers' fields promise."""
 
+import ecjax.objective.imitation
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-
-import ecjax.objective.imitation
 from ecjax.network.activations import ACTIVATIONS
 from ecjax.network.networks import Network, permute_neurons, random_network, respond
 from ecjax.objective.imitation import (
