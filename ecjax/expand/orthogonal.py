@@ -5,17 +5,19 @@ have to be exact.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import optimistix as optx
 
 from ..network import Network
 from ..objective import LeastSquares, residual_field
-from .descent import Descent, Free, Search
+from .descent import Descent, Free, Search, require
 
 
 @dataclass(frozen=True)
 class Orthogonal(Descent):
     """Optimistix's own Levenberg-Marquardt; needs residuals."""
 
-    def search(self, like: Network, objective: LeastSquares, free: Free) -> Search:
+    def search(self, like: Network, objective: Any, free: Free) -> Search:
+        require(objective, LeastSquares, self)
         return Search(residual_field(objective, like), optx.least_squares, optx.LevenbergMarquardt(rtol=0.0, atol=0.0))
