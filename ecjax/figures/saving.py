@@ -1,5 +1,6 @@
 """All figures of a recovery, drawn into a folder."""
 
+import io
 import os
 from pathlib import Path
 
@@ -7,10 +8,14 @@ import numpy as np
 from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
-from ..judge.comparison import Comparison
+from ..base.files import write_whole
+from ..judge import Comparison
 from ..network import Network
-from ..road.road import Recovery
-from . import plots
+from ..objective.variation import variation
+from ..road import Recovery
+from .clusters import plot_angles, plot_dendrogram, plot_similarity
+from .losses import plot_history, plot_losses
+from .weights import paired_weights, plot_images, plot_weights
 
 _PAGE = 16  # neurons drawn as images in one figure
 
@@ -29,31 +34,31 @@ def save_figures(
     Args:
         folder: Made if missing.
         recovery: What was recovered.
-        x: Its queries; they say which weights can be seen.
+        x: Its queries; they say which weights have any influence.
         teacher: Drawn beside it, where it is known...
         comparison: ...neuron by neuron, as this pairs them.
-        image: Height and width, if the inputs are pixels; with 3 before them, if they are pixels in colour.
+        image: Height and width in pixels, if the inputs are images; (3, height, width) of images in colour.
     """
     folder = Path(folder)
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for i, (expansion, clustering) in enumerate(zip(recovery.expansions, recovery.clusterings, strict=True)):
-        _save(plots.plot_losses(np.asarray(expansion.loss)), folder / f"losses-{i + 1}.png")
+        save_picture(plot_losses(np.asarray(expansion.loss)), folder / f"losses-{i + 1}.png")
         if expansion.history is not None and len(expansion.history):
-            _save(plots.plot_history(expansion.history), folder / f"history-{i + 1}.png")
-        _save(plots.plot_dendrogram(clustering), folder / f"dendrogram-{i + 1}.png")
-        _save(plots.plot_similarity(clustering), folder / f"similarity-{i + 1}.png")
-        _save(plots.plot_angles(clustering), folder / f"angles-{i + 1}.png")
-        weights = plots.paired_weights(recovery.network, teacher, comparison, layer=i)
+            save_picture(plot_history(expansion.history), folder / f"history-{i + 1}.png")
+        save_picture(plot_dendrogram(clustering), folder / f"dendrogram-{i + 1}.png")
+        save_picture(plot_similarity(clustering), folder / f"similarity-{i + 1}.png")
+        save_picture(plot_angles(clustering), folder / f"angles-{i + 1}.png")
+        weights = paired_weights(recovery.network, teacher, comparison, layer=i)
         names = _numbers(weights, comparison, i)
         if len(names) == 0:
             continue
         if i == 0 and image is not None:
-            _save_images(weights, image, np.ptp(np.asarray(x), axis=0) > 0, names, folder)
+            _save_images(weights, image, ~variation(x).constant, names, folder)
             continue
         columns = [f"x{k + 1}" for k in range(x.shape[1])] + ["b"] if i == 0 else f"neuron of layer {i}; bias last"
         title = f"incoming weights of layer {i + 1}" if len(recovery.clusterings) > 1 else None
-        figure = plots.plot_weights(weights, columns=columns, names=names, title=title)
-        _save(figure, folder / f"weights-{i + 1}.png")
+        figure = plot_weights(weights, columns=columns, names=names, title=title)
+        save_picture(figure, folder / f"weights-{i + 1}.png")
 
 
 def _numbers(weights: dict[str, np.ndarray], comparison: Comparison | None, layer: int) -> list[int]:
@@ -69,11 +74,12 @@ def _save_images(weights, image: tuple[int, ...], visible: np.ndarray, names: li
     for number, page in enumerate(pages, start=1):
         pixels = {heading: w[page, :-1] for heading, w in weights.items()}
         title = f"neurons {names[page][0]} to {names[page][-1]} of layer 1" if len(pages) > 1 else None
-        figure = plots.plot_images(pixels, image, visible=visible, names=names[page], title=title)
-        _save(figure, folder / ("weights-1.png" if number == 1 else f"weights-1-page{number}.png"))
+        figure = plot_images(pixels, image, visible=visible, names=names[page], title=title)
+        save_picture(figure, folder / ("weights-1.png" if number == 1 else f"weights-1-page{number}.png"))
 
 
-def _save(figure: Figure, path: Path) -> None:
-    partial = path.with_name(path.name + ".partial")
-    figure.savefig(partial, format="png")
-    os.replace(partial, path)
+def save_picture(figure: Figure, path: str | os.PathLike) -> None:
+    """Write a figure as PNG; the file appears whole or not at all."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    write_whole(path, picture.getvalue())
