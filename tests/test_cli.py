@@ -275,6 +275,20 @@ def test_each_activation_of_a_layer_has_its_dendrogram(mixed, finished, tmp_path
     assert " relu " in console.file.getvalue()
 
 
+def test_an_activation_of_ones_own_in_a_mixture_is_given_by_name(mixed, finished, tmp_path):
+    mine = ec.Activation(lambda z: jnp.tanh(2 * z), "odd", name="steep")
+
+    def dressed(net):
+        each = tuple(mine if one.name == "tanh" else one for one in net.hidden[0].activation.each)
+        return ec.Network((dataclasses.replace(net.hidden[0], activation=ec.Mixture(each)), net.output))
+
+    expansion = dataclasses.replace(mixed.expansion, students=dressed(mixed.expansion.students))
+    recovery = dataclasses.replace(mixed, network=dressed(mixed.network), expansions=(expansion,))
+    again = _written_and_read(recovery, finished.data, tmp_path, activation=mine).recovery
+    assert again.network.activations == recovery.network.activations
+    assert again.expansion.students.activations == expansion.students.activations
+
+
 @pytest.mark.parametrize("damage", ["another version", "a missing entry", "a missing array"])
 def test_runs_that_are_not_readable_are_refused_in_a_sentence(finished, tmp_path, damage):
     folder = _written_and_read(finished.recovery, finished.data, tmp_path).folder
