@@ -13,10 +13,11 @@ import tyro
 
 import ecjax as ec
 from ecjax import runs
-from ecjax.cli import main
+from ecjax.cli import main, recovering
 from ecjax.cli.commands import COMMANDS, Settings, named_activations
 from ecjax.cli.progress_bars import ProgressBars
 from ecjax.expand import METHODS, Adam, LevenbergMarquardt
+from ecjax.road.choice import Choice
 
 SMALL = "--d-in 2 --width 2 --n-samples 100 --student-width 4 --n-students 4 --activation tanh".split()  # noqa: SIM905
 
@@ -329,6 +330,10 @@ def test_networks_in_files_are_compared(folder, capsys):
         (["recover", "toy", "--activation", "tanhh"], "tanhh"),
         (["recover", "toy", "--gamma", "1.3"], "`gamma` is a share"),
         (["recover", "toy", "--gamma", "0.1", "--n-students", "3"], "is below 2"),
+        (["recover", "toy", "--hidden-layers", "0"], "`hidden_layers` is how many"),
+        (["recover", "toy", "--activation", "tanh,g"], "one for each of 1"),
+        (["recover", "digits", "--copies", "-1"], "`copies` is 0 or more"),
+        (["recover", "digits", "--copy-noise", "0"], "`copy_noise`"),
         (["recover", "toy", "--n-samples", "20", "--out", "{folder}/../few"], "allow_few_samples"),
         (["recover", "data", "{folder}/nothing.npz", "--activation", "tanh"], "there is no file"),
     ],
@@ -357,6 +362,72 @@ def test_a_file_of_answers_is_enough(finished, tmp_path, suffix):
     found = runs.load_run(tmp_path / "run")
     assert found.teacher is None
     assert ec.compare(found.recovery, finished.teacher, x).parameter_error < 1e-10
+
+
+@pytest.fixture
+def answers(finished, tmp_path):
+    np.savez(tmp_path / "answers.npz", x=np.asarray(finished.x), y=np.asarray(finished.y))
+    return tmp_path / "answers.npz"
+
+
+@pytest.fixture
+def asked(finished, monkeypatch):
+    """What `recover` is asked, without doing it."""
+    asked = {}
+
+    def recover(data, **given):
+        asked.update(given, data=data)
+        return dataclasses.replace(finished.recovery, config=given["config"])
+
+    monkeypatch.setattr(recovering, "recover", recover)
+    return asked
+
+
+def test_settings_are_chosen_from_the_data_and_those_given_come_first(
+    answers, asked, finished, tmp_path, monkeypatch, capsys
+):
+    chosen = ec.RecoveryConfig.digits(7, 5, finetune=ec.Stopping(max_steps=9))
+
+    def chosen_from(data, activations):
+        np.testing.assert_array_equal(data.y, finished.y)
+        assert activations == (ec.ACTIVATIONS["tanh"],)
+        return Choice(chosen, ("one scale for all inputs: they look like pixels",))
+
+    monkeypatch.setattr(recovering, "chosen_from", chosen_from)
+    ask = ("recover", "data", answers, "--activation", "tanh", "--no-figures")
+    assert run(*ask, "--out", tmp_path / "one") == 0
+    assert asked["config"] == chosen
+    assert run(*ask, "--out", tmp_path / "two", "--n-students", 6, "--gamma", 0.7, "--finetune.patience", 8) == 0
+    assert asked["config"].cluster == dataclasses.replace(chosen.cluster, gamma=0.7)
+    assert asked["config"].finetune == ec.Stopping(max_steps=9, patience=8)
+    assert (asked["config"].n_students, asked["config"].student_width) == (6, 7)
+    shown = capsys.readouterr().out
+    assert shown.count("chosen   one scale for all inputs") == shown.count("Chosen: one scale for all inputs") == 2
+    assert "Chosen: --n-students, --gamma, --finetune.patience as you say" in shown
+    assert runs.load_run(tmp_path / "two").recovery.chosen[0] == "one scale for all inputs: they look like pixels"
+    assert runs.load_run(tmp_path / "two").config["settings"]["n_students"] == 6
+
+
+@pytest.mark.parametrize("preset", ec.PRESETS)
+def test_a_preset_takes_the_place_of_the_choice(preset, answers, asked, tmp_path):
+    ask = ("recover", "data", answers, "--activation", "tanh", "--preset", preset, "--no-figures")
+    assert run(*ask, "--seed", 3, "--out", tmp_path / "run") == 0
+    assert asked["config"] == ec.PRESETS[preset]()
+    assert runs.load_run(tmp_path / "run").recovery.chosen == ()
+
+
+def test_noise_is_in_the_answers_that_are_asked_for(asked, finished, tmp_path):
+    """Answers of a known teacher get the errors that the settings speak of; answers in a file have theirs."""
+    for name, noise in (("plain", ()), ("noisy", ("--noise", 1e-2)), ("again", ("--noise", 1e-2))):
+        assert run("recover", "toy", *SMALL, *noise, "--out", tmp_path / name, "--no-figures") == 0
+    plain, noisy, again = (runs.load_run(tmp_path / name).data for name in ("plain", "noisy", "again"))
+    _same(plain, finished.data)
+    _same(noisy, again)
+    np.testing.assert_array_equal(noisy.x, plain.x)
+    spread = np.std(plain.fresh.y)
+    assert np.std(noisy.fresh.y - plain.fresh.y) / spread == pytest.approx(1e-2, rel=0.05)
+    assert np.std(noisy.y - plain.y) / spread == pytest.approx(1e-2, rel=0.5)
+    assert asked["config"].noise == 1e-2
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ switches nothing on; it refuses, and says what to do.
 
 Recent accelerators multiply float32 in fewer bits (TF32, 10 of mantissa) unless a product asks for all of them. ecjax
 asks in one place, here: what is compiled goes through `compiled`, what runs operation by operation through
-`in_full_precision`. Inside, a scope may ask for less (`MinibatchConfig.precision`); the innermost one counts.
+`in_full_precision`. Inside, a scope may ask for less (`Minibatch.precision`); the innermost one counts.
 """
 
 import os

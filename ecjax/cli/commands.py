@@ -19,7 +19,7 @@ from ..road.settings import PRESETS, RecoveryConfig
 Dataset = Literal["mnist", "fashion-mnist", "cifar-10"]
 Precision = Literal["float32", "float64"]
 ImagePreset = Literal["images", "images-deep", "paper-shallow", "paper-deep"]
-Preset = Literal["toy", "data", "digits", ImagePreset]
+Preset = Literal["chosen", "toy", "data", "digits", ImagePreset]
 if TYPE_CHECKING:
     Method = str
 else:
@@ -194,7 +194,7 @@ class RecoverData:
             Hidden layers of different ones are written with a comma: tanh,softplus.
         hidden_layers: How many hidden layers the unknown network has.
         outputs: Names of the columns of a .csv file that are outputs.
-        preset: Settings to start from, in the place of those chosen from the data.
+        preset: What the settings below start from: what is chosen from the data, or those of another command by name.
         seed: Decides the students.
         allow_few_samples: Go on although there are fewer numbers in the answers than weights in a student, which could
             then fit them without finding the network.
@@ -204,7 +204,7 @@ class RecoverData:
     activation: str
     hidden_layers: int = 1
     outputs: tuple[str, ...] = ()
-    preset: Preset | None = None
+    preset: Preset = "chosen"
     seed: int = 0
     allow_few_samples: bool = False
     settings: Annotated[Settings, arg(name="")] = field(default_factory=lambda: Settings.of(RecoveryConfig.data()))
@@ -375,8 +375,10 @@ def named_activations(names: str, hidden_layers: int) -> tuple[LayerActivation, 
     """The activations of so many hidden layers: "tanh" of all of them, "tanh,softplus" one by one.
 
     Raises:
-        ValueError: If there are as many neither as one nor as layers, or no activation has that name.
+        ValueError: If there is no layer, if there are neither one nor as many as layers, or if none has that name.
     """
+    if hidden_layers < 1:
+        raise ValueError(f"`hidden_layers` is how many the teacher has, at least 1; got {hidden_layers}.")
     each = [name.strip() for name in names.split(",")]
     return as_activations(each if len(each) > 1 else each[0], hidden_layers)
 

@@ -79,6 +79,11 @@ def recover_toy(command: RecoverToy, console: Console) -> None:
 
 def recover_digits(command: RecoverDigits, console: Console) -> None:
     """`ecjax recover digits`."""
+    if command.copies < 0 or not command.copy_noise > 0:
+        raise ValueError(
+            "`copies` is 0 or more noisy copies of every image, `copy_noise` the standard deviation of their noise, "
+            f"above 0; got {command.copies} and {command.copy_noise:g}."
+        )
     teacher_key, noise_key, key = jr.split(jr.key(command.seed), 3)
     trained = digits_teacher(command.width, command.activation, key=teacher_key)
     x, fresh = trained.x, None
@@ -125,7 +130,8 @@ def recover_data(command: RecoverData, console: Console, again: Callable[[Settin
     """
     data = Data.of(*read_data(command.file, outputs=command.outputs))
     activations = named_activations(command.activation, command.hidden_layers)
-    choice = chosen_from(data, activations) if command.preset is None else Choice(PRESETS[command.preset](), ())
+    start = PRESETS.get(command.preset)
+    choice = chosen_from(data, activations) if start is None else Choice(start(), ())
     command = again(Settings.of(choice.config))
     given = command.settings.options_unlike(choice.config) if choice.words else []
     chosen = (*choice.words, *([f"{', '.join(given)} as you say"] if given else []))

@@ -57,9 +57,15 @@ def aligned_points(points: Points, members: Int[np.ndarray, " members"], alignme
 
 
 def _settled(points: Points, x: Float[np.ndarray, "members coordinates"], middle: np.ndarray) -> bool:
-    """Whether aligned members lie so close to a point that no pair is closer in another sign or phase."""
+    """Whether aligned members lie so close to a point that no pair is closer in another sign or phase.
+
+    Two members within r of the middle m are at most 2 r apart, and with one of them flipped at least 2 |m| - 2 r; of
+    the last coordinate nothing is left of that where a phase may move it, by p / 2 at most.
+    """
     farthest = float(np.max(row_norms(x - middle)))
-    return (not points.sign_free or farthest <= 0.3 * float(np.linalg.norm(middle))) and (
+    if points.antiperiod is not None:
+        middle = middle[:-1]
+    return (not points.sign_free or farthest <= float(np.linalg.norm(middle)) / 2) and (
         points.antiperiod is None or farthest <= points.antiperiod / 4
     )
 

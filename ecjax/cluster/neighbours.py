@@ -21,6 +21,7 @@ from jaxtyping import Float, Int
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from ..base.precision import in_full_precision
 from .distances import TILE, pair_distances
 from .embedding import Points
 
@@ -123,13 +124,15 @@ def _folded(x: np.ndarray, signed: bool) -> tuple[np.ndarray, np.ndarray]:
     return np.column_stack([x, squares, one]).astype(np.float32), right.astype(np.float32)
 
 
-@jax.jit
+@jax.jit  # as in `ecjax.cluster.distances`
+@in_full_precision
 def _smallest_squares(left, strip):
     """The smallest squared bound of each tile of a strip: the square matrix itself is never written."""
     return jax.lax.map(lambda right: jnp.min(left @ right.T), strip)
 
 
-@jax.jit
+@jax.jit  # as in `ecjax.cluster.distances`
+@in_full_precision
 def _tile_squares(left, right):
     return jnp.min(jnp.stack([left @ one.T for one in right]), axis=0)
 

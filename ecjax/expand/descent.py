@@ -17,6 +17,7 @@ import lineax as lx
 import optimistix as optx
 from jaxtyping import Array, Bool, Float, Int
 
+from ..base.precision import in_full_precision
 from ..network import Network
 from ..objective import Objective, Theta, flatten
 from .expansion import RESULTS, Student, judged
@@ -72,6 +73,7 @@ class Descent(Stage):
         """What is made of the last weights."""
         return net
 
+    @in_full_precision
     def __call__(self, student: Network, objective: Objective, *, free: Free | None = None) -> Student:
         """The student at the nearest minimum.
 
@@ -94,6 +96,19 @@ class Descent(Stage):
         end, _ = flatten(self.finish(unflatten(full(solution.value)), objective))
         n_steps, target = solution.stats["num_steps"], self.stop.target_loss
         return judged(end, student, objective, n_steps=n_steps, result=result, target_loss=target)
+
+
+def require(objective: Objective, kind: type, stage: Stage) -> None:
+    """Refuse an objective that is not of the kind that a stage is made for.
+
+    Raises:
+        ValueError: Naming both.
+    """
+    if not isinstance(objective, kind):
+        raise ValueError(
+            f"`objective` of {type(stage).__name__} is {kind.__name__} or a subclass of it; got "
+            f"{type(objective).__name__}. Newton, BFGS, LBFGS, Adam and Flow take any: `method` may be such a tuple."
+        )
 
 
 def loss_field(objective: Objective, like: Network) -> Callable[[Theta], Float[Array, ""]]:

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 
+from ..base.precision import in_full_precision
 from ..network import Network
 from ..objective import Objective, Theta, flatten, gradient_field
 from .expansion import RESULTS, Student, judged
@@ -57,6 +58,7 @@ class Flow(Stage):
         if self.max_steps < 1:
             raise ValueError(f"`max_steps` is at least 1; got {self.max_steps}.")
 
+    @in_full_precision
     def __call__(self, student: Network, objective: Objective) -> Student:
         theta, unflatten = flatten(student)
         field = gradient_field(objective, student)

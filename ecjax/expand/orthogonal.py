@@ -6,20 +6,22 @@ have to be exact.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import lineax as lx
 import optimistix as optx
 
 from ..network import Network
 from ..objective import LeastSquares, residual_field
-from .descent import Descent, Free, Search, Trust, trust_from
+from .descent import Descent, Free, Search, Trust, require, trust_from
 
 
 @dataclass(frozen=True)
 class Orthogonal(Descent):
     """Optimistix's own damped steps; needs residuals."""
 
-    def search(self, like: Network, objective: LeastSquares, free: Free) -> Search:
+    def search(self, like: Network, objective: Any, free: Free) -> Search:
+        require(objective, LeastSquares, self)
         steps = optx.DampedNewtonDescent(linear_solver=lx.QR())
         solver = _GaussNewton(descent=steps, search=trust_from(like, objective))
         return Search(residual_field(objective, like), optx.least_squares, solver)

@@ -8,7 +8,7 @@ from jax.nn import sigmoid
 from jax.scipy.special import erf, erfc
 
 from .activation import Activation, Symmetry
-from .mixture import LayerActivation, Mixture
+from .mixtures import LayerActivation, Mixture
 
 
 @jax.custom_jvp

@@ -11,7 +11,7 @@ from jaxtyping import Array
 from ..base.files import read_arrays_and_words, write_arrays
 from ..base.precision import to_device
 from .catalogue import ACTIVATIONS, IDENTITY
-from .mixture import LayerActivation, Mixture
+from .mixtures import LayerActivation, Mixture
 from .network import Activations, Layer, Network, as_activations
 
 _FORMAT = "ecjax.Network"

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from .activation import Activation
 from .forward import hidden_states
-from .mixture import LayerActivation, Mixture
+from .mixtures import LayerActivation, Mixture
 from .network import Layer, Network
 from .symmetries import symmetries
 

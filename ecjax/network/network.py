@@ -16,7 +16,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .catalogue import IDENTITY, as_activation
-from .mixture import LayerActivation
+from .mixtures import LayerActivation
 
 Activations = LayerActivation | str | Sequence[LayerActivation | str]  # one for all hidden layers, or one for each
 

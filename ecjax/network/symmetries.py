@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from .activation import Activation
-from .mixture import LayerActivation
+from .mixtures import LayerActivation
 
 PerNeuron = Float[np.ndarray, " width"]
 
