@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, get_args
+from typing import get_args
 
 import equinox as eqx
 import numpy as np
@@ -14,11 +14,6 @@ from .embedding import Points, embed, row_norms
 from .link import Linkage
 from .members import align, aligned_points
 from .metric import METRICS, Metric, as_metric
-
-if TYPE_CHECKING:
-    MetricOrName = str | Metric
-else:  # command lines are made of annotations: of a union with a record they would make two subcommands
-    MetricOrName = Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +42,7 @@ class ClusterConfig:
 
     gamma: float = 0.8
     beta: float = np.pi / 24
-    metric: MetricOrName = "preactivation"
+    metric: str | Metric = "preactivation"
     policy: Policy = "agreement"
     n_clusters: int | None = None
     height: float | None = None
