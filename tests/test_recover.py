@@ -1,5 +1,6 @@
 """The whole road on small teachers: exact widths and weights, the same bits for the same key, and refusals in words."""
 
+from dataclasses import replace
 from functools import cache
 
 import jax
@@ -10,10 +11,13 @@ import numpy as np
 import pytest
 
 import ecjax as ec
-from ecjax.data.checks import checked_samples
-from ecjax.expand import Student
-from ecjax.objective.scaling import scaling
-from ecjax.road.road import normalised
+from ecjax.base.progress import silent
+from ecjax.expand import Expansion
+from ecjax.network import random_students
+from ecjax.network.moves import with_unit_vectors
+from ecjax.objective import scaling
+from ecjax.road import road
+from ecjax.road.choice import Choice
 
 TOY = ec.RecoveryConfig.toy(student_width=8, n_students=6, rounds=1)
 STRICT = ec.RecoveryConfig.toy(student_width=8, n_students=6, rounds=1, propose=False)  # only the kept clusters count
@@ -49,10 +53,34 @@ def as_users_run_it(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
-def with_network(student: Student, net, loss=None) -> Student:
-    student = jax.tree.map(jnp.asarray, student)  # in a store it is on the host
-    loss = student.loss if loss is None else jnp.asarray(loss, student.loss.dtype)
-    return Student(net, loss, student.gradient_norm, student.n_steps, student.result)
+def rebuilt_from(trained: Expansion, x, y, config=TOY, *, activation="tanh", **cluster):
+    """The recovery from students that were trained, or made, elsewhere."""
+    config = replace(config, cluster=replace(config.cluster, **cluster))
+    activations = ec.network.as_activations(activation, 1)
+    return road.follow(
+        ec.Data.of(x, y),
+        activations,
+        Choice(config, ()),
+        jr.key(0),
+        allow_few=False,
+        store=None,
+        progress=silent,
+        trained=trained,
+    )
+
+
+def only_student(i: int, of: Expansion) -> Expansion:
+    """The expansion with all students but one dead, and bad."""
+    others = np.arange(of.n_students) != i
+    kill = lambda leaf: jnp.where(others.reshape(-1, *[1] * (leaf.ndim - 1)), 0, leaf)
+    return replace(of, students=jax.tree.map(kill, of.students), loss=jnp.where(others, 1.0, of.loss))
+
+
+def diverged(which: list[int], of: Expansion) -> Expansion:
+    """The expansion with some students that are no numbers."""
+    gone = np.isin(np.arange(of.n_students), which)
+    spoil = lambda leaf: jnp.where(gone.reshape(-1, *[1] * (leaf.ndim - 1)), jnp.nan, leaf)
+    return replace(of, students=jax.tree.map(spoil, of.students), loss=spoil(of.loss))
 
 
 def assert_same_bits(a: ec.Recovery, b: ec.Recovery):
@@ -90,8 +118,7 @@ def test_homogeneous_neurons_come_back_with_norm_one():
     hidden = recovery.network.layers[0]
     np.testing.assert_allclose(jnp.sum(hidden.w**2, axis=1) + hidden.b**2, 1, rtol=1e-12)
     teacher, x, y = problem("relu")
-    np.testing.assert_allclose(ec.respond(normalised(teacher), x), y, rtol=0, atol=1e-12)
-    assert normalised(problem("tanh")[0]) is problem("tanh")[0]
+    np.testing.assert_allclose(ec.respond(with_unit_vectors(teacher), x), y, rtol=0, atol=1e-12)
 
 
 def test_summary_says_what_was_found_and_how_sure_that_is():
@@ -105,21 +132,21 @@ def test_summary_says_what_was_found_and_how_sure_that_is():
 
 def test_progress_is_told_and_students_are_stored():
     recovery, store, told = recovered()
-    assert sorted(store) == list(range(6))
+    assert sorted(store) == ["origin", *(f"student-{i:06d}" for i in range(6))]
     phases = [phase for phase, *_ in told]
     assert sorted(set(phases), key=phases.index) == ["expand", "cluster", "reconstruct", "finetune"]
     expand = [(done, total, len(info["losses"])) for phase, done, total, info in told if phase == "expand"]
     assert expand == [(done, 6, done) for done in range(7)]
-    np.testing.assert_array_equal(recovery.expansion.loss, [store[i].loss for i in range(6)])
+    np.testing.assert_array_equal(recovery.expansion.loss, [store[f"student-{i:06d}"].loss for i in range(6)])
 
 
 def test_the_same_key_gives_the_same_bits_and_so_does_an_interrupted_run():
     _, x, y = problem()
     recovery, store, _ = recovered()
     assert_same_bits(recover(x, y), recovery)
-    half = {i: store[i] for i in (0, 1, 4)}
+    half = {name: store[name] for name in ("origin", "student-000000", "student-000001", "student-000004")}
     assert_same_bits(recover(x, y, store=half), recovery)
-    assert sorted(half) == list(range(6))
+    assert sorted(half) == sorted(store)
 
 
 def test_numpy_and_one_number_a_sample_are_as_good():
@@ -164,16 +191,16 @@ def test_an_input_that_never_varies_is_reported_not_guessed():
     assert note in recovery.summary()
     hidden, output = recovery.network.layers
     np.testing.assert_array_equal(hidden.w[:, 1], 0)
-    without = ec.Network((ec.Layer(jnp.delete(hidden.w, 1, axis=1), hidden.b), output), teacher.activation)
+    without = ec.Network((replace(hidden, w=jnp.delete(hidden.w, 1, axis=1)), output))
     assert ec.compare(without, teacher, x).parameter_error <= 1e-8
 
 
 def test_a_linear_map_that_no_signs_explain_is_kept_and_said():
     """Students that know the neurons, and answers with a linear map added: no sum of two neurons can be those."""
     _, x, y = problem("softplus")
-    _, store, _ = recovered("softplus")
     y = y + x @ jnp.array([[0.7], [-0.4], [1.1]])
-    recovery = recover(x, y, activation="softplus", store=dict(store), gamma=0.8, config=STRICT)
+    students = recovered("softplus")[0].expansion
+    recovery = rebuilt_from(students, x, y, STRICT, activation="softplus", gamma=0.8)
     assert recovery.widths == (2,)
     assert recovery.is_exact
     assert "the signs of some neurons" in recovery.unidentified[0]
@@ -183,10 +210,9 @@ def test_a_linear_map_that_no_signs_explain_is_kept_and_said():
 
 def test_a_network_that_is_not_exact_is_not_called_recovered():
     """Students of one teacher, answers of another: their clusters do not explain them, and that is said."""
-    _, store, _ = recovered()
     _, x, y = problem()
     noise = y + jr.normal(jr.key(1), y.shape)
-    recovery = recover(x, noise, store=dict(store), config=STRICT)
+    recovery = rebuilt_from(recovered()[0].expansion, x, noise, STRICT)
     assert not recovery.is_exact
     assert recovery.found_by == ("clusters",)
     assert recovery.loss > 0.1
@@ -195,36 +221,32 @@ def test_a_network_that_is_not_exact_is_not_called_recovered():
 
 def test_students_that_agree_on_nothing_are_no_recovery(key):
     _, x, y = problem()
-    _, store, _ = recovered()
-    strangers = ec.random_students(6, (3, 8, 1), "tanh", key=key)
-    store = {i: with_network(store[i], ec.student(strangers, i)) for i in range(6)}
+    strangers = replace(recovered()[0].expansion, students=random_students(6, (3, 8, 1), "tanh", key=key))
     with pytest.raises(ValueError, match=r"No cluster reaches 6 of 6 students .*lower `gamma`"):
-        recover(x, y, store=store, config=STRICT, gamma=1.0, beta=1e-6)
+        rebuilt_from(strangers, x, y, STRICT, gamma=1.0, beta=1e-6)
 
 
 def test_one_good_student_is_a_proposal_of_its_own():
     """Where students share nothing but dead neurons, the neurons of the best of them are proposed."""
     teacher, x, y = problem()
-    _, store, _ = recovered()
-    dead = {i: with_network(store[i], jax.tree.map(jnp.zeros_like, store[i].network), 1.0) for i in range(6)}
-    recovery = recover(x, y, store={**dead, 3: store[3]})
+    alone = only_student(3, recovered()[0].expansion)
+    recovery = rebuilt_from(alone, x, y)
     assert recovery.found_by == ("one student",)
     assert recovery.is_exact
     assert ec.compare(recovery, teacher, x).parameter_error <= 1e-8
     with pytest.raises(ValueError, match="No cluster reaches 5 of 6 students"):
-        recover(x, y, store={**dead, 3: store[3]}, config=STRICT)
+        rebuilt_from(alone, x, y, STRICT)
 
 
 def test_a_diverged_student_does_not_count_and_too_many_are_an_error():
     teacher, x, y = problem()
-    _, store, _ = recovered()
-    broken = lambda i: with_network(store[i], jax.tree.map(lambda leaf: jnp.nan * leaf, store[i].network), jnp.nan)
-    recovery = recover(x, y, store={**store, 2: broken(2)})
+    students = recovered()[0].expansion
+    recovery = rebuilt_from(diverged([2], students), x, y)
     assert ec.compare(recovery, teacher, x).parameter_error <= 1e-8
     assert "5 of 6 students count" in recovery.summary()
     assert 2 not in recovery.clusterings[0].student
     with pytest.raises(ValueError, match=r"3 of 6 students diverged, more than gamma leaves.*`method`"):
-        recover(x, y, store={**store, **{i: broken(i) for i in range(3)}})
+        rebuilt_from(diverged([0, 1, 2], students), x, y)
 
 
 # --- bad input -----------------------------------------------------------------------------------------------------
@@ -237,10 +259,10 @@ BAD_SAMPLES = {
     "one-dimensional x": (X[:, 0], Y, r"`x` is a matrix \[samples, inputs\].*got shapes \(50,\)"),
     "images": (X.reshape(50, 3, 1), Y, r"Flatten images to one row each: x.reshape\(len\(x\), -1\)"),
     "rows that disagree": (X, Y[:-1], "one row a sample; got 50 and 49 rows"),
-    "nothing": (X[:0], Y[:0], r"at least 2 samples and 1 input; got shape \(0, 3\)"),
+    "nothing": (X[:0], Y[:0], r"`x` needs at least 2 samples and 1 input; got shape \(0, 3\)"),
     "no inputs": (X[:, :0], Y, r"at least 2 samples and 1 input; got shape \(50, 0\)"),
-    "NaN in x": (WITH_NAN, Y, "`x` has NaN or infinite entries in 1 rows, the first of them row 7"),
-    "infinity in y": (X, WITH_INF, "`y` has NaN or infinite entries in 1 rows, the first of them row 9"),
+    "NaN in x": (WITH_NAN, Y, "`x` has NaN or infinite entries in 1 row, the first at index 7"),
+    "infinity in y": (X, WITH_INF, "`y` has NaN or infinite entries in 1 row, the first at index 9"),
     "integers": (X, np.arange(50), r"`y` is an array of floating point numbers; got int64. Convert it: y.astype"),
     "lists of words": ([["a"]] * 50, Y, "`x` is an array of floating point numbers"),
     "two precisions": (X, Y.astype(np.float32), "one dtype.*got float64 and float32"),
@@ -253,12 +275,12 @@ BAD_SAMPLES = {
 @pytest.mark.parametrize(("x", "y", "message"), BAD_SAMPLES.values(), ids=BAD_SAMPLES.keys())
 def test_bad_samples_are_refused(x, y, message):
     with pytest.raises(ValueError, match=message):
-        checked_samples(x, y, student_widths=(8,))
+        ec.Data.of(x, y).suffices((8,))
 
 
 def test_few_samples_go_on_when_told():
-    x, y = checked_samples(X[:20].tolist(), Y[:20], student_widths=(8,), allow_few_samples=True)
-    assert (x.shape, y.shape) == ((20, 3), (20, 1))
+    data = ec.Data.of(X[:20].tolist(), Y[:20]).suffices((8,), allow_few=True)
+    assert (data.x.shape, data.y.shape) == ((20, 3), (20, 1))
     with pytest.raises(ValueError, match="allow_few_samples=True"):
         recover(X[:20], Y[:20])
 
@@ -304,7 +326,7 @@ def test_float64_under_float32_only_is_an_error_that_says_how_to_switch():
         with pytest.raises(ValueError, match=r"`x` is float64, but JAX is in float32-only mode.*jax_enable_x64"):
             recover(X, Y, key=key)
         with pytest.raises(ValueError, match="`y` is float64"):
-            checked_samples(X.astype(np.float32), Y, student_widths=(8,))
+            ec.Data.of(X.astype(np.float32), Y)
 
 
 def test_scaling_of_a_recovery_is_that_of_its_data():

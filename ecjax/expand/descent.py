@@ -5,7 +5,6 @@ Levenberg-Marquardt, Newton, its orthogonal form and conjugate gradients share o
 stage in a file of its own.
 """
 
-import dataclasses
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -190,11 +189,11 @@ class DampedNewton(optx.AbstractQuasiNewton):
 
     curvature: Curvature
     descent: "DampedStep"
+    search: "Trust"
     rtol: float = 0.0
     atol: float = 0.0
     norm: Callable = optx.max_norm
     use_inverse: bool = False
-    search: optx.ClassicalTrustRegion = dataclasses.field(default_factory=lambda: TRUST)
     verbose: Callable = lambda **_: None
 
     def init_hessian(self, y, f, grad):
@@ -206,9 +205,32 @@ class DampedNewton(optx.AbstractQuasiNewton):
         return at, None
 
 
-# Steps are judged generously and the damping moves by fours: the textbook's 0.99 for a "very good" step hardly ever
-# lowers the damping in these valleys.
-TRUST = optx.ClassicalTrustRegion(high_cutoff=0.5, low_cutoff=1e-4, high_constant=4.0, low_constant=0.25)
+class Trust(optx.ClassicalTrustRegion):
+    """A trust region whose first step has a size of its own.
+
+    Steps are judged generously and the damping moves by fours: the textbook's 0.99 for a "very good" step hardly ever
+    lowers the damping in these valleys.
+    """
+
+    high_cutoff: float = 0.5
+    low_cutoff: float = 1e-4
+    high_constant: float = 4.0
+    low_constant: float = 0.25
+    first: Float[Array, ""] | float = 1.0
+
+    def init(self, y, f_info_struct):
+        state = super().init(y, f_info_struct)
+        return eqx.tree_at(lambda state: state.step_size, state, jnp.asarray(self.first, y.dtype))
+
+
+def trust_from(start: Network, objective: Objective) -> Trust:
+    """The trust region of a descent from here: its first damping is the norm of the residuals, at most 1.
+
+    A network that is nearly exact is left a smaller improvement by a damped step than rounding errors of its loss are:
+    such steps are rejected by chance, and the damping never falls. (Fan and Yuan, Computing 74, 2005, for damping in
+    proportion to the residuals.)
+    """
+    return Trust(first=1 / jnp.clip(jnp.sqrt(objective.value(start)), jnp.finfo(start.dtype).eps, 1.0))
 
 
 class _At(NamedTuple):

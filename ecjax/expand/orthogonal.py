@@ -4,20 +4,35 @@ It does not square the condition number of J, and takes five to twenty times the
 have to be exact.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import lineax as lx
 import optimistix as optx
 
 from ..network import Network
 from ..objective import LeastSquares, residual_field
-from .descent import Descent, Free, Search, require
+from .descent import Descent, Free, Search, Trust, require, trust_from
 
 
 @dataclass(frozen=True)
 class Orthogonal(Descent):
-    """Optimistix's own Levenberg-Marquardt; needs residuals."""
+    """Optimistix's own damped steps; needs residuals."""
 
     def search(self, like: Network, objective: Any, free: Free) -> Search:
         require(objective, LeastSquares, self)
-        return Search(residual_field(objective, like), optx.least_squares, optx.LevenbergMarquardt(rtol=0.0, atol=0.0))
+        steps = optx.DampedNewtonDescent(linear_solver=lx.QR())
+        solver = _GaussNewton(descent=steps, search=trust_from(like, objective))
+        return Search(residual_field(objective, like), optx.least_squares, solver)
+
+
+class _GaussNewton(optx.AbstractGaussNewton):
+    """Optimistix's Gauss-Newton loop with damped steps in a trust region."""
+
+    descent: optx.DampedNewtonDescent
+    search: Trust
+    rtol: float = 0.0
+    atol: float = 0.0
+    norm: Callable = optx.max_norm
+    verbose: Callable = lambda **_: None

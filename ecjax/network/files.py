@@ -45,7 +45,7 @@ def load_network(path: str | os.PathLike, *, activation: Activations | None = No
     return network_of(tensors, "layers.", as_activations(activation, n_layers - 1))
 
 
-def arrays_of(net: Network, prefix: str = "") -> dict[str, Array]:
+def arrays_of(net: Network, prefix: str = "") -> dict[str, Array | np.ndarray]:
     """Weights and biases by name: 0.w, 0.b, 1.w, ... after a prefix."""
     return {f"{prefix}{i}.{part}": getattr(layer, part) for i, layer in enumerate(net.layers) for part in "wb"}
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from ..base.precision import compiled
 from ..expand import Conjugate, Descent, LevenbergMarquardt, Orthogonal, Stopping, is_small
@@ -53,10 +52,10 @@ def finetune(net: Network, samples: Samples, *, stop: Stopping, judge: Judge, pa
     else:
         refined = _descend(LevenbergMarquardt(stop), padded, samples, free)
         affordable = samples.n_numbers * padded.n_parameters**2 <= _ORTHOGONAL_UP_TO
-        if affordable and judge.needs_orthogonal_steps(float(refined.loss)):
+        if affordable and judge.needs_orthogonal_steps(float(refined.loss), stop.target_loss):
             more = _descend(Orthogonal(stop), refined.network, samples, free)
             refined = more if float(more.loss) < float(refined.loss) else refined
-    return take_neurons(refined.network, np.arange(width), layer=0), float(refined.loss)
+    return take_neurons(refined.network, range(width), layer=0), float(refined.loss)
 
 
 def _past_kinks(net: Network, free, samples: Samples, stop: Stopping, judge: Judge) -> Network:

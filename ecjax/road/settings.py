@@ -38,7 +38,8 @@ class RecoveryConfig:
             clusters count, as in the paper.
         expand: How the students are trained.
         cluster: Thresholds, metric and cut.
-        finetune: When the refinement of the reconstructed network stops.
+        finetune: When the refinement of the reconstructed network stops. No gradient is too small: along the direction
+            that the answers show worst it vanishes long before the error does.
         exact_loss: Loss, in units of the targets' variance, at which a reconstructed network counts as exact; by
             default what rounding errors explain. Refining thousands of weights that far takes long, and is not needed
             to tell a right width from a wrong one.
@@ -54,7 +55,7 @@ class RecoveryConfig:
     propose: bool = True
     expand: ExpandConfig = field(default_factory=ExpandConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
-    finetune: Stopping = field(default_factory=lambda: Stopping(max_steps=200, patience=30))
+    finetune: Stopping = field(default_factory=lambda: Stopping(max_steps=200, patience=30, gradient_norm=0.0))
     exact_loss: float | None = None
     noise: float = 0.0
 
