@@ -1,22 +1,27 @@
 """The command line: what a user types, sees and finds on disk."""
 
 import dataclasses
+import io
 import json
 import subprocess
 import sys
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import tyro
+from rich.console import Console
 
 import ecjax as ec
 from ecjax import runs
 from ecjax.cli import main, recovering
 from ecjax.cli.commands import COMMANDS, Settings, named_activations
 from ecjax.cli.progress_bars import ProgressBars
+from ecjax.cli.report import report
 from ecjax.expand import METHODS, Adam, LevenbergMarquardt
+from ecjax.figures import save_figures
 from ecjax.road.choice import Choice
 
 SMALL = "--d-in 2 --width 2 --n-samples 100 --student-width 4 --n-students 4 --activation tanh".split()  # noqa: SIM905
@@ -99,6 +104,7 @@ def test_methods_go_by_their_names(method):
     assert settings.expand.method == method
     assert type(settings.config) is ec.RecoveryConfig
     assert type(settings.config.expand) is ec.ExpandConfig
+    assert type(settings.config.cluster) is ec.ClusterConfig
     assert Settings.of(settings.config) == settings
 
 
@@ -222,6 +228,65 @@ def test_activations_of_ones_own_are_given_by_name(key, tmp_path):
         runs.load_run(tmp_path / "copy", activation="tanh")
     with pytest.raises(ValueError, match="one for each of 2"):
         runs.load_run(tmp_path / "copy", activation=[mine])
+
+
+@pytest.fixture(scope="module")
+def mixed(finished):
+    """A recovery in the clothes of one whose only hidden layer has two activations."""
+    activation = ec.mixture(tanh=2, relu=2)
+    key, x = jax.random.key(0), finished.x
+    students = ec.network.random_students(4, (2, 4, 1), activation, key=key)
+    hidden, clusters = students.layers[0], ec.ClusterConfig(gamma=0.5, beta=1.5)
+    clustering = ec.cluster.cluster_layer(
+        *(np.asarray(part) for part in (hidden.w, hidden.b)),
+        activation=activation,
+        counted=np.ones(4, bool),
+        inputs=np.asarray(x),
+        config=clusters,
+    )
+    assert len(clustering.groups) == 2
+    network = ec.network.student(students, 0)
+    expansion = dataclasses.replace(finished.recovery.expansion, students=students)
+    parts = lambda recovery: (recovery.network, recovery.expansions, recovery.clusterings)
+    return eqx.tree_at(parts, finished.recovery, (network, (expansion,), (clustering,)))
+
+
+def test_layers_with_several_activations_are_saved_group_by_group(mixed, finished, tmp_path):
+    again = _written_and_read(mixed, finished.data, tmp_path).recovery
+    _same(again, mixed)
+    assert again.network.activations == mixed.network.activations
+    (clustering,), (before,) = again.clusterings, mixed.clusterings
+    assert type(clustering) is type(before)
+    assert clustering.verdict == before.verdict
+    rows = runs.read_json(tmp_path / "copy" / "result.json")["clusters"][0]
+    assert [row["group"] for row in rows] == [before.group_of(k) for k in range(len(rows))]
+
+
+def test_each_activation_of_a_layer_has_its_dendrogram(mixed, finished, tmp_path, monkeypatch):
+    save_figures(tmp_path, mixed, finished.x)
+    drawn = {path.name for path in tmp_path.iterdir()}
+    assert drawn == {
+        *(f"{name}-1-group{j}.png" for name in ("dendrogram", "similarity", "angles") for j in (1, 2)),
+        "losses-1.png",
+        "weights-1.png",
+    }
+    console = Console(file=io.StringIO(), width=120)
+    report(console, mixed, None, tmp_path)
+    assert " relu " in console.file.getvalue()
+
+
+def test_an_activation_of_ones_own_in_a_mixture_is_given_by_name(mixed, finished, tmp_path):
+    mine = ec.Activation(lambda z: jnp.tanh(2 * z), "odd", name="steep")
+
+    def dressed(net):
+        each = tuple(mine if one.name == "tanh" else one for one in net.hidden[0].activation.each)
+        return ec.Network((dataclasses.replace(net.hidden[0], activation=ec.Mixture(each)), net.output))
+
+    expansion = dataclasses.replace(mixed.expansion, students=dressed(mixed.expansion.students))
+    recovery = dataclasses.replace(mixed, network=dressed(mixed.network), expansions=(expansion,))
+    again = _written_and_read(recovery, finished.data, tmp_path, activation=mine).recovery
+    assert again.network.activations == recovery.network.activations
+    assert again.expansion.students.activations == expansion.students.activations
 
 
 @pytest.mark.parametrize("damage", ["another version", "a missing entry", "a missing array"])
@@ -445,10 +510,6 @@ def test_the_digits_teacher_is_recovered(tmp_path, capsys):
 
 
 def test_progress_shows_students_and_the_range_of_their_losses():
-    import io
-
-    from rich.console import Console
-
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
     with ProgressBars(console) as screen:
         screen("expand", 0, 3, losses=[])

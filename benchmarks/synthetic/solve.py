@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ecjax import ClusterConfig, ExpandConfig, Recovery, RecoveryConfig, RefineConfig, rebuild, recover, respond
-from ecjax.road.layers import cluster_layer
+from ecjax import ClusterConfig, ExpandConfig, Recovery, RecoveryConfig, Stopping, rebuild, recover, respond
+from ecjax.road.layers import cluster_students
 from ecjax.runs import versions
 
 from ..rows import quality, timed
@@ -31,7 +31,7 @@ def settings(trial: Trial) -> RecoveryConfig:
     if trial.method == "ours":
         return toy
     method, n_steps = ("flow_newton", 5000) if trial.expansion == 1 else ("flow_bfgs", 250)
-    expand = ExpandConfig(method=method, refine=RefineConfig(max_steps=n_steps, patience=n_steps))
+    expand = ExpandConfig(method=method, descent=Stopping(max_steps=n_steps, patience=n_steps))
     return replace(toy, rounds=1, standardise="no", propose=False, expand=expand, cluster=PAPER_CLUSTERS)
 
 
@@ -71,8 +71,9 @@ def solve(trial: Trial) -> dict[str, Any]:
 
 def _plainly(recovery: Recovery, drawn: Drawn) -> Recovery:
     """What the same students lead to by the paper's clusters alone."""
-    clustering = cluster_layer(recovery.expansion, recovery.scaling.inputs(drawn.x), config=PAPER_CLUSTERS)
-    strict = dataclasses.replace(recovery, config=replace(recovery.config, propose=False))
+    config = replace(recovery.config, propose=False, cluster=PAPER_CLUSTERS)
+    clustering = cluster_students(recovery.expansion, recovery.scaling.inputs(drawn.x), config)
+    strict = dataclasses.replace(recovery, config=config)
     return rebuild(strict, clustering, drawn.x, drawn.y, fresh=(drawn.fresh, respond(drawn.teacher, drawn.fresh)))
 
 

@@ -35,16 +35,19 @@ HELP = """usage: ecjax COMMAND [OPTIONS]
 
 Recover an unknown neural network, its width and every weight, from inputs and outputs alone.
 
-  ecjax recover toy                                  a random teacher, in seconds
-  ecjax recover digits                               a network trained on handwritten digits
-  ecjax recover images --teacher teachers/mnist-16-g a teacher of `ecjax teach`, layer by layer
-  ecjax recover data answers.npz --activation tanh   your own inputs and outputs
-  ecjax teach mnist --hidden 16                      train a teacher on real images
-  ecjax compare RUN                                  recovered against teacher, neuron by neuron
-  ecjax cut RUN --gamma 0.5                          cut the clusters of a run again, without training
-  ecjax bench synthetic                              how often 150 synthetic teachers are recovered
+  ecjax recover toy                      a random teacher, in seconds
+  ecjax recover digits                   a network trained on handwritten digits
+  ecjax recover data a.npz --activation tanh
+                                         your own inputs and outputs
+  ecjax teach mnist --hidden 16          train a teacher on real images ...
+  ecjax recover images --teacher FOLDER  ... and recover it, layer by layer
+  ecjax compare RUN                      recovered against teacher
+  ecjax cut RUN --gamma 0.5              cut the clusters of a run again
+  ecjax bench synthetic                  150 synthetic teachers, and how many are
+                                         recovered
 
-Every run writes one folder with its settings, weights and figures. `ecjax recover toy --help` explains
+Every run writes one folder with its settings, weights and figures. Given again,
+an interrupted command goes on where it was. `ecjax recover toy --help` explains
 each setting, and so do the other commands.
 """
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 import tyro
 from tyro.conf import Positional, arg
 
-from ..cluster import ClusterConfig
+from ..cluster import METRICS, ClusterConfig
 from ..cluster.cut import Policy
 from ..expand import METHODS, ExpandConfig
 from ..expand.methods import AUTO
@@ -21,14 +21,14 @@ Precision = Literal["float32", "float64"]
 ImagePreset = Literal["images", "images-deep", "paper-shallow", "paper-deep"]
 Preset = Literal["chosen", "toy", "data", "digits", ImagePreset]
 if TYPE_CHECKING:
-    Method = str
-else:
-    Method = Literal[(AUTO, *METHODS)]
+    Method = MetricName = str
+else:  # of what the library takes by name or as a record, command lines have the names
+    Method, MetricName = Literal[(AUTO, *METHODS)], Literal[tuple(METRICS)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class NamedExpandConfig(ExpandConfig):
-    """An ExpandConfig whose method has a name: only programs can give stages of their own.
+    """An ExpandConfig whose method has a name.
 
     Attributes:
         method: How the students are trained. auto: by smoothness and size, one of the next two or adam_lbfgs.
@@ -43,23 +43,35 @@ class NamedExpandConfig(ExpandConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class NamedClusterConfig(ClusterConfig):
+    """A ClusterConfig whose metric has a name.
+
+    Attributes:
+        metric: What the distance of two neurons is. preactivation: the rms difference of their pre-activations over the
+            queries. euclidean: of their weights, as in the paper. cosine: 1 - cos of the angle between their weights.
+    """
+
+    metric: MetricName = "preactivation"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings(RecoveryConfig):
     """A RecoveryConfig for the command line: its most used settings need no prefix, as --gamma, not --cluster.gamma."""
 
     expand: Annotated[NamedExpandConfig, arg(name="")] = field(default_factory=NamedExpandConfig)
-    cluster: Annotated[ClusterConfig, arg(name="")] = field(default_factory=ClusterConfig)
+    cluster: Annotated[NamedClusterConfig, arg(name="")] = field(default_factory=NamedClusterConfig)
 
     @staticmethod
     def of(config: RecoveryConfig) -> "Settings":
         """The same settings for the command line."""
-        expand = NamedExpandConfig(**vars(config.expand))
-        return Settings(**{**vars(config), "expand": expand})
+        expand, cluster = NamedExpandConfig(**vars(config.expand)), NamedClusterConfig(**vars(config.cluster))
+        return Settings(**{**vars(config), "expand": expand, "cluster": cluster})
 
     @property
     def config(self) -> RecoveryConfig:
         """The same settings for the library."""
-        expand = ExpandConfig(**vars(self.expand))
-        return RecoveryConfig(**{**vars(self), "expand": expand})
+        expand, cluster = ExpandConfig(**vars(self.expand)), ClusterConfig(**vars(self.cluster))
+        return RecoveryConfig(**{**vars(self), "expand": expand, "cluster": cluster})
 
     def options_unlike(self, config: RecoveryConfig) -> list[str]:
         """The options, as "--gamma", in which these settings differ from others."""

@@ -26,9 +26,16 @@ from .tree import Tree
 
 Policy = Literal["agreement", "stability", "paper", "plateau", "count", "height"]
 
-SEPARATION = 3.0  # two clusters are two neurons if they merge above this many times the spread of the tighter one
-_SHARED = 0.5  # two neurons of a teacher share at least this share of their students
-_ROUNDING = 1e-9  # slack for gamma * n_students, a product of floats that should be whole
+# Two clusters are two neurons if they merge above this many times the spread of the tighter one. The smaller, the
+# nearer two neurons may be; the larger, the rarer a neuron falls apart whose copies form streaks. Measured on both in
+# docs/cluster.md (`benchmarks.cluster_constants`): of the values tried, the largest that tells all pairs apart whose
+# distance is eight times their errors.
+SEPARATION = 3.0
+# Two neurons of a teacher share at least this share of their students. Of neurons that are each found by a share p of
+# the students, whatever the others find, that is p: 0.8 at the default gamma; of a neuron that students place here or
+# there, it is the few that hold it twice. Halfway.
+_SHARED = 0.5
+_ROUNDING = 1e-9  # slack for gamma * n_students, a product that should be whole but is off by some eps * n_students
 
 
 class Curve(eqx.Module):

@@ -36,7 +36,8 @@ class ClusterConfig:
             "height": cut at `height`.
         n_clusters: Number of large clusters wanted by the policy "count".
         height: Height forced by the policy "height", in units of the metric.
-        resolution: Neurons closer than this share of their norm agree, however much closer others are.
+        resolution: Neurons closer than this share of their norm agree, however much closer others are. Smaller, and
+            copies that form streaks are two neurons more often; larger, and near neurons are one (docs/cluster.md).
         linkage: How the dendrogram is made. "matrix": from all distances; "components": exactly, component by component
             of a neighbour graph, and only up to some height if the memory does not allow more; "balls": the same with
             tight clusters as weighted points, heights within `height_error`; "auto" (default): "matrix" up to two

@@ -37,6 +37,7 @@ def judge(
     """
     needed = cutting.n_needed(config.gamma, n_students)
     typical = _typical_norm(points)
+    # Unrelated vectors of many coordinates are orthogonal.
     far = 1.0 if points.cosine else np.sqrt(2) * float(np.exp(np.mean(np.log(typical))))
     dendrogram = tree(linked.linkage, student, known_up_to=linked.known_up_to, far=far)
     norm = _node_means(dendrogram, typical)
@@ -107,7 +108,7 @@ def judge_again(was: Clustering, config: ClusterConfig, traits: dict) -> Cluster
 
 
 def _traits(points: Points, members: np.ndarray, reference: int, symmetry: Symmetry) -> tuple[float, float, bool]:
-    """Median angle and spread of a cluster, and whether most of it is dead."""
+    """Median angle and spread of a cluster, and whether most of its members are dead."""
     x = aligned_points(points, members, align(points, members, reference, homogeneous=symmetry.homogeneous))
     dead = points.dead[members]
     return median_angle(x, dead, sign_free=points.sign_free), spread(x), bool(np.mean(dead) > 0.5)
@@ -134,7 +135,7 @@ def _choose(tree: Tree, curve: Curve, student, needed, floor, norm, far, config:
 
 
 def _typical_norm(points: Points) -> Float[np.ndarray, " neurons"]:
-    """Norms of the points, kept away from 0 so that they have logarithms."""
+    """Norms of the points, kept away from 0 so that they have logarithms; a neuron below is dead or nearly."""
     norm = row_norms(points.x)
     return np.maximum(norm, 1e-6 * (np.median(norm) or norm.max() or 1.0))
 

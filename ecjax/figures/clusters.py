@@ -14,8 +14,13 @@ _EPS = np.finfo(float).eps  # angles of exact copies are drawn here
 _LARGEST_MATRIX = 1000  # neurons drawn in a similarity matrix; a page has no more pixels
 
 
-def plot_dendrogram(clustering: Clustering) -> Figure:
-    """The dendrogram of one layer; the clusters that were kept in colour, the cut of each candidate as a bar."""
+def plot_dendrogram(clustering: Clustering, *, of: str = "") -> Figure:
+    """The dendrogram of one layer; the clusters that were kept in colour, the cut of each candidate as a bar.
+
+    Args:
+        clustering: Of the neurons of one activation: of a layer with several, one of its `groups`.
+        of: What these neurons are called, where the layer has others.
+    """
     nodes = _tree(clustering)
     n, linkage = len(clustering.neurons), clustering.linkage
     height = raised(nodes.height)
@@ -59,15 +64,19 @@ def plot_dendrogram(clustering: Clustering) -> Figure:
     axes.set(
         xlabel=f"\n{n} neurons of {clustering.n_students} students",
         ylabel=f"distance ({clustering.config.metric})",
-        title=f"{found} clusters kept (blue) at the cut (red)",
+        title=_title(f"{found} clusters kept (blue) at the cut (red)", of),
     )
     return figure
 
 
-def plot_similarity(clustering: Clustering) -> Figure:
+def plot_similarity(clustering: Clustering, *, of: str = "") -> Figure:
     """Distances between all neurons of a layer in the order of the dendrogram: dark blocks are copies of one neuron.
 
     Of more than 1,000 neurons every second, third, ... is drawn.
+
+    Args:
+        clustering: See `plot_dendrogram`.
+        of: See `plot_dendrogram`.
     """
     order = _tree(clustering).order
     step = -(-len(order) // _LARGEST_MATRIX)
@@ -81,13 +90,18 @@ def plot_similarity(clustering: Clustering) -> Figure:
         extent=(0, len(order), len(order), 0),
     )
     figure.colorbar(image, ax=axes, label=f"distance ({clustering.config.metric})", shrink=0.85)
-    axes.set(title="Which neurons agree", xlabel="neuron, in order of the dendrogram")
+    axes.set(title=_title("Which neurons agree", of), xlabel="neuron, in order of the dendrogram")
     axes.spines[:].set_visible(False)
     return figure
 
 
-def plot_angles(clustering: Clustering) -> Figure:
-    """Median angle of every candidate cluster against the share of students in it, with the limits beta and gamma."""
+def plot_angles(clustering: Clustering, *, of: str = "") -> Figure:
+    """Median angle of every candidate cluster against the share of students in it, with the limits beta and gamma.
+
+    Args:
+        clustering: See `plot_dendrogram`.
+        of: See `plot_dendrogram`.
+    """
     config = clustering.config
     figure, axes = one_page(5.2, 3.6)
     share = clustering.n_present / clustering.n_students
@@ -107,13 +121,17 @@ def plot_angles(clustering: Clustering) -> Figure:
     axes.set(
         xlabel="share of the students in the cluster",
         ylabel="median angle between members (rad)",
-        title="What vouches for every cluster",
+        title=_title("What vouches for every cluster", of),
         xlim=(min(0.0, config.gamma), 1.02),
         ylim=(angle.min(initial=config.beta) / 4, np.pi * 1.5),
     )
     if len(angle):
         axes.legend(frameon=False, loc="center left")
     return figure
+
+
+def _title(title: str, of: str) -> str:
+    return f"{of}: {title}" if of else title
 
 
 def _tree(clustering: Clustering) -> Tree:

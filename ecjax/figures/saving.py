@@ -29,7 +29,7 @@ def save_figures(
     *,
     image: tuple[int, ...] | None = None,
 ) -> None:
-    """Draw what there is to see of a recovery.
+    """Draw what there is to see of a recovery; of a layer with several activations, the clusters of each by themselves.
 
     Args:
         folder: Made if missing.
@@ -45,9 +45,13 @@ def save_figures(
         save_picture(plot_losses(np.asarray(expansion.loss)), folder / f"losses-{i + 1}.png")
         if expansion.history is not None and len(expansion.history):
             save_picture(plot_history(expansion.history), folder / f"history-{i + 1}.png")
-        save_picture(plot_dendrogram(clustering), folder / f"dendrogram-{i + 1}.png")
-        save_picture(plot_similarity(clustering), folder / f"similarity-{i + 1}.png")
-        save_picture(plot_angles(clustering), folder / f"angles-{i + 1}.png")
+        students, groups = expansion.students, clustering.groups
+        kinds = [kind.name for kind, _ in students.layers[0].activation.groups(students.widths[0])]
+        for j, (group, kind) in enumerate(zip(groups, kinds, strict=True), start=1):
+            of, page = ("", f"{i + 1}.png") if len(groups) == 1 else (kind, f"{i + 1}-group{j}.png")
+            save_picture(plot_dendrogram(group, of=of), folder / f"dendrogram-{page}")
+            save_picture(plot_similarity(group, of=of), folder / f"similarity-{page}")
+            save_picture(plot_angles(group, of=of), folder / f"angles-{page}")
         weights = paired_weights(recovery.network, teacher, comparison, layer=i)
         names = _numbers(weights, comparison, i)
         if len(names) == 0:

@@ -14,7 +14,7 @@ from jaxtyping import PRNGKeyArray
 
 from ..base.precision import in_full_precision
 from ..base.progress import Progress, Stopwatch
-from ..cluster import Clustering, cluster_layer
+from ..cluster import LayerClustering, cluster_layer
 from ..expand import Expansion, better_of, expand, renewed
 from ..expand.store import Store, part
 from ..judge import Judge
@@ -30,7 +30,7 @@ class Found(NamedTuple):
     candidate: Candidate  # the layer is the first of its network
     found_by: str
     expansion: Expansion
-    clustering: Clustering
+    clustering: LayerClustering
 
     def or_better(self, later: "Found") -> "Found":
         """Of two answers the exact one, or else the one with the lower loss."""
@@ -104,7 +104,7 @@ def next_layer(
 
 def reconstructed(
     expansion: Expansion,
-    clustering: Clustering,
+    clustering: LayerClustering,
     samples: Samples,
     config: RecoveryConfig,
     judge: Judge,
@@ -150,7 +150,7 @@ def upper_students(
     return stack(uppers), features
 
 
-def cluster_students(expansion: Expansion, inputs: Inputs, config: RecoveryConfig) -> Clustering:
+def cluster_students(expansion: Expansion, inputs: Inputs, config: RecoveryConfig) -> LayerClustering:
     """Cluster the first hidden layer's neurons of all students that did not diverge."""
     hidden = expansion.students.layers[0]
     return cluster_layer(

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..base.precision import in_full_precision
 from ..base.progress import Progress, Stopwatch, silent
 from ..base.threads import one_blas_thread
-from ..cluster import Clustering
+from ..cluster import LayerClustering
 from ..data import Data
 from ..expand import Expansion, is_small, sufficient_width
 from ..expand.store import Store, part
@@ -216,7 +216,7 @@ def _found_width(
 
 def rebuild(
     recovery: Recovery,
-    clustering: Clustering,
+    clustering: LayerClustering,
     x: Any,
     y: Any = None,
     *,

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from .. import expand as rooms_of_stages
 from ..base.files import read_arrays, read_json, read_words, write_arrays
 from ..base.precision import to_device
-from ..cluster import Clustering
+from ..cluster import Clustering, LayerClustering, MixedClustering
 from ..cluster.cut import Curve
 from ..data import Data
 from ..expand import Expansion, StackStage, Stage
@@ -90,10 +90,12 @@ def save_recovery(
             arrays[f"expansion.{i}.history"] = expansion.history
     if recovery.linear is not None:
         arrays |= _under("linear", {"w": recovery.linear.w, "b": recovery.linear.b})
-    split = [[_split(group) for group in _groups(clustering)] for clustering in recovery.clusterings]
-    for i, groups in enumerate(split):
+    split = [[_split(group) for group in clustering.groups] for clustering in recovery.clusterings]
+    for i, (groups, clustering) in enumerate(zip(split, recovery.clusterings, strict=True)):
         for j, (parts, _) in enumerate(groups):
             arrays |= _under(f"{i}.{j}", parts)
+        if isinstance(clustering, MixedClustering):
+            arrays |= _under(f"{i}.places", {str(j): place for j, place in enumerate(clustering.places)})
     write_arrays(partial / "layers.safetensors", arrays)
 
     words = ("found_by", "chosen", "removed", "unidentified")
@@ -103,7 +105,7 @@ def save_recovery(
         {
             "format": FORMAT,
             **{name: getattr(recovery, name) for name in plain},
-            "clusters": [[_clusters(group) for group in _groups(each)] for each in recovery.clusterings],
+            "clusters": [_clusters(clustering) for clustering in recovery.clusterings],
             "methods": [expansion.method for expansion in recovery.expansions],
             "students": [
                 _rows(**{name: getattr(expansion, name) for name in _MEASURED}, stopped=expansion.reasons())
@@ -145,7 +147,8 @@ def load_run(
     try:
         return _loaded(folder, result, activation, {**_STAGES, **{kind.__name__: kind for kind in stages}})
     except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise ValueError(f"`run`: {folder} is damaged: {type(error).__name__} {error} in one of its files.") from error
+        what = str(error).split("\n")[0]
+        raise ValueError(f"`run`: {folder} is damaged: {type(error).__name__}, {what} in one of its files.") from error
 
 
 def _loaded(folder: Path, result: dict[str, Any], given: Activations | None, stages: Mapping[str, type]) -> Run:
@@ -173,8 +176,7 @@ def _loaded(folder: Path, result: dict[str, Any], given: Activations | None, sta
         unidentified=tuple(result["unidentified"]),
         expansions=tuple(expansions),
         clusterings=tuple(
-            _joined([(_below(f"{i}.{j}", arrays), rest) for j, rest in enumerate(groups)])
-            for i, groups in enumerate(result["clusterings"])
+            _clustering(_below(str(i), arrays), groups) for i, groups in enumerate(result["clusterings"])
         ),
         scaling=Scaling(**_below("scaling", arrays)),
         config=_settings(result["settings"], stages),
@@ -235,11 +237,6 @@ def _settings(settings: dict[str, Any], stages: Mapping[str, type]) -> RecoveryC
 # --- clusterings ---------------------------------------------------------------------------------------------------
 
 
-def _groups(clustering: Clustering) -> tuple[Clustering, ...]:
-    """The clusterings of a layer, one for each activation in it."""
-    return getattr(clustering, "groups", (clustering,))
-
-
 def _split(clustering: Clustering) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """A clustering as arrays and as values for JSON."""
     arrays, rest = {}, {}
@@ -254,22 +251,25 @@ def _split(clustering: Clustering) -> tuple[dict[str, np.ndarray], dict[str, Any
     return arrays, rest
 
 
-def _joined(groups: list[tuple[dict[str, np.ndarray], dict[str, Any]]]) -> Clustering:
-    """The clustering of a layer from what `_split` made of its groups."""
+def _joined(arrays: dict[str, np.ndarray], rest: dict[str, Any]) -> Clustering:
+    """The clustering that `_split` took apart."""
+    curve = Curve(arrays.pop("curve.height"), arrays.pop("curve.n_clusters"))
     hints = typing.get_type_hints(Clustering)
-    made = []
-    for arrays, rest in groups:
-        curve = Curve(arrays.pop("curve.height"), arrays.pop("curve.n_clusters"))
-        values = {name: from_value(hints[name], value) for name, value in rest.items()}
-        made.append(Clustering(curve=curve, **arrays, **values))
-    (only,) = made
-    return only
+    return Clustering(curve=curve, **arrays, **{name: from_value(hints[name], value) for name, value in rest.items()})
 
 
-def _clusters(clustering: Clustering) -> list[dict[str, Any]]:
+def _clustering(arrays: dict[str, np.ndarray], groups: list[dict[str, Any]]) -> LayerClustering:
+    """The clustering of a layer, from the arrays and the other values of each activation's neurons."""
+    made = tuple(_joined(_below(str(j), arrays), rest) for j, rest in enumerate(groups))
+    places = _below("places", arrays)
+    return MixedClustering(made, tuple(places[str(j)] for j in range(len(made)))) if places else made[0]
+
+
+def _clusters(clustering: LayerClustering) -> list[dict[str, Any]]:
     """Cluster by cluster, as a reader of result.json wants it."""
     names = ("verdict", "kept", "n_present", "n_vectors", "median_angle", "spread", "merged_at", "stability")
-    return _rows(**{name: getattr(clustering, name) for name in names})
+    group = [clustering.group_of(k) for k in range(len(clustering.verdict))]
+    return _rows(**{name: getattr(clustering, name) for name in names}, group=group)
 
 
 # --- tables and names ----------------------------------------------------------------------------------------------
