@@ -15,7 +15,6 @@ from ecjax.base.progress import silent
 from ecjax.expand import Expansion
 from ecjax.network import random_students
 from ecjax.network.moves import with_unit_vectors
-from ecjax.objective import scaling
 from ecjax.road import layers, road
 from ecjax.road.choice import Choice
 
@@ -295,34 +294,55 @@ X, Y = np.random.default_rng(0).normal(size=(50, 3)), np.random.default_rng(1).n
 WITH_NAN = np.where(np.arange(50)[:, None] == 7, np.nan, X)
 WITH_INF = np.where(np.arange(50)[:, None] == 9, np.inf, Y)
 
-BAD_SAMPLES = {
-    "one-dimensional x": (X[:, 0], Y, r"`x` is a matrix \[samples, inputs\].*got shapes \(50,\)"),
+
+class TrainingBeganError(Exception):
+    """The road has come to its first student."""
+
+
+@pytest.fixture
+def stops_at_training(monkeypatch):
+    """Whatever is refused, is refused before a student is trained: here, training is an error of its own."""
+
+    def train(*_, **__):
+        raise TrainingBeganError
+
+    for module, name in ((layers, "expand"), (road, "sufficient_width")):
+        monkeypatch.setattr(module, name, train)
+
+
+def test_training_is_where_the_road_begins(stops_at_training):
+    for width in (8, "auto"):
+        with pytest.raises(TrainingBeganError):
+            recover(X, Y, student_width=width, fresh=(X[:5], Y[:5]))
+
+
+BAD_SAMPLES = {  # all that can be wrong with them is in test_data
     "images": (X.reshape(50, 3, 1), Y, r"Flatten images to one row each: x.reshape\(len\(x\), -1\)"),
-    "rows that disagree": (X, Y[:-1], "one row a sample; got 50 and 49 rows"),
-    "nothing": (X[:0], Y[:0], r"`x` needs at least 2 samples and 1 input; got shape \(0, 3\)"),
-    "no inputs": (X[:, :0], Y, r"at least 2 samples and 1 input; got shape \(50, 0\)"),
     "NaN in x": (WITH_NAN, Y, "`x` has NaN or infinite entries in 1 row, the first at index 7"),
     "infinity in y": (X, WITH_INF, "`y` has NaN or infinite entries in 1 row, the first at index 9"),
-    "integers": (X, np.arange(50), r"`y` is an array of floating point numbers; got int64. Convert it: y.astype"),
-    "lists of words": ([["a"]] * 50, Y, "`x` is an array of floating point numbers"),
-    "two precisions": (X, Y.astype(np.float32), "one dtype.*got float64 and float32"),
     "constant output": (X, np.column_stack([Y, np.ones(50)]), r"`y` is constant in columns \[1\]: nothing to imitate"),
-    "constant x": (np.ones((50, 3)), Y, "`x` is the same in every sample"),
     "too few samples": (X[:20], Y[:20], "`y` has 20 numbers for students of 41 parameters.*allow_few_samples=True"),
 }
 
 
 @pytest.mark.parametrize(("x", "y", "message"), BAD_SAMPLES.values(), ids=BAD_SAMPLES.keys())
-def test_bad_samples_are_refused(x, y, message):
+def test_bad_samples_are_refused(x, y, message, stops_at_training, as_users_run_it):
     with pytest.raises(ValueError, match=message):
-        ec.Data.of(x, y).suffices((8,))
+        recover(x, y)
 
 
-def test_few_samples_go_on_when_told():
-    data = ec.Data.of(X[:20].tolist(), Y[:20]).suffices((8,), allow_few=True)
-    assert (data.x.shape, data.y.shape) == ((20, 3), (20, 1))
-    with pytest.raises(ValueError, match="allow_few_samples=True"):
-        recover(X[:20], Y[:20])
+def test_few_samples_go_on_when_told(stops_at_training):
+    with pytest.raises(TrainingBeganError):
+        recover(X[:20], Y[:20], allow_few_samples=True)
+
+
+def test_data_have_their_answers_with_them(stops_at_training):
+    data = ec.Data.of(X, Y)
+    with pytest.raises(TrainingBeganError):
+        ec.recover(data, activation="tanh", key=jr.key(0), config=TOY)
+    for more in ({"y": Y}, {"fresh": (X, Y)}):
+        with pytest.raises(ValueError, match="`x` is Data, which has answers and fresh ones of its own"):
+            ec.recover(data, activation="tanh", key=jr.key(0), config=TOY, **more)
 
 
 BAD_SETTINGS = {
@@ -345,27 +365,6 @@ BAD_SETTINGS = {
 def test_bad_settings_are_refused(settings, message, as_users_run_it):
     with pytest.raises(ValueError, match=message):
         recover(X, Y, **settings)
-
-
-class TrainingBeganError(Exception):
-    """The road has come to its first student."""
-
-
-@pytest.fixture
-def stops_at_training(monkeypatch):
-    """Whatever is refused, is refused before a student is trained: here, training is an error of its own."""
-
-    def train(*_, **__):
-        raise TrainingBeganError
-
-    for module, name in ((layers, "expand"), (road, "sufficient_width")):
-        monkeypatch.setattr(module, name, train)
-
-
-def test_training_is_where_the_road_begins(stops_at_training):
-    for width in (8, "auto"):
-        with pytest.raises(TrainingBeganError):
-            recover(X, Y, student_width=width, fresh=(X[:5], Y[:5]))
 
 
 BAD_FRESH = {
@@ -465,6 +464,6 @@ def test_float64_under_float32_only_is_an_error_that_says_how_to_switch():
 def test_scaling_of_a_recovery_is_that_of_its_data():
     _, x, y = problem()
     recovery, _, _ = recovered()
-    fresh = scaling(x, y, standardise="columns")
+    fresh = ec.Data.of(x, y).scaling("columns")
     for got, wanted in zip(jax.tree.leaves(recovery.scaling), jax.tree.leaves(fresh), strict=True):
         np.testing.assert_array_equal(got, wanted)
