@@ -29,7 +29,7 @@ class ClusterConfig:
             "stability": excess of mass, as in HDBSCAN; "paper": the height with the most clusters of gamma * N vectors;
             "plateau": the widest range of heights with one number of clusters; "count": the widest with `n_clusters`;
             "height": cut at `height`.
-        n_clusters: Number of large clusters wanted by the policy "count".
+        n_clusters: Number of large clusters wanted by the policy "count", in a layer of one activation.
         height: Height forced by the policy "height", in units of the metric.
         resolution: Neurons closer than this share of their norm agree, however much closer others are. Smaller, and
             copies that form streaks are two neurons more often; larger, and near neurons are one (docs/cluster.md).
