@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..base.precision import in_full_precision
 from ..base.progress import Progress, Stopwatch, silent
 from ..base.threads import one_blas_thread
-from ..cluster import LayerClustering
+from ..cluster import LayerClustering, Metric
 from ..data import Data
 from ..expand import Expansion, is_small, sufficient_width
 from ..expand.store import Store, part
@@ -53,7 +53,7 @@ def recover(
     n_students: int | None = None,
     gamma: float | None = None,
     beta: float | None = None,
-    metric: str | None = None,
+    metric: str | Metric | None = None,
     policy: str | None = None,
     n_clusters: int | None = None,
     height: float | None = None,
