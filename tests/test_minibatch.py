@@ -243,7 +243,7 @@ def test_no_length_of_the_history_is_a_program_of_its_own(key):
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
     assert lengths == list(range(1, 32))
-    assert len(compiled) < 20  # those of what is measured at the end; one a length were 60
+    assert len(compiled) < 20  # those of what is measured at the end; one a length were 30 more
 
 
 # --- the plateau rule ----------------------------------------------------------------------------------------------
