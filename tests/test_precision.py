@@ -68,17 +68,22 @@ def students_of(net):
     return random_students(2, net.shape, net.activations, key=jr.key(0), dtype=SINGLE)
 
 
-def products(program, *arguments):
-    """The matrix products of a jitted function's text, and those of them that are left to the machine."""
-    lines = program.lower(*arguments).as_text().splitlines()
-    every = [line.strip() for line in lines if re.search(r"stablehlo\.(dot_general|dot|convolution)\b", line)]
+def products(text):
+    """The matrix products of a program's text, and those of them that are left to the machine."""
+    every = [
+        line.strip() for line in text.splitlines() if re.search(r"stablehlo\.(dot_general|dot|convolution)\b", line)
+    ]
     return every, [line for line in every if "precision = [HIGHEST, HIGHEST]" not in line]
 
 
 def assert_full(program, *arguments):
-    every, left = products(program, *arguments)
+    """All bits of float32, and no more: a session with float64 switched on takes no array along to it."""
+    text = program.lower(*arguments).as_text()
+    every, left = products(text)
     assert every, "no matrix product at all: the test looks at the wrong text"
     assert not left, left
+    wider = re.findall(r".*tensor<(?:\d+x)+f64>.*", text)
+    assert not wider, wider[:3]
 
 
 # --- compiled programs -----------------------------------------------------------------------------------------------
@@ -103,10 +108,13 @@ def _one(stage, shape):
     assert_full(students_axis._solve_one, stage, net, (samples,))
 
 
-@program("students_axis._solve_batch", batch=())
-def _batch():
+ROADS = {"road": Road((Adam(n_steps=2), LevenbergMarquardt())), "flow": STAGES["flow"], "lbfgs": STAGES["lbfgs"]}
+
+
+@program("students_axis._solve_batch", **{name: (stage,) for name, stage in ROADS.items()})
+def _batch(stage):
     net, samples = problem(weighted=True)
-    assert_full(students_axis._solve_batch, Road((Adam(n_steps=2), LevenbergMarquardt())), students_of(net), (samples,))
+    assert_full(students_axis._solve_batch, stage, students_of(net), (samples,))
 
 
 @program("students_axis._solve_spread", mesh=())
@@ -174,7 +182,7 @@ def test_a_setting_may_ask_for_less():
     net, samples = problem()
     for config, least in ((Minibatch(batch=5, precision="default"), 3), (Minibatch(batch=5, precision="high"), 3)):
         state = minibatch._begin(students_of(net), config, jr.key(0))
-        _, left = products(minibatch._train, state, samples.x, samples.y, jr.key(0), config)
+        _, left = products(minibatch._train.lower(state, samples.x, samples.y, jr.key(0), config).as_text())
         assert len(left) >= least
 
 
@@ -192,18 +200,26 @@ EAGER = {
     "products": lambda net, samples: samples.products(net)[1](samples.products(net)[0](flatten(net)[0])),
     "bend": lambda net, samples: samples.bend(net, flatten(net)[0]),
     "scaling": lambda net, samples: scaling(*SEEN, standardise="common").samples(samples.x, samples.y),
-    "synthetic_teacher": lambda net, samples: ecjax.synthetic_teacher(3, (4, 5), 2, "g", key=jr.key(0), dtype=SINGLE),
     **{name: (lambda net, samples, stage=stage: stage(net, samples)) for name, stage in STAGES.items()},
 }
 SEEN = (jr.normal(jr.key(1), (20, 3), SINGLE), jr.normal(jr.key(2), (20, 2), SINGLE))
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=["shallow", "deep"])
-@pytest.mark.parametrize("name", EAGER)
+SAME_AT_ANY_DEPTH = ("scaling", *STAGES)
+CASES = [(name, shape) for name in EAGER for shape in SHAPES if shape == SHAPES[0] or name not in SAME_AT_ANY_DEPTH]
+
+
+@pytest.mark.parametrize(("name", "shape"), CASES, ids=lambda part: part if isinstance(part, str) else str(len(part)))
 def test_so_does_what_is_called_by_itself(name, shape):
-    if shape == SHAPES[1] and name in (*STAGES, "scaling", "synthetic_teacher"):
-        pytest.skip("does not depend on the depth, or is looked at above")
     assert_full(eqx.filter_jit(EAGER[name]), *problem(shape, weighted=name == "gauss_newton"))
+
+
+def test_teachers_are_drawn_in_full_precision():
+    """JAX's own draws are left out: they are made in float64 where that is switched on."""
+    draw = jax.jit(lambda key: ecjax.synthetic_teacher(3, (4, 5), 2, "g", key=key, dtype=SINGLE))
+    every, left = products(draw.lower(jr.key(0)).as_text())
+    assert every
+    assert not left, left
 
 
 def test_students_are_narrowed_in_full_precision(monkeypatch):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -120,8 +121,9 @@ def test_where_students_are_trained_does_not_matter():
     assert_equal(expand(students, samples, config=elsewhere, store=store), first)
 
 
-def test_entries_of_nobody_knows_what_are_refused():
+def test_entries_of_nobody_knows_what_are_refused(monkeypatch):
     """As the stores of earlier versions were: students by number, and no word about them."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # whose checks stand before ecjax's own
     students, samples = problem()
     with pytest.raises(ValueError, match="`store` holds 2 entries and does not say what they belong to: give an empty"):
         expand(students, samples, config=CONFIG, store={0: "a student", 1: "another"})

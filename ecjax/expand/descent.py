@@ -205,6 +205,17 @@ class DampedNewton(optx.AbstractQuasiNewton):
         return at, None
 
 
+class GaussNewton(optx.AbstractGaussNewton):
+    """Optimistix's Gauss-Newton loop with steps of one's own in a trust region."""
+
+    descent: optx.AbstractDescent
+    search: "Trust"
+    rtol: float = 0.0
+    atol: float = 0.0
+    norm: Callable = optx.max_norm
+    verbose: Callable = lambda **_: None
+
+
 class Trust(optx.ClassicalTrustRegion):
     """A trust region whose first step has a size of its own.
 
