@@ -49,7 +49,7 @@ def test_pixels_get_one_scale_and_small_weights(unit):
 
 def test_students_too_wide_for_second_order_steps_start_small():
     choice = chosen(ec.gaussian_queries(5000, 100, key=jr.key(0)), 10)
-    assert (100 + 1) * 16 > SECOND_ORDER_UP_TO
+    assert SECOND_ORDER_UP_TO < (100 + 1) * 16
     assert choice.config.init_scale == 0.1
     assert choice.words
 
