@@ -46,18 +46,20 @@ def assert_equal(a, b):
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize(
-    ("shape", "activation"), [*(((3, 4, 2), name) for name in ACTIVATIONS), ((3, 2), "g"), ((3, 5, 4, 1), "g")]
-)
-def test_a_stack_answers_as_its_students_do(shape, activation, key):
-    students = random_students(3, shape, activation, key=key)
+@pytest.mark.parametrize("shape", [(3, 4, 2), (3, 2), (3, 5, 4, 1)], ids=str)
+def test_a_stack_answers_as_its_students_do(shape, key):
+    """Of all activations where there is one hidden layer: one program, since each is small."""
     x = jr.normal(key, (20, 3))
+    names = ACTIVATIONS if shape == (3, 4, 2) else ("g",)
+    stacks = {name: random_students(3, shape, name, key=key) for name in names}
 
     @jax.jit
-    def answered(students):
-        return stack_answers(students, x), jnp.stack([respond(student(students, i), x).T for i in range(3)])
+    def answered(stacks):
+        one_by_one = lambda students: jnp.stack([respond(student(students, i), x).T for i in range(3)])
+        return {name: (stack_answers(students, x), one_by_one(students)) for name, students in stacks.items()}
 
-    np.testing.assert_allclose(*answered(students), rtol=1e-12, atol=1e-13)
+    for name, (got, wanted) in answered(stacks).items():
+        np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-13, err_msg=name)
 
 
 def slow_expansion(students, samples, config, key):
@@ -116,12 +118,11 @@ def test_a_batch_of_everything_is_full_batch_adam(batch, key):
     np.testing.assert_array_equal(expansion.n_steps, 2)
 
 
-@pytest.mark.parametrize("chunk", [1, 2])
-def test_students_do_not_depend_on_their_neighbours(chunk, key):
+def test_students_do_not_depend_on_their_neighbours(key):
     """Only rounding may differ: the batched products of another number of students are other products."""
     students, samples = problem(n_students=4, key=key)
     fewer = jax.tree.map(lambda leaf: leaf[1:3], students)
-    config = dataclasses.replace(CONFIG, chunk=chunk)
+    config = dataclasses.replace(CONFIG, chunk=2)
     all_four, _ = config.train(students, samples, key=key)
     two, _ = CONFIG.train(fewer, samples, key=key)
     np.testing.assert_allclose(all_four.loss[1:3], two.loss, rtol=1e-9)
@@ -182,8 +183,7 @@ def test_calls_of_any_length_give_the_same_numbers(epochs_per_call, key):
     assert_equal(one, other)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
-def test_a_killed_run_goes_on_bit_for_bit(dtype, key):
+def test_a_killed_run_goes_on_bit_for_bit(key):
     class KilledError(Exception):
         pass
 
@@ -195,7 +195,7 @@ def test_a_killed_run_goes_on_bit_for_bit(dtype, key):
         if int(state.epoch) >= 6:
             raise KilledError
 
-    students, samples = problem(key=key, dtype=dtype)
+    students, samples = problem(key=key, dtype=jnp.float32)
     config = dataclasses.replace(CONFIG, patience=0, cooldown=1)
     whole = config.train(students, samples, key=key)
     with pytest.raises(KilledError):

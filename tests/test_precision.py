@@ -27,8 +27,6 @@ from ecjax.expand import (
     Flow,
     LevenbergMarquardt,
     Minibatch,
-    NarrowedMinibatch,
-    Narrowing,
     Newton,
     Orthogonal,
     Road,
@@ -102,19 +100,16 @@ def program(name, **cases):
 
 
 @program("students_axis._solve_one", **{name: (stage, SHAPES[0]) for name, stage in STAGES.items()})
-@program("students_axis._solve_one", **{f"deep {name}": (STAGES[name], SHAPES[1]) for name in ("newton", "conjugate")})
+@program("students_axis._solve_one", deep=(STAGES["conjugate"], SHAPES[1]))
 def _one(stage, shape):
     net, samples = problem(shape)
     assert_full(students_axis._solve_one, stage, net, (samples,))
 
 
-ROADS = {"road": Road((Adam(n_steps=2), LevenbergMarquardt())), "flow": STAGES["flow"], "lbfgs": STAGES["lbfgs"]}
-
-
-@program("students_axis._solve_batch", **{name: (stage,) for name, stage in ROADS.items()})
-def _batch(stage):
+@program("students_axis._solve_batch", road=())
+def _batch():
     net, samples = problem(weighted=True)
-    assert_full(students_axis._solve_batch, stage, students_of(net), (samples,))
+    assert_full(students_axis._solve_batch, Road((Adam(n_steps=2), LBFGS())), students_of(net), (samples,))
 
 
 @program("students_axis._solve_spread", mesh=())
@@ -149,10 +144,10 @@ def _teacher():
     assert_full(eqx.filter_jit(lambda *given: teachers._train(*given, key=jr.key(0), **options)), *given)
 
 
-@program("finetune._descend", **{name: (STAGES[name],) for name in ("levenberg_marquardt", "orthogonal", "conjugate")})
-def _descend(descent):
+@program("finetune._descend", descent=())
+def _descend():
     net, samples = problem()
-    assert_full(FINETUNE._descend, descent, net, samples, jnp.ones(net.n_parameters, bool))
+    assert_full(FINETUNE._descend, LevenbergMarquardt(), net, samples, jnp.ones(net.n_parameters, bool))
 
 
 @program("certificate._jacobian", shallow=(SHAPES[0],), deep=(SHAPES[1],))
@@ -235,7 +230,4 @@ def test_students_are_narrowed_in_full_precision(monkeypatch):
     net, samples = problem()
     narrowing.shrunk(students_of(net), samples.x, (2,))
     assert seen == ["highest"] * 2
-    config = Minibatch(batch=5, max_epochs=1, precision="default")
-    NarrowedMinibatch(config, Narrowing(factor=0.5))(students_of(net), samples, key=jr.key(0), store={})
-    assert set(seen) == {"highest"}
     assert jax.config.jax_default_matmul_precision is None  # outside nothing has changed
