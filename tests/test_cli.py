@@ -211,15 +211,22 @@ def _written_and_read(recovery, data, folder, **given):
     return runs.load_run(runs.close_run(partial), **given)
 
 
-def test_activations_of_ones_own_are_given_by_name(key, tmp_path):
+def test_activations_of_ones_own_are_given_by_name(finished, tmp_path, key):
     """One for all hidden layers, or one for each; those that ecjax knows need not be given."""
-    mine = ec.Activation(lambda z: jnp.tanh(2 * z), "odd", name="steep")
-    x = ec.gaussian_queries(120, 2, key=key)
-    config = ec.RecoveryConfig.toy((3, 3), 3, expand=ec.ExpandConfig(descent=ec.Stopping(max_steps=3)))
-    teacher = ec.synthetic_teacher(2, (1, 1), 1, ("g", mine), key=key)
-    recovery = ec.recover(x, ec.respond(teacher, x), activation=("g", mine), hidden_layers=2, config=config, key=key)
+    mine, was = ec.Activation(lambda z: jnp.tanh(2 * z), "odd", name="steep"), finished.recovery
+    students = [
+        ec.network.random_students(4, shape, activations, key=key)
+        for shape, activations in (((2, 4, 4, 1), ("g", mine)), ((2, 4, 1), mine))
+    ]
+    recovery = dataclasses.replace(
+        was,
+        network=ec.network.student(students[0], 0),
+        expansions=tuple(dataclasses.replace(was.expansion, students=each) for each in students),
+        clusterings=was.clusterings * 2,
+        found_by=was.found_by * 2,
+    )
     with pytest.raises(ValueError, match="your own activation 'steep'"):
-        _written_and_read(recovery, ec.Data.of(x, ec.respond(teacher, x)), tmp_path)
+        _written_and_read(recovery, finished.data, tmp_path)
     for given in (mine, ["tanh", mine], ("g", mine)):
         again = runs.load_run(tmp_path / "copy", activation=given).recovery
         assert again.network.activations == recovery.network.activations == (ec.ACTIVATIONS["g"], mine)

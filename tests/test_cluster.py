@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-import tyro
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.cluster import hierarchy
@@ -683,12 +682,6 @@ def test_settings_know_metrics_by_name_or_carry_them():
     assert again.width == half.width
     with pytest.raises(ValueError, match="'halved' is known by name only"):
         again.aligned(0)
-
-
-def test_the_command_line_takes_metrics_by_name():
-    assert tyro.cli(ClusterConfig, args=["--metric", "cosine", "--gamma", "0.5"]) == ClusterConfig(
-        metric="cosine", gamma=0.5
-    )
 
 
 def test_a_metric_that_makes_no_sense_is_refused():

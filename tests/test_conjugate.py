@@ -119,7 +119,7 @@ def test_the_field_is_the_loss_and_flat_along_outgoing_weights(weigh, key):
 
 
 def test_a_disturbed_deep_teacher_is_found_to_rounding(key):
-    """Of targets that a network can meet exactly nothing is left but rounding; shallow ones are found in test_expand."""
+    """Of targets that a network can meet exactly nothing is left but rounding (shallow ones: test_expand)."""
     teacher, samples = problem((5, 4, 3, 3), 300, key)
     samples = samples.with_answers(respond(teacher, samples.x))
     start = jax.tree.map(lambda leaf: leaf + 0.03 * jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape), teacher)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ecjax import ClusterConfig, ExpandConfig, Recovery, RecoveryConfig, Stopping, rebuild, recover, respond
+from ecjax.expand import Student
 from ecjax.road.layers import cluster_students
 from ecjax.runs import versions
 
@@ -43,7 +44,7 @@ def solve(trial: Trial) -> dict[str, Any]:
         an attempt that failed has its `error` and no recovered neuron.
     """
     drawn = draw(trial.problem)
-    students: dict[int, Any] = {}  # kept where the recovery from them fails
+    students: dict[str, Any] = {}  # kept where the recovery from them fails
     about = versions()
     always = {
         "n_students": trial.problem.n_students,
@@ -110,9 +111,9 @@ def _nothing(trial: Trial, error: str) -> dict[str, Any]:
     }
 
 
-def _training(students: dict[int, Any]) -> dict[str, Any]:
-    """How every student ended, in the order of their numbers."""
-    inorder = [students[i] for i in sorted(students)]
+def _training(students: dict[str, Any]) -> dict[str, Any]:
+    """How every student ended, in the order of their rounds and numbers."""
+    inorder = [students[name] for name in sorted(students) if isinstance(students[name], Student)]
     return {
         "student_losses": [float(each.loss) for each in inorder],
         "student_gradient_norms": [float(each.gradient_norm) for each in inorder],

@@ -10,6 +10,7 @@ asks in one place, here: what is compiled goes through `compiled`, what runs ope
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -37,6 +38,15 @@ def in_full_precision(fn: Callable[_P, _R]) -> Callable[_P, _R]:
 def compiled(fn: Callable[_P, _R]) -> Callable[_P, _R]:
     """The function compiled (`eqx.filter_jit`), in full precision."""
     return eqx.filter_jit(in_full_precision(fn))  # pyright: ignore[reportReturnType]
+
+
+def precision_of(array: Array) -> AbstractContextManager:
+    """A scope in which numbers that libraries make without a dtype have the precision of this floating point array.
+
+    In a session with float64 switched on, solvers would otherwise start their step sizes and memories in float64, and
+    take float32 weights along or stumble over the difference.
+    """
+    return jax.enable_x64(array.dtype == jnp.float64)
 
 
 def require_float64(what: str) -> None:

@@ -66,8 +66,8 @@ def n_needed(gamma: float, n_students: int) -> int:
     """
     if not is_agreement(gamma, n_students):
         raise ValueError(
-            f"gamma * n_students = {gamma:g} * {n_students} = {gamma * n_students:g} is below 2: one student alone "
-            "would make a cluster. Raise `n_students` or `gamma`."
+            f"gamma * n_students = {gamma * n_students:g} is below 2: one student alone would make a cluster. Raise "
+            f"`n_students` (now {n_students}) or `gamma`."
         )
     return math.ceil(gamma * n_students - _ROUNDING)
 

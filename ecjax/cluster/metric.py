@@ -11,9 +11,8 @@ distance of (w, b) needs no change of coordinates. Whatever the metric, one Eucl
 of your own is a function that makes coordinates: `ClusterConfig(metric=Metric("mine", coordinates))`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -68,16 +67,14 @@ class Metric:
         return x
 
 
-def as_metric(metric: "str | Metric | Mapping[str, Any]") -> Metric:
-    """The metric of that name, the one given, or the one that a file tells of.
+def as_metric(metric: str | Metric) -> Metric:
+    """The metric of that name, or the one given.
 
     Raises:
         ValueError: If none has that name.
     """
     if isinstance(metric, Metric):
         return metric
-    if isinstance(metric, Mapping):
-        return Metric(**metric)
     if metric not in METRICS:
         raise ValueError(f"`metric` is one of {tuple(METRICS)} or an ecjax.cluster.Metric; got {metric!r}.")
     return METRICS[metric]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, get_args
+from typing import get_args
 
 import equinox as eqx
 import numpy as np
@@ -14,11 +14,6 @@ from .embedding import Points, embed, row_norms
 from .link import Linkage
 from .members import align, aligned_points
 from .metric import METRICS, Metric, as_metric
-
-if TYPE_CHECKING:
-    MetricOrName = str | Metric
-else:  # command lines are made of annotations: of a union with a record they would make two subcommands
-    MetricOrName = Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +29,7 @@ class ClusterConfig:
             "stability": excess of mass, as in HDBSCAN; "paper": the height with the most clusters of gamma * N vectors;
             "plateau": the widest range of heights with one number of clusters; "count": the widest with `n_clusters`;
             "height": cut at `height`.
-        n_clusters: Number of large clusters wanted by the policy "count".
+        n_clusters: Number of large clusters wanted by the policy "count", in a layer of one activation.
         height: Height forced by the policy "height", in units of the metric.
         resolution: Neurons closer than this share of their norm agree, however much closer others are. Smaller, and
             copies that form streaks are two neurons more often; larger, and near neurons are one (docs/cluster.md).
@@ -47,7 +42,7 @@ class ClusterConfig:
 
     gamma: float = 0.8
     beta: float = np.pi / 24
-    metric: MetricOrName = "preactivation"
+    metric: str | Metric = "preactivation"
     policy: Policy = "agreement"
     n_clusters: int | None = None
     height: float | None = None

@@ -33,7 +33,7 @@ from jaxtyping import Array, Float
 
 from ..network import Layer, Network, hidden_states
 from ..objective import Inputs, Outputs, Samples, Theta, flatten
-from .descent import Descent, Free, Search, Trust, require
+from .descent import Descent, Free, GaussNewton, Search, Trust, require
 
 # Products with J^T J in a step, and the norm of the linear residual, in that of the gradient, at which to stop before.
 _MAX_PRODUCTS = 200
@@ -50,7 +50,7 @@ class Conjugate(Descent):
     def search(self, like: Network, objective: Any, free: Free) -> Search:
         require(objective, Samples, self)
         descent = ConjugateStep(like, objective, free, spectrum(second_moment(objective.x)))
-        return Search(fit_field(like, objective), optx.least_squares, _GaussNewton(descent=descent, search=Trust()))
+        return Search(fit_field(like, objective), optx.least_squares, GaussNewton(descent=descent, search=Trust()))
 
     def finish(self, net: Network, objective: Any) -> Network:
         return fitted(net, objective)[0]
@@ -150,17 +150,6 @@ class ConjugateStep(optx.AbstractDescent):
     def _factors(self, theta):
         net, _ = fitted(flatten(self.like)[1](theta), self.samples)
         return kronecker_factors(net, self.samples.x, self.of_inputs)
-
-
-class _GaussNewton(optx.AbstractGaussNewton):
-    """Optimistix's Gauss-Newton loop with `ConjugateStep` in a trust region."""
-
-    descent: ConjugateStep
-    search: Trust
-    rtol: float = 0.0
-    atol: float = 0.0
-    norm: Callable = optx.max_norm
-    verbose: Callable = lambda **_: None
 
 
 # --- variable projection -------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import lineax as lx
 import optimistix as optx
 from jaxtyping import Array, Bool, Float, Int
 
-from ..base.precision import in_full_precision
+from ..base.precision import in_full_precision, precision_of
 from ..network import Network
 from ..objective import Objective, Theta, flatten
 from .expansion import RESULTS, Student, judged
@@ -89,7 +89,9 @@ class Descent(Stage):
         fn, solve, inner = self.search(student, objective, free)
         # Any iterative solver does, whatever base class the signatures name.
         watched = cast(Any, _Watched(inner=inner, stop=self.stop))
-        solution = solve(lambda theta, _: fn(full(theta)), watched, start, max_steps=self.stop.max_steps, throw=False)
+        objective_of = lambda theta, _: fn(full(theta))
+        with precision_of(start):
+            solution = solve(objective_of, watched, start, max_steps=self.stop.max_steps, throw=False)
         ran_out = solution.result == optx.RESULTS.nonlinear_max_steps_reached
         result = RESULTS.where(ran_out, RESULTS.max_steps, RESULTS.stalled)
         result = RESULTS.where(solution.state.flat, RESULTS.flat, result)
@@ -201,6 +203,17 @@ class DampedNewton(optx.AbstractQuasiNewton):
     def update_hessian(self, y, y_eval, f_info, f_eval_info, hessian_update_state):
         at = optx.FunctionInfo.EvalGradHessian(f_eval_info.f, f_eval_info.grad, self.curvature(y_eval))
         return at, None
+
+
+class GaussNewton(optx.AbstractGaussNewton):
+    """Optimistix's Gauss-Newton loop with steps of one's own in a trust region."""
+
+    descent: optx.AbstractDescent
+    search: "Trust"
+    rtol: float = 0.0
+    atol: float = 0.0
+    norm: Callable = optx.max_norm
+    verbose: Callable = lambda **_: None
 
 
 class Trust(optx.ClassicalTrustRegion):

@@ -106,4 +106,4 @@ def judged(
     norm = jnp.linalg.norm(flatten(objective.gradient(network))[0])
     result = RESULTS.where(loss <= target_loss, RESULTS.reached_target, result)
     result = RESULTS.where(jnp.isfinite(loss), result, RESULTS.diverged)
-    return Student(network, loss, norm, jnp.asarray(n_steps), result)
+    return Student(network, loss, norm, jnp.asarray(n_steps, int), result)

@@ -4,7 +4,6 @@ It does not square the condition number of J, and takes five to twenty times the
 have to be exact.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ import optimistix as optx
 
 from ..network import Network
 from ..objective import LeastSquares, residual_field
-from .descent import Descent, Free, Search, Trust, require, trust_from
+from .descent import Descent, Free, GaussNewton, Search, require, trust_from
 
 
 @dataclass(frozen=True)
@@ -23,16 +22,5 @@ class Orthogonal(Descent):
     def search(self, like: Network, objective: Any, free: Free) -> Search:
         require(objective, LeastSquares, self)
         steps = optx.DampedNewtonDescent(linear_solver=lx.QR())
-        solver = _GaussNewton(descent=steps, search=trust_from(like, objective))
+        solver = GaussNewton(descent=steps, search=trust_from(like, objective))
         return Search(residual_field(objective, like), optx.least_squares, solver)
-
-
-class _GaussNewton(optx.AbstractGaussNewton):
-    """Optimistix's Gauss-Newton loop with damped steps in a trust region."""
-
-    descent: optx.DampedNewtonDescent
-    search: Trust
-    rtol: float = 0.0
-    atol: float = 0.0
-    norm: Callable = optx.max_norm
-    verbose: Callable = lambda **_: None

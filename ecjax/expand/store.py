@@ -125,4 +125,4 @@ def in_words(thing: Any) -> str:
 
 def _values(activation: Activation) -> str:
     """An activation of one's own by a few of its values: its name says too little, and its function has none."""
-    return ", ".join(f"{float(value):.3g}" for value in activation(jnp.asarray([-1.7, 0.6, 2.3])))
+    return ", ".join(f"{float(value):.3g}" for value in activation.fn(jnp.asarray([-1.7, 0.6, 2.3])))

@@ -311,8 +311,8 @@ def _hidden(activation: LayerActivation, inputs: np.ndarray, vectors: Vectors, d
     """What neurons with these incoming vectors make of the inputs; there may be none."""
     if not len(vectors):
         return np.zeros((len(inputs), 0))
-    parts = (to_device(part.astype(dtype), "teacher") for part in (vectors[:, :-1], vectors[:, -1]))
-    layer = Layer(*parts, activation)
+    w, b = (to_device(part.astype(dtype), "teacher") for part in (vectors[:, :-1], vectors[:, -1]))
+    layer = Layer(w, b, activation)
     (state,) = hidden_states(Network((layer, layer)), to_device(inputs.astype(dtype), "x"))
     return _host(state.h)
 

@@ -5,7 +5,7 @@ first, each against its own size, then directions with every column in units of 
 not depend on the units of the inputs.
 
 (The cluster phase measures neurons by the second moment of the inputs alone, in which small variations drown in the
-rounding of large ones; what it leaves out is documented in `ecjax.cluster.embedding`.)
+rounding of large ones; what it leaves out is documented in `ecjax.cluster.metric`.)
 """
 
 from typing import NamedTuple

@@ -100,9 +100,11 @@ def reconstruct_layer(
             if refined.fits:
                 refined = eliminate(refined, samples, tools)
                 if refined.is_exact:
+                    progress("reconstruct", len(proposals), len(proposals))
                     return refined, source
                 break
         answer = answer or (_without_silent(refined, samples, tools), source)
+    progress("reconstruct", len(proposals), len(proposals))
     if answer is None:
         raise NoClustersError(
             f"No cluster reaches {clustering.needed} of {clustering.n_students} students (losses {loss.min():.1e} to "
