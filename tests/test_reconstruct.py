@@ -108,6 +108,17 @@ def test_what_others_can_say_costs_nothing():
     assert costs[1] > 1e-9
 
 
+@pytest.mark.parametrize("size", [0.0, 1e-300, 1e-40])
+def test_a_neuron_that_never_answers_is_not_listened_to(size):
+    """Neither by weights of 1e290, which rounding made of a column of zeros, nor at the cost of others."""
+    phi, inputs, y = some_columns(1, 2, 2)
+    silent = np.column_stack([phi, size * np.abs(phi[:, 0])])
+    fit, wanted = fit_columns(silent, inputs, y), fit_columns(phi, inputs, y)
+    np.testing.assert_allclose(fit.a, np.pad(wanted.a, ((0, 0), (0, 1))), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(fit.linear, wanted.linear, rtol=1e-9)
+    assert removal_costs(silent, inputs, y)[-1] <= 1e-12
+
+
 def test_contribution_is_what_a_neuron_moves_the_outputs(key):
     teacher, neurons, x, _ = problem(d_out=2, key=key)
     phi, a = responses(neurons, x), np.asarray(teacher.layers[1].w)

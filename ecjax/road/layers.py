@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..base.precision import in_full_precision
 from ..base.progress import Progress, Stopwatch
@@ -129,7 +129,7 @@ def reconstructed(
 @in_full_precision
 def upper_students(
     expansion: Expansion, candidate: Candidate, inputs: Inputs, config: RecoveryConfig, *, key: PRNGKeyArray
-) -> tuple[Network, Inputs]:
+) -> tuple[Network, Float[Array, "samples width"]]:
     """Students of the layers above a reconstructed one, and the queries that these see.
 
     A student's next layer is carried over by least squares: the weights with which the reconstructed neurons come
