@@ -8,7 +8,7 @@ import jaxtyping
 import numpy as np
 import pytest
 
-import ecjax.objective.shallow
+import ecjax.objective.gram
 from ecjax.network import ACTIVATIONS, Network, mixture, permute_neurons, random_network, respond
 from ecjax.objective import Objective, Samples, flatten, gradient_field, imitation_loss, residual_field
 
@@ -199,11 +199,11 @@ def test_derivatives_keep_float32(weighted, key):
     assert {leaf.dtype for leaf in made} == {np.dtype(np.float32)}
 
 
-def test_the_hessian_does_not_depend_on_how_its_columns_are_halved(key, monkeypatch):
+def test_the_hessian_does_not_depend_on_the_blocks_of_its_products(key, monkeypatch):
     net, samples = problem((3, 4, 2), "g", key)
     hessian = lambda net: jax.jit(lambda net: samples.curvature(net, exact=True))(net)
     whole = hessian(net)
-    monkeypatch.setattr(ecjax.objective.shallow, "_WHOLE", 3)
+    monkeypatch.setattr(ecjax.objective.gram, "_BLOCK", 3)
     assert_close(hessian(net), whole)
 
 

@@ -74,7 +74,14 @@ class Descent(Stage):
         return net
 
     @in_full_precision
-    def __call__(self, student: Network, objective: Objective, *, free: Free | None = None) -> Student:
+    def __call__(
+        self,
+        student: Network,
+        objective: Objective,
+        *,
+        free: Free | None = None,
+        target_loss: float | Float[Array, ""] | None = None,
+    ) -> Student:
         """The student at the nearest minimum.
 
         Args:
@@ -82,13 +89,15 @@ class Descent(Stage):
             objective: What it is fitted to, best in units of the targets' deviation: tolerances are absolute.
             free: Which parameters may move, in the order of `flatten`; by default all. A network of any width up to the
                 student's can so be refined by one compiled program, its missing neurons frozen at zero.
+            target_loss: In the place of that of `stop`; as an array, it does not belong to the compiled program.
         """
+        target = self.stop.target_loss if target_loss is None else target_loss
         start, unflatten = flatten(student)
         free = jnp.ones(start.shape, bool) if free is None else free
         full = lambda theta: jnp.where(free, theta, start)
         fn, solve, inner = self.search(student, objective, free)
         # Any iterative solver does, whatever base class the signatures name.
-        watched = cast(Any, _Watched(inner=inner, stop=self.stop))
+        watched = cast(Any, _Watched(inner=inner, target_loss=target, stop=self.stop))
         objective_of = lambda theta, _: fn(full(theta))
         with precision_of(start):
             solution = solve(objective_of, watched, start, max_steps=self.stop.max_steps, throw=False)
@@ -96,7 +105,7 @@ class Descent(Stage):
         result = RESULTS.where(ran_out, RESULTS.max_steps, RESULTS.stalled)
         result = RESULTS.where(solution.state.flat, RESULTS.flat, result)
         end, _ = flatten(self.finish(unflatten(full(solution.value)), objective))
-        n_steps, target = solution.stats["num_steps"], self.stop.target_loss
+        n_steps = solution.stats["num_steps"]
         return judged(end, student, objective, n_steps=n_steps, result=result, target_loss=target)
 
 
@@ -137,6 +146,7 @@ class _Watched(optx.AbstractIterativeSolver):
     """
 
     inner: Any
+    target_loss: float | Float[Array, ""]
     stop: Stopping = eqx.field(static=True)
     rtol: float = 0.0  # asked for by optimistix's base class; the criteria here are absolute
     atol: float = 0.0
@@ -157,7 +167,7 @@ class _Watched(optx.AbstractIterativeSolver):
         lower = loss < 0.9 * state.milestone
         n_since = jnp.where(lower, 0, state.n_since + 1)
         flat = jnp.linalg.norm(gradient) <= self.stop.gradient_norm
-        done = (loss <= self.stop.target_loss) | flat | (n_since >= self.stop.patience)
+        done = (loss <= self.target_loss) | flat | (n_since >= self.stop.patience)
         return y, _WatchedState(inner, jnp.where(lower, loss, state.milestone), n_since, flat, done), aux
 
     def terminate(self, fn, y, args, options, state, tags):

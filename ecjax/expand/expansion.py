@@ -89,7 +89,13 @@ def chosen_by(which: Bool[Array, "*students"], one: Tree, other: Tree) -> Tree:
 
 
 def judged(
-    theta: Theta, like: Network, objective: Objective, *, n_steps: Int[Array, ""], result: RESULTS, target_loss: float
+    theta: Theta,
+    like: Network,
+    objective: Objective,
+    *,
+    n_steps: Int[Array, ""],
+    result: RESULTS,
+    target_loss: float | Float[Array, ""],
 ) -> Student:
     """A stage's last weights with the loss and gradient that they really have.
 

@@ -141,12 +141,8 @@ class Judge:
         return max(target, floor) < loss < _NEARLY
 
     def target(self, asked: float) -> float:
-        """The loss at which a refinement may stop, where `asked` is wanted: no further than what is exact.
-
-        A power of ten, so that refinements share compiled programs, of which each target has its own: a limit that
-        follows what students reached is another one in every recovery.
-        """
-        return max(asked, float(10.0 ** np.floor(np.log10(self.limit)))) if self.limit > asked else asked
+        """The loss at which a refinement may stop, where `asked` is wanted: no further than what is exact."""
+        return max(asked, self.limit)
 
     def is_hopeful(self, loss: float) -> bool:
         """Whether a refinement may still recover from this loss of a least squares fit."""
