@@ -128,7 +128,7 @@ def synthetic(activation, seed):
 def is_recovered(activation, seed) -> bool:
     """Whether all of it comes back."""
     teacher, x, _, recovery = synthetic(activation, seed)
-# Of layers with one activation, and of a mixture of layers. All twelve, four keys each, were seen to come back.
+    assert recovery.network.activations == teacher.activations
     found = recovery.widths == (3, 2) and ec.compare(recovery, teacher, x).parameter_error < 1e-6
     assert recovery.is_exact == found  # whatever it says, it is right
     return found

@@ -99,5 +99,7 @@ def _within_neurons(
     outgoing = incoming.size + np.arange(fan_out * width).reshape(fan_out, width, 1)
     own = np.broadcast_arrays(incoming[:, :, None], incoming[:, None])
     mixed = np.broadcast_arrays(incoming[None], outgoing)
-    rows, columns = zip(own, mixed, mixed[::-1], strict=True)
-    return tuple(np.concatenate([each.reshape(-1) for each in part]) for part in (rows, columns))
+    rows, columns = (
+        np.concatenate([each.reshape(-1) for each in part]) for part in zip(own, mixed, mixed[::-1], strict=True)
+    )
+    return rows, columns
