@@ -1,9 +1,9 @@
 """The large path, end to end: more vectors than a matrix of their distances would ever fit, half copies, half dust.
 
-    python benchmarks/cluster_large.py --n 100000 --dim 785
-    python benchmarks/cluster_large.py --n 1000000 --dim 785      # up to 40 minutes on 2 cores, under 20 GiB
+    python -m benchmarks.cluster_large --n 100000 --dim 785
+    python -m benchmarks.cluster_large --n 1000000 --dim 785      # up to 40 minutes on 2 cores, under 20 GiB
 
-    python benchmarks/cluster_large.py --n 20000 --dim 17 --memory 0.5 --compare    # with all distances
+    python -m benchmarks.cluster_large --n 20000 --dim 17 --memory 0.5 --compare    # with all distances
 
 Writes one line of JSON: seconds, peak memory, what was found, how the dendrogram was made. With --compare also the
 largest relative difference of a height from SciPy's, up to the height that is known, and the largest difference of a
@@ -16,13 +16,14 @@ import resource
 import time
 
 import numpy as np
-from cluster_planted import score
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import pdist, squareform
 
 from ecjax.cluster import ClusterConfig, cluster_neurons
 from ecjax.cluster.tree import tree
-from ecjax.network.activations import ACTIVATIONS
+from ecjax.network import ACTIVATIONS
+
+from .cluster_planted import score
 
 
 def large_layer(n, dim, n_students, rng):

@@ -1,7 +1,7 @@
 """The whole cluster phase against a plain reimplementation of the reference procedure, in the same run.
 
-    python benchmarks/cluster_speed.py                       # n = 10,000, dimensions 17 and 785, against the reference
-    python benchmarks/cluster_speed.py --sizes 200 1000 3000 10000 50000 --dims 17
+    python -m benchmarks.cluster_speed                       # n = 10,000, dimensions 17 and 785, against the reference
+    python -m benchmarks.cluster_speed --sizes 200 1000 3000 10000 50000 --dims 17
 
 Half of the vectors are copies with noise of 1e-6 to 1e-3, half are dust. The reference procedure, written from its
 description: SciPy's pdist, average linkage, fcluster at every height, scans over lists to find the large clusters and
@@ -20,7 +20,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from cluster_planted import planted, score
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import pdist
 
@@ -30,7 +29,9 @@ from ecjax.cluster import link as linking
 from ecjax.cluster import verdict as judging
 from ecjax.cluster.distances import distance_tiles
 from ecjax.cluster.embedding import embed
-from ecjax.network.activations import SYMMETRIES
+from ecjax.network import SYMMETRIES
+
+from .cluster_planted import planted, score
 
 GAMMA, BETA, N_STUDENTS = 0.8, np.pi / 24, 10
 
@@ -42,7 +43,7 @@ def reference(neurons, n_students=N_STUDENTS, gamma=GAMMA, beta=BETA):
     clock.append(time.perf_counter())
     linkage = hierarchy.linkage(distances, "average")
     clock.append(time.perf_counter())
-    needed = int(np.ceil(gamma * n_students - 1e-9))
+    needed = cutting.n_needed(gamma, n_students)
     best, best_labels, ended = -1, None, False
     for height in linkage[:, 2]:
         labels = hierarchy.fcluster(linkage, height, "distance")
@@ -136,7 +137,7 @@ def _status(name):
 
 
 def peak_memory_alone(n, dim, method):
-    command = [sys.executable, __file__, "--peak-memory", str(n), str(dim), method]
+    command = [sys.executable, "-m", "benchmarks.cluster_speed", "--peak-memory", str(n), str(dim), method]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 

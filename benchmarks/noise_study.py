@@ -1,6 +1,6 @@
 """Which policy finds planted neurons, at which noise and how much dust? Writes the table of docs/cluster.md.
 
-    python benchmarks/noise_study.py --draws 10 --write docs/cluster.md
+    python -m benchmarks.noise_study --draws 10 --write docs/cluster.md
 
 N = 10 students hold every teacher neuron once or twice (drawn each time), about 1,000 vectors in all; copies are off by
 `noise` times their norm (root mean square), dust has the same norm and random directions. gamma = 0.8, beta = pi / 24.
@@ -12,10 +12,11 @@ import json
 from pathlib import Path
 
 import numpy as np
-from cluster_planted import planted, score
 
 from ecjax.cluster import ClusterConfig, cluster_neurons, recut
-from ecjax.network.activations import SYMMETRIES
+from ecjax.network import SYMMETRIES
+
+from .cluster_planted import planted, score
 
 NOISES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 DUSTS = (0.02, 0.25, 0.5, 0.7, 0.9)

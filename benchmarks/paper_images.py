@@ -30,7 +30,9 @@ import numpy as np
 
 import ecjax as ec
 from ecjax.data.images import load_images
-from ecjax.expand.minibatch import MinibatchConfig, expand_minibatch, state_from_arrays, state_to_arrays
+from ecjax.expand import Expansion, Minibatch
+from ecjax.expand.minibatch import state_from_arrays, state_to_arrays
+from ecjax.network import random_students
 from ecjax.reconstruct.merge import merge
 from ecjax.runs import as_json, read_arrays, read_json, write_arrays, write_json
 
@@ -48,7 +50,7 @@ class Case:
     n_students: int
     beta: float
     gamma: float
-    training: MinibatchConfig
+    training: Minibatch
     activation: str = "g"
     n_images: int = 60_000
     teacher_steps: int = 5000
@@ -65,7 +67,7 @@ def cases(teacher_width: int = 128, *, smoke: bool = False) -> dict[str, Case]:
             "n_images": 200,
             "teacher_steps": 20,
             "n_students": 4,
-            "training": MinibatchConfig(batch=40, max_epochs=6, epochs_per_call=2),
+            "training": Minibatch(batch=40, max_epochs=6, epochs_per_call=2),
             "random_images": True,
         }
         shallow = dataclasses.replace(shallow, teacher=(3,), student=(6,), **tiny)
@@ -184,18 +186,16 @@ def train(case: Case, x, y, folder: Path, *, until: float):
     path, activation = folder / "state.safetensors", ec.ACTIVATIONS[case.activation]
     shape = (x.shape[1], *case.student, y.shape[1])
     student_key, key = jr.split(jr.key(case.seed + 1))
-    students = ec.random_students(case.n_students, shape, activation, key=student_key, dtype=x.dtype)
-    state = state_from_arrays(read_arrays(path), activation) if path.is_file() else None
-    watch = _Watch(path, until)
+    students = random_students(case.n_students, shape, activation, key=student_key, dtype=x.dtype)
+    state = state_from_arrays(read_arrays(path), [activation] * len(case.student)) if path.is_file() else None
+    watch, samples = _Watch(path, until), ec.Samples(x, y)
     try:
-        _, state = expand_minibatch(
-            students, x, y, config=case.training, key=key, state=state, on_epochs=watch, progress=_say
-        )
+        _, state = case.training.train(students, samples, key=key, state=state, on_epochs=watch, progress=_say)
         watch.save(state)
     except _TimeIsUp:
         state = watch.state
     now = dataclasses.replace(case.training, max_epochs=int(state.epoch))  # nothing more to train: measure
-    expansion, state = expand_minibatch(students, x, y, config=now, key=key, state=state)
+    expansion, state = now.train(students, samples, key=key, state=state)
     return expansion, state, watch.session(max(1, len(x) // case.training.batch))
 
 
@@ -265,26 +265,27 @@ def matmul_peak() -> float:
 # --- the first layer -----------------------------------------------------------------------------------------------
 
 
-def first_layer(case: Case, expansion: ec.Expansion, teacher: ec.Network, x, metric: str) -> dict:
+def first_layer(case: Case, expansion: Expansion, teacher: ec.Network, x, metric: str) -> dict:
     """Clusters of the students' first layer, and which neurons of the teacher they are."""
     start = time.monotonic()
     with jax.enable_x64(True):
         hidden, finite = expansion.students.layers[0], expansion.finite
         neurons = np.concatenate([hidden.w, np.asarray(hidden.b)[..., None]], axis=-1, dtype=float)[finite]
-        clustering = ec.cluster_neurons(
+        clustering = ec.cluster.cluster_neurons(
             neurons.reshape(-1, neurons.shape[-1]),
             np.repeat(np.flatnonzero(finite), neurons.shape[1]),
             n_students=expansion.n_students,
-            symmetry=expansion.students.activation.symmetry,
-            moment=ec.second_moment(np.asarray(x)) if metric == "preactivation" else None,
+            symmetry=expansion.students.activations[0].symmetry,
+            moment=ec.cluster.second_moment(np.asarray(x)) if metric == "preactivation" else None,
             config=ec.ClusterConfig(gamma=case.gamma, beta=case.beta, metric=metric),
         )
         found = {"kept": clustering.width, "candidates": len(clustering.kept), "matched": 0, "excess": clustering.width}
         if clustering.width:
-            rows = merge(clustering, np.asarray(expansion.loss), clusters=clustering.kept_clusters)
+            activation = expansion.students.activations[0]
+            rows = merge(clustering, np.asarray(expansion.loss), activation, clusters=clustering.kept_clusters).vectors
             first = teacher.layers[0]
             pair = [
-                _with_one_output(*each, teacher.activation)
+                _with_one_output(*each, teacher.activations[0])
                 for each in ((rows[:, :-1], rows[:, -1]), (first.w, first.b))
             ]
             (layer,) = ec.compare(*pair, np.asarray(x[:N_COMPARED])).layers
@@ -301,7 +302,7 @@ def first_layer(case: Case, expansion: ec.Expansion, teacher: ec.Network, x, met
 def _with_one_output(w, b, activation) -> ec.Network:
     """A layer as a network, which is what can be compared; the output is the sum of the neurons."""
     w, b = (jnp.asarray(np.asarray(each, float)) for each in (w, b))
-    return ec.Network((ec.Layer(w, b), ec.Layer(jnp.ones((1, len(w))), jnp.zeros(1))), activation)
+    return ec.Network((ec.Layer(w, b, activation), ec.Layer(jnp.ones((1, len(w))), jnp.zeros(1))))
 
 
 # --- the table -----------------------------------------------------------------------------------------------------

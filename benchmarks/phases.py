@@ -7,7 +7,7 @@ Every variant runs once to compile ("first", everything included), then all vari
 has the median of their rounds and how many times slower each is than the first variant of its phase, in the same run;
 every call ends when its result is there. Steps of solvers are means over the steps of a whole solve.
 
-    gradient, hessian    of the imitation loss, closed form against automatic differentiation; error: relative
+    gradient, hessian    of the imitation loss: the objective's own against automatic differentiation; error: relative
                          difference (Frobenius norm) from jax.grad and jax.hessian
     second-order step    from a fresh student; and the loss after these steps
     parts of a step      of Levenberg-Marquardt with 1,089 parameters; what its operations take at the rate of a large
@@ -38,9 +38,9 @@ from scipy.spatial.distance import pdist, squareform
 import ecjax as ec
 from ecjax.cluster.distances import condensed_distances
 from ecjax.cluster.linkage import dendrogram, weighted_linkage
-from ecjax.expand.refine import Bend
-from ecjax.network.activations import SYMMETRIES
-from ecjax.objective.imitation import flatten
+from ecjax.expand import Flow, LevenbergMarquardt, Newton, Orthogonal, Stopping, expand
+from ecjax.network import SYMMETRIES, random_students, student
+from ecjax.objective import Samples, flatten
 from ecjax.runs import versions, write_json
 
 from .cluster_planted import planted, score
@@ -121,7 +121,7 @@ def _problem(shape: Shape, sizes: Sizes):
     teacher_key, query_key, key = jr.split(jr.key(0), 3)
     teacher = ec.synthetic_teacher(d_in, max(1, width // 4), d_out, key=teacher_key)
     x = ec.gaussian_queries(sizes.n_samples, d_in, key=query_key)
-    return ec.random_students(sizes.n_students, shape, teacher.activation, key=key), x, ec.respond(teacher, x)
+    return random_students(sizes.n_students, shape, teacher.activations, key=key), x, ec.respond(teacher, x)
 
 
 def _words(shape: Shape, sizes: Sizes) -> str:
@@ -134,7 +134,7 @@ def _derivatives(sizes: Sizes, ways: Callable[[Callable], dict[str, Callable]]) 
     """Ways to compute one derivative, compared with the last of them."""
     for shape in sizes.shapes:
         students, x, y = _problem(shape, sizes)
-        theta, unflatten = flatten(ec.student(students, 0))
+        theta, unflatten = flatten(student(students, 0))
         calls = {name: partial(jax.jit(way), theta, x, y) for name, way in ways(unflatten).items()}
         *_, reference = calls.values()
         judge = lambda got, reference=reference: {"error": _relative(got, reference())}
@@ -147,14 +147,14 @@ def _relative(got: jax.Array, wanted: jax.Array) -> float:
 
 
 def _loss(unflatten: Callable) -> Callable:
-    return lambda theta, x, y: ec.imitation_loss(unflatten(theta), x, y)
+    return lambda theta, x, y: Samples(x, y).value(unflatten(theta))
 
 
 def gradients(sizes: Sizes) -> Iterator[Trial]:
     return _derivatives(
         sizes,
         lambda unflatten: {
-            "closed form": lambda theta, x, y: flatten(ec.gradient(unflatten(theta), x, y))[0],
+            "of the objective": lambda theta, x, y: flatten(Samples(x, y).gradient(unflatten(theta)))[0],
             "jax.grad": jax.grad(_loss(unflatten)),
         },
     )
@@ -164,7 +164,7 @@ def hessians(sizes: Sizes) -> Iterator[Trial]:
     return _derivatives(
         sizes,
         lambda unflatten: {
-            "closed form": lambda theta, x, y: ec.hessian(unflatten(theta), x, y),
+            "closed form": lambda theta, x, y: Samples(x, y).curvature(unflatten(theta), exact=True),
             "jax.jacfwd(jax.grad)": jax.jacfwd(jax.grad(_loss(unflatten))),
             "jax.hessian": jax.hessian(_loss(unflatten)),
         },
@@ -174,7 +174,7 @@ def hessians(sizes: Sizes) -> Iterator[Trial]:
 def _solves(sizes: Sizes, solvers: dict[str, Callable]) -> Iterator[Trial]:
     for shape in sizes.solved:
         students, x, y = _problem(shape, sizes)
-        start = ec.student(students, 0)
+        start = student(students, 0)
         judge = lambda done: {"loss": float(done.loss)}
         steps = lambda done: max(1, int(done.n_steps))
         variants = {
@@ -184,9 +184,9 @@ def _solves(sizes: Sizes, solvers: dict[str, Callable]) -> Iterator[Trial]:
 
 
 def second_order_steps(sizes: Sizes) -> Iterator[Trial]:
-    config = ec.RefineConfig(max_steps=sizes.n_steps)
-    solver = lambda name: lambda start, x, y: ec.refine(start, x, y, solver=name, config=config)
-    return _solves(sizes, {name: solver(name) for name in ("levenberg_marquardt", "newton", "orthogonal")})
+    stop = Stopping(max_steps=sizes.n_steps)
+    stage = lambda kind: lambda start, x, y: kind(stop)(start, Samples(x, y))
+    return _solves(sizes, {kind.__name__: stage(kind) for kind in (LevenbergMarquardt, Newton, Orthogonal)})
 
 
 def parts_of_a_step(sizes: Sizes) -> Iterator[Trial]:
@@ -194,19 +194,19 @@ def parts_of_a_step(sizes: Sizes) -> Iterator[Trial]:
     d_in, width, _ = sizes.large
     large = replace(sizes, n_samples=sizes.n_large)
     students, x, y = _problem(sizes.large, large)
-    start = ec.student(students, 0)
+    start = student(students, 0)
     theta, unflatten = flatten(start)
     n_parameters, n_columns = start.n_parameters, width * (d_in + 1) + width + 1
     gram, factor = 2 * len(x) * n_columns**2, n_parameters**3 / 3  # operations
-    config = ec.RefineConfig(max_steps=sizes.n_steps)
-    bend = Bend(start, x, y, jnp.ones(n_parameters, bool))
-    damped = ec.gauss_newton(start, x, y) + jnp.eye(n_parameters)
+    solve, samples = LevenbergMarquardt(Stopping(max_steps=sizes.n_steps)), Samples(x, y)
+    gauss_newton = lambda net, samples: samples.curvature(net, exact=False)
+    damped = gauss_newton(start, samples) + jnp.eye(n_parameters)
     calls = {
-        "whole step": (lambda start: ec.refine(start, x, y, config=config), (start,), gram + factor),
-        "gram matrix": (ec.gauss_newton, (start, x, y), gram),
+        "whole step": (lambda start: solve(start, samples), (start,), gram + factor),
+        "gram matrix": (gauss_newton, (start, samples), gram),
         "cholesky": (lambda matrix: jax.scipy.linalg.cho_factor(matrix)[0], (damped,), factor),
-        "acceleration": (lambda theta, step: bend(theta, step), (theta, theta), 0),
-        "gradient": (lambda theta: flatten(ec.gradient(unflatten(theta), x, y))[0], (theta,), 0),
+        "acceleration": (lambda theta, step: samples.bend(unflatten(theta), step), (theta, theta), 0),
+        "gradient": (lambda theta: flatten(samples.gradient(unflatten(theta)))[0], (theta,), 0),
     }
     peak = 1e9 * matmul_peak(x.dtype, sizes=(sizes.side,))
     variants = {}
@@ -218,22 +218,20 @@ def parts_of_a_step(sizes: Sizes) -> Iterator[Trial]:
 
 
 def flow_steps(sizes: Sizes) -> Iterator[Trial]:
-    solver = lambda name: (
-        lambda start, x, y: ec.gradient_flow(start, x, y, config=ec.FlowConfig(solver=name, max_steps=sizes.n_steps))
-    )
+    solver = lambda name: lambda start, x, y: Flow(solver=name, max_steps=sizes.n_steps)(start, Samples(x, y))
     return _solves(sizes, {name: solver(name) for name in ("kvaerno5", "kvaerno3", "tsit5")})
 
 
 def ensembles(sizes: Sizes) -> Iterator[Trial]:
     shape = sizes.solved[0]
     students, x, y = _problem(shape, sizes)
-    refining = ec.RefineConfig(max_steps=5 * sizes.n_steps)
+    refining = Stopping(max_steps=5 * sizes.n_steps)
     configs = {
-        way: ec.ExpandConfig(method="levenberg_marquardt", refine=refining, placement=way) for way in ("map", "vmap")
+        way: ec.ExpandConfig(method="levenberg_marquardt", descent=refining, placement=way) for way in ("map", "vmap")
     }
     judge = lambda done: {"best": float(done.loss.min()), "median": float(jnp.median(done.loss))}
     variants = {
-        way: Variant(partial(ec.expand, students, x, y, config=config), judge) for way, config in configs.items()
+        way: Variant(partial(expand, students, Samples(x, y), config=config), judge) for way, config in configs.items()
     }
     yield Trial(f"{sizes.n_students} students {_words(shape, sizes)}, {refining.max_steps} steps", variants)
 
@@ -249,7 +247,7 @@ def _planted(sizes: Sizes):
         n=sizes.n_vectors, dim=_INPUTS, noise=(1e-6, 1e-3), dust=0.5, rng=np.random.default_rng(0)
     )
     config = ec.ClusterConfig(metric="euclidean", linkage="matrix")
-    clustering = ec.cluster_neurons(neurons, student, n_students=10, symmetry=SYMMETRIES["none"], config=config)
+    clustering = ec.cluster.cluster_neurons(neurons, student, n_students=10, symmetry=SYMMETRIES["none"], config=config)
     return clustering, truth, f"{len(neurons)} vectors of {_INPUTS}"
 
 

@@ -31,6 +31,8 @@ import jax
 import numpy as np
 
 import ecjax as ec
+from ecjax.expand import expand
+from ecjax.network import random_students
 from ecjax.runs import write_json
 
 from .recovery import Problem, as_text, draw
@@ -45,16 +47,16 @@ def train(n_students: int, n_steps: int, rounds: int) -> dict[str, Any]:
     """Seconds of every case on the devices that this process and its peers have, and the losses."""
     teacher, x, key = draw(Problem(activation="g", d_in=4, width=4, student_width=16, seed=0))
     y = ec.respond(teacher, x)
-    students = ec.random_students(n_students, (4, 16, 1), "g", key=key)
-    equal = ec.RefineConfig(max_steps=n_steps, target_loss=0.0, gradient_norm=0.0, patience=n_steps)
+    students = random_students(n_students, (4, 16, 1), "g", key=key)
+    equal = ec.Stopping(max_steps=n_steps, target_loss=0.0, gradient_norm=0.0, patience=n_steps)
     settings = {
-        "equal": ec.ExpandConfig(refine=equal),
+        "equal": ec.ExpandConfig(descent=equal),
         "real, one": ec.ExpandConfig(),
         "real, all": ec.ExpandConfig(chunk=n_students),
     }
     results = {}
     for case, config in settings.items():
-        work = lambda config=config: jax.block_until_ready(ec.expand(students, x, y, config=config))
+        work = lambda config=config: jax.block_until_ready(expand(students, ec.Samples(x, y), config=config))
         work()  # compiles
         seconds = []
         for _ in range(rounds):

@@ -31,10 +31,10 @@ import jax.random as jr
 import numpy as np
 import optax
 
-from ecjax.expand.minibatch import MinibatchConfig, chunk_size, expand_minibatch
-from ecjax.expand.minibatch_step import summed_loss, train_step
-from ecjax.network.activations import ACTIVATIONS
-from ecjax.network.networks import Network, random_students
+from ecjax.expand.minibatch import Minibatch, chunk_size, summed_loss, train_step
+from ecjax.network import ACTIVATIONS, random_students
+from ecjax.network.moves import with_activation
+from ecjax.objective import Samples
 
 CASES = {
     "images": {"n_students": 10, "shape": (784, 512, 10), "batch": 512, "dtype": "float32", "n_batches": 10},
@@ -86,8 +86,8 @@ def compare(case, *, n_rounds):
                 theirs.append(reference.step(max(1, round(1.0 / reference.warm))))
             start = _clocks()
 
-        config = MinibatchConfig(batch=case["batch"], max_epochs=(n_rounds + 1) * epochs, epochs_per_call=epochs)
-        expand_minibatch(students, x, y, config=config, key=jr.key(3), on_epochs=turn)
+        config = Minibatch(batch=case["batch"], max_epochs=(n_rounds + 1) * epochs, epochs_per_call=epochs)
+        config.train(students, Samples(x, y), key=jr.key(3), on_epochs=turn)
         result = {"case": case, "ours_ms": _ms(ours[1:])}  # the first call compiles
         if reference:
             result |= {"theirs_ms": _ms(theirs[1:]), "loss_differs_by": reference.loss_differs_by}
@@ -133,7 +133,7 @@ def step_parts(students, x, y, epoch_step):
     n_chunks = len(students.layers[0].w) // (size := chunk_size(students, len(x)))
     students = jax.tree.map(lambda leaf: leaf[:size], students)
     gradient = jax.jit(jax.grad(summed_loss, has_aux=True))
-    cheap = Network(students.layers, ACTIVATIONS["relu"])
+    cheap = with_activation(students, lambda _: ACTIVATIONS["relu"])
     moments = optax.scale_by_adam().init(students)
     rate = jnp.full(len(students.layers[0].w), 1e-3, x.dtype)
     products = n_chunks * _best(gradient, cheap, x, y)

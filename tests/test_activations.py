@@ -1,5 +1,6 @@
 """Activations: closed forms against automatic differentiation and against other libraries; each claim of symmetry."""
 
+import functools
 import math
 
 import jax
@@ -11,11 +12,11 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecjax.network.activations import ACTIVATIONS, SYMMETRIES, Activation, Symmetry, as_activation, check_symmetry
+from ecjax.network.activation import SYMMETRIES, Activation, Symmetry, check_symmetry, is_polynomial, unclaimed_laws
+from ecjax.network.catalogue import ACTIVATIONS, as_activation
 
 EPS = np.finfo(float).eps
 GRID = jnp.linspace(-9.0, 9.0, 721)
-OFF_KINKS = GRID[GRID != 0]  # 0 is the only kink of the catalogue
 
 # The same functions from elsewhere, or written down once more.
 OTHERWISE = {
@@ -48,57 +49,69 @@ def test_the_whole_catalogue_is_here():
     assert all(name == activation.name for name, activation in ACTIVATIONS.items())
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
-def test_functions_are_what_their_names_say(name):
-    wanted = OTHERWISE[name](np.asarray(GRID))
-    np.testing.assert_allclose(ACTIVATIONS[name](GRID), wanted, rtol=1e-13, atol=1e-15)
+EXTREME = jnp.asarray([-1e4, -800.0, -40.0, 40.0, 800.0, 1e4])
 
 
 def slopes(fn, z):
     return jax.vmap(jax.grad(fn))(z)
 
 
+@functools.cache
+def table(name):
+    """An activation on the grid and far out, with closed and automatic derivatives: one compiled program for all."""
+    activation = ACTIVATIONS[name]
+
+    @jax.jit
+    def values(z):
+        own = {"fn": activation.fn, "d1": activation.d1, "d2": activation.d2}
+        automatic = {f"slope of {what}": slopes(fn, z) for what, fn in own.items()}
+        return {what: fn(z) for what, fn in own.items()} | automatic | {"bend": slopes(jax.grad(activation.fn), z)}
+
+    everywhere = jax.device_get(values(jnp.concatenate([GRID, EXTREME])))
+    near, far = ({what: value[part] for what, value in everywhere.items()} for part in (slice(721), slice(721, None)))
+    return near, far
+
+
+def off_kinks(name):
+    """The grid, but for 0, the only kink of the catalogue, where the activation may have it."""
+    return np.ones(721, bool) if ACTIVATIONS[name].smooth else np.asarray(GRID) != 0
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_functions_are_what_their_names_say(name):
+    np.testing.assert_allclose(table(name)[0]["fn"], OTHERWISE[name](np.asarray(GRID)), rtol=1e-13, atol=1e-15)
+
+
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_derivatives_are_those_of_automatic_differentiation(name):
-    activation = ACTIVATIONS[name]
-    z = GRID if activation.smooth else OFF_KINKS
+    near, at = table(name)[0], off_kinks(name)
     # Automatic derivatives round terms of order 10 that cancel in the tails; the closed forms do not.
-    np.testing.assert_allclose(activation.d1(z), slopes(activation.fn, z), rtol=1e-12, atol=64 * EPS)
-    np.testing.assert_allclose(activation.d2(z), slopes(jax.grad(activation.fn), z), rtol=1e-12, atol=1024 * EPS)
-
-
-@pytest.mark.parametrize("name", ACTIVATIONS)
-def test_d2_is_the_derivative_of_d1(name):
-    activation = ACTIVATIONS[name]
-    z = GRID if activation.smooth else OFF_KINKS
-    np.testing.assert_allclose(activation.d2(z), slopes(activation.d1, z), rtol=1e-12, atol=256 * EPS)
+    np.testing.assert_allclose(near["d1"][at], near["slope of fn"][at], rtol=1e-12, atol=64 * EPS)
+    np.testing.assert_allclose(near["d2"][at], near["bend"][at], rtol=1e-12, atol=1024 * EPS)
+    np.testing.assert_allclose(near["d2"][at], near["slope of d1"][at], rtol=1e-12, atol=256 * EPS)
 
 
 @pytest.mark.parametrize("name", [name for name, activation in ACTIVATIONS.items() if not activation.smooth])
 def test_at_a_kink_the_slope_is_one_sided_or_the_midpoint(name):
-    activation, h = ACTIVATIONS[name], 1e-9
-    left, right = (float(activation.d1(jnp.asarray(z))) for z in (-h, h))
-    at_kink = float(activation.d1(jnp.asarray(0.0)))
+    left, at_kink, right = np.asarray(ACTIVATIONS[name].d1(jnp.asarray([-1e-9, 0.0, 1e-9])))
     assert any(at_kink == pytest.approx(slope, abs=1e-8) for slope in (left, right, (left + right) / 2))
-    jump = activation.d2(jnp.asarray(h)) - activation.d2(jnp.asarray(-h))
-    assert abs(right - left) > 0.1 or abs(jump) > 0.1  # not smooth: the first or the second derivative jumps
+    below, above = np.asarray(ACTIVATIONS[name].d2(jnp.asarray([-1e-9, 1e-9])))
+    assert abs(right - left) > 0.1 or abs(above - below) > 0.1  # not smooth: the first or second derivative jumps
 
 
 @pytest.mark.parametrize("name", [name for name, activation in ACTIVATIONS.items() if activation.smooth])
 def test_a_smooth_activation_has_no_jumps(name):
     """The second derivative changes by less than its own derivative allows between neighbouring points."""
     z = jnp.linspace(-3.0, 3.0, 60_001)
-    assert float(jnp.max(jnp.abs(jnp.diff(ACTIVATIONS[name].d2(z))))) < 1e-4 * 70  # |d3| of g is about 64 at most
+    bend = np.asarray(jax.jit(ACTIVATIONS[name].d2)(z))
+    assert np.abs(np.diff(bend)).max() < 1e-4 * 70  # |d3| of g is about 64 at most
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_nothing_overflows(name):
     """Extreme pre-activations are finite, and so are their derivatives and what gradients make of them."""
-    activation = ACTIVATIONS[name]
-    z = jnp.asarray([-1e4, -800.0, -40.0, 40.0, 800.0, 1e4])
-    for fn in (activation.fn, activation.d1, activation.d2):
-        assert jnp.all(jnp.isfinite(fn(z)))
-        assert jnp.all(jnp.isfinite(slopes(fn, z)))
+    for what, value in table(name)[1].items():
+        assert np.isfinite(value).all(), what
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -106,19 +119,19 @@ def test_the_precision_is_that_of_the_argument(name):
     activation = ACTIVATIONS[name]
     for dtype in (jnp.float32, jnp.float64):
         for fn in (activation, activation.d1, activation.d2):
-            assert fn(jnp.ones((2, 3), dtype)).dtype == dtype
-            assert fn(jnp.ones((2, 3), dtype)).shape == (2, 3)
+            made = jax.eval_shape(fn, jax.ShapeDtypeStruct((2, 3), dtype))
+            assert (made.dtype, made.shape) == (dtype, (2, 3))
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_closed_forms_are_accurate_in_float32(name):
     """Against float64 at the same points: rounding only, nothing cancels."""
     activation = ACTIVATIONS[name]
-    z = jnp.linspace(-6.0, 6.0, 241).astype(jnp.float32)
-    for fn in (activation.fn, activation.d1, activation.d2):
-        wanted = fn(z.astype(jnp.float64))
-        scale = float(jnp.max(jnp.abs(wanted)))
-        np.testing.assert_allclose(fn(z), wanted, rtol=1e-4, atol=64 * np.finfo(np.float32).eps * max(scale, 1))
+    values = jax.jit(lambda z: [fn(z) for fn in (activation.fn, activation.d1, activation.d2)])
+    z = GRID[jnp.abs(GRID) <= 6].astype(jnp.float32)
+    for got, wanted in zip(values(z), values(z.astype(jnp.float64)), strict=True):
+        scale = float(np.abs(wanted).max())
+        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=64 * np.finfo(np.float32).eps * max(scale, 1))
 
 
 # --- symmetry -------------------------------------------------------------------------------------------------------
@@ -139,9 +152,14 @@ def test_every_claim_of_symmetry_holds(name, z, c):
         assert float(fn(z + symmetry.antiperiod)) == pytest.approx(float(-fn(z)), abs=slack)
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_check_symmetry_lets_the_catalogue_pass(name):
-    check_symmetry(ACTIVATIONS[name])
+def test_check_symmetry_lets_the_catalogue_pass(name, dtype):
+    """In either precision: every claim holds, none is missing, and only polynomials are called so."""
+    with jax.enable_x64(dtype == jnp.float64):
+        check_symmetry(ACTIVATIONS[name])
+        assert unclaimed_laws(ACTIVATIONS[name]) == []
+        assert is_polynomial(ACTIVATIONS[name]) == ACTIVATIONS[name].symmetry.polynomial
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -182,11 +200,55 @@ def test_false_claims_are_refused(claim):
         check_symmetry(Activation(fn, symmetry, name=claim))
 
 
+POLYNOMIALS = {
+    "cube": (lambda z: z**3, "odd"),
+    "line": (lambda z: 1 - 2 * z, "none"),
+    "constant": (jnp.ones_like, "even"),
+    "of degree ten": (lambda z: z**10 - z**7 + 0.1, "none"),
+}
+
+
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
-def test_true_claims_pass_in_either_precision(dtype):
+@pytest.mark.parametrize("name", POLYNOMIALS)
+def test_polynomials_are_refused_whatever_they_claim(name, dtype):
+    """A sum of such neurons can be written in infinitely many ways."""
+    fn, symmetry = POLYNOMIALS[name]
+    with jax.enable_x64(dtype == jnp.float64), pytest.raises(ValueError, match=rf"`activation` {name} is a polynomial"):
+        check_symmetry(Activation(fn, symmetry, name=name))
+    check_symmetry(Activation(fn, "polynomial", name=name))  # that is what it is, and `recover` refuses it
+
+
+NO_POLYNOMIALS = {
+    "nearly a line": lambda z: jnp.tanh(0.01 * z),
+    "nearly a step": lambda z: jnp.tanh(100 * z),
+    "a narrow bump": lambda z: jnp.exp(-((100 * z) ** 2)),
+    "a wide bump": lambda z: jnp.exp(-((0.01 * z) ** 2)),
+    "a slow wave": lambda z: jnp.sin(0.01 * z),
+    "it overflows": jnp.sinh,
+}
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize("name", NO_POLYNOMIALS)
+def test_what_only_looks_like_a_polynomial_is_none(name, dtype):
     with jax.enable_x64(dtype == jnp.float64):
-        for activation in ACTIVATIONS.values():
-            check_symmetry(activation)
+        assert not is_polynomial(Activation(NO_POLYNOMIALS[name], name=name))
+
+
+UNCLAIMED = {
+    "tanh": (Activation(jnp.tanh), r"fn\(-z\) = -fn\(z\)\. "),
+    "sigmoid": (Activation(jax.nn.sigmoid), r"fn\(-z\) = -fn\(z\) \+ 1\. "),
+    "softplus": (Activation(jax.nn.softplus), r"fn\(-z\) = fn\(z\) \+ -1 z\. "),
+    "relu": (Activation(jax.nn.relu, Symmetry(parity=1, linear=-1.0)), r"fn\(c z\) = c fn\(z\) for c > 0\. "),
+}
+
+
+@pytest.mark.parametrize("name", UNCLAIMED)
+def test_a_law_that_holds_and_is_not_claimed_is_told(name):
+    """`Activation(jnp.tanh)` claims nothing, and would count every neuron twice in silence."""
+    activation, law = UNCLAIMED[name]
+    with pytest.warns(UserWarning, match=f"has a symmetry that it does not claim: {law}"):
+        check_symmetry(activation)
 
 
 def test_symmetries_that_make_no_sense_are_refused():

@@ -15,8 +15,10 @@ import pytest
 
 import ecjax as ec
 from ecjax import cli
-from ecjax.cli import work
-from ecjax.runs import read_arrays, read_json, write_json
+from ecjax.cli import recovering
+from ecjax.expand import RESULTS, Expansion
+from ecjax.network import random_students, stack
+from ecjax.runs import as_json, read_arrays, read_json, write_json
 
 SHAPES = {"shapes": ((2, 4, 1),), "solved": ((2, 4, 1),), "large": (2, 5, 1), "n_large": 50, "side": 64}
 SMALL = {**SHAPES, "n_samples": 40, "n_steps": 3, "n_students": 2, "n_vectors": 100, "rounds": 1}
@@ -43,14 +45,14 @@ def small(recovery):
 def test_a_problem_is_that_of_the_command_line(recovery, small, monkeypatch):
     """The command that the table prints for a problem leads to the same teacher, queries, key and settings."""
     asked = {}
-    monkeypatch.setattr(work, "_recover", lambda name, command, problem, key, console: asked.update(locals()))
+    monkeypatch.setattr(recovering, "_recover", lambda name, command, problem, key, console: asked.update(locals()))
     assert cli.main(shlex.split(small.command)[1:]) == 0
     teacher, x, key = recovery.draw(small)
     problem = asked["problem"]
-    jax.tree.map(np.testing.assert_array_equal, (problem.x, problem.teacher), (x, teacher))
+    jax.tree.map(np.testing.assert_array_equal, (problem.data.x, problem.teacher), (x, teacher))
     np.testing.assert_array_equal(jr.key_data(asked["key"]), jr.key_data(key))
     wanted = ec.RecoveryConfig.toy(small.student_width, small.n_students)
-    assert vars(asked["command"].settings) == vars(wanted)
+    assert as_json(asked["command"].settings) == as_json(wanted)
 
 
 def test_finished_problems_are_read_and_not_solved_again(recovery, small, tmp_path, monkeypatch, capsys):
@@ -186,14 +188,14 @@ def test_clusters_are_matched_with_the_teachers_neurons(paper, key):
     def student(key):
         more = ec.random_network((784, 2, 2, 10), "g", key=key).layers[0]
         first, second, last = teacher.layers
-        first = ec.Layer(*(jnp.concatenate([getattr(first, part), getattr(more, part)]) for part in "wb"))
-        second = ec.Layer(jnp.pad(second.w, ((0, 0), (0, 2))), second.b)
-        return ec.Network((first, second, last), teacher.activation)
+        wider = {part: jnp.concatenate([getattr(first, part), getattr(more, part)]) for part in "wb"}
+        second = replace(second, w=jnp.pad(second.w, ((0, 0), (0, 2))))
+        return ec.Network((replace(first, **wider), second, last))
 
-    students = ec.stack([student(each) for each in keys[1:]])
+    students = stack([student(each) for each in keys[1:]])
     ones = jnp.ones(len(keys) - 1)
-    result = jax.vmap(lambda known: ec.RESULTS.where(known, ec.RESULTS.stalled, ec.RESULTS.max_steps))(ones > 0)
-    expansion = ec.Expansion(students, ones, ones, ones.astype(int), result, "minibatch")
+    result = jax.vmap(lambda known: RESULTS.where(known, RESULTS.stalled, RESULTS.max_steps))(ones > 0)
+    expansion = Expansion(students, ones, ones, ones.astype(int), result, "minibatch")
     x = ec.gaussian_queries(300, 784, key=key)
     found = paper.first_layer(case, expansion, teacher, x, "preactivation")
     assert (found["matched"], found["excess"], found["kept"]) == (3, 0, 3)
@@ -219,7 +221,7 @@ def test_an_accelerator_needs_the_core_packages_only():
 
 def test_operations_of_a_step_are_those_of_its_matrices(benchmark_named, key):
     """The Gram matrix as a product, by its compiler's count, and Cholesky's textbook n^3 / 3."""
-    students = ec.random_students(2, (3, 5, 1), "g", key=key)
+    students = random_students(2, (3, 5, 1), "g", key=key)
     columns = 5 * (3 + 1) + 5 + 1
     basis = jnp.zeros((40, columns))
     gram = jax.jit(lambda basis: basis.T @ basis).lower(basis).compile().cost_analysis()["flops"]
@@ -247,3 +249,29 @@ def test_scaling_is_reported_with_what_it_leaves_alone(benchmark_named, capsys):
     assert len(header) == len(first) == len(eight)
     assert first[header.index("efficiency")] == "100%"
     assert float(eight[-1]) == 0
+
+
+ROOT = Path(__file__).parent.parent
+
+
+def _run(*arguments):
+    return subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, timeout=120, cwd=ROOT)
+
+
+def test_every_benchmark_is_listed_with_a_line_of_its_own():
+    done = _run("benchmarks", "--list")
+    assert done.returncode == 0, done.stderr
+    listed = dict(line.removeprefix("python -m benchmarks.").split(maxsplit=1) for line in done.stdout.splitlines())
+    programs = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if "argparse" in path.read_text()}
+    assert programs - {"__main__"} | {"synthetic"} <= set(listed)
+    assert all(len(said) > 20 for said in listed.values())
+
+
+NAMES = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if "argparse" in path.read_text())
+
+
+@pytest.mark.parametrize("name", [*NAMES, "synthetic"])
+def test_every_benchmark_runs_as_a_module(name):
+    done = _run(f"benchmarks.{name}", "--help")
+    assert done.returncode == 0, done.stderr
+    assert "usage" in done.stdout

@@ -1,9 +1,9 @@
-"""Reading a user's data: what is written comes back, and what can't be used is refused by name."""
+"""Reading a user's data: what is written comes back, and what is none is refused by name."""
 
 import numpy as np
 import pytest
 
-from ecjax.cli.files import read_data
+from ecjax.cli.data_files import read_data
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_columns_that_are_not_there_are_named(tmp_path, data):
         ({"x": np.eye(3), "y": np.ones(4)}, r"x has shape \(3, 3\) and y has shape \(4, 1\)"),
         ({"x": np.ones(3), "y": np.ones(3)}, r"x has shape \(3,\)"),
         ({"x": np.array([["a"]]), "y": np.ones(1)}, "not of numbers"),
-        ({"x": np.array([{}]), "y": np.ones(1)}, "can't be used"),  # an object array is a pickle: never opened
+        ({"x": np.array([{}]), "y": np.ones(1)}, "is no such file"),  # an object array is a pickle: never opened
     ],
 )
 def test_malformed_npz_is_refused_by_array(tmp_path, arrays, message):
@@ -93,7 +93,7 @@ def test_malformed_npz_is_refused_by_array(tmp_path, arrays, message):
 
 def test_what_is_no_npz_is_refused(tmp_path):
     (tmp_path / "d.npz").write_bytes(b"not a zip file")
-    with pytest.raises(ValueError, match="can't be used"):
+    with pytest.raises(ValueError, match="is no such file"):
         read_data(tmp_path / "d.npz")
     np.savez(tmp_path / "e.npz", x=np.eye(2), y=np.ones(2))
     with pytest.raises(ValueError, match="`outputs` names columns"):

@@ -10,16 +10,17 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+import tyro
 from rich.console import Console
 from test_cli_teach import N, write_mnist
 
 import ecjax as ec
 from ecjax import runs
-from ecjax.cli import against, main, place, work
-from ecjax.cli.commands import Place, images_default
-from ecjax.cli.screen import Screen
-from ecjax.figures import report
-from ecjax.road.settings import PRESETS
+from ecjax.cli import main, recovering
+from ecjax.cli.commands import Output, RecoverImages, images_default
+from ecjax.cli.progress_bars import ProgressBars
+from ecjax.cli.run_folder import run_folder
+from ecjax.figures import save_figures, saving
 
 
 def run(*arguments) -> int:
@@ -56,26 +57,26 @@ def recovered(small, monkeypatch):
     """What `recover` is asked; it answers with one neuron too many."""
     asked = {}
 
-    def recover(x, y, **given):
-        asked.update(given, x=x, y=y)
-        return eqx.tree_at(
-            lambda recovery: (recovery.network, recovery.expansions, recovery.clusterings),
-            dataclasses.replace(small, found_by=small.found_by * given["hidden_layers"]),
-            (
-                nearly(asked["teacher"]),
-                *(each * given["hidden_layers"] for each in (small.expansions, small.clusterings)),
-            ),
+    def recover(data, **given):
+        asked.update(given, data=data)
+        layers = given["hidden_layers"]
+        return dataclasses.replace(
+            small,
+            network=nearly(asked["teacher"]),
+            found_by=small.found_by * layers,
+            expansions=small.expansions * layers,
+            clusterings=small.clusterings * layers,
         )
 
-    monkeypatch.setattr(work, "recover", recover)
-    read = work.read_teacher
+    monkeypatch.setattr(recovering, "recover", recover)
+    read = recovering.read_teacher
 
     def read_teacher(*given):
         saved = read(*given)
         asked["teacher"] = jax.tree.map(lambda leaf: leaf.astype(float), saved.network)
         return saved
 
-    monkeypatch.setattr(work, "read_teacher", read_teacher)
+    monkeypatch.setattr(recovering, "read_teacher", read_teacher)
     return asked
 
 
@@ -83,9 +84,9 @@ def nearly(teacher):
     """The teacher with weights slightly off and one more neuron in its first layer, to which nothing listens."""
     first, second, *rest = teacher.layers
     spare = jr.normal(jr.key(0), (1, first.w.shape[1]))
-    first = ec.Layer(jnp.concatenate([1.001 * first.w, spare]), jnp.concatenate([first.b, jnp.ones(1)]))
-    second = ec.Layer(jnp.pad(second.w, ((0, 0), (0, 1))), second.b)
-    return ec.Network((first, second, *rest), teacher.activation)
+    w, b = jnp.concatenate([1.001 * first.w, spare]), jnp.concatenate([first.b, jnp.ones(1)])
+    more = dataclasses.replace(second, w=jnp.pad(second.w, ((0, 0), (0, 1))))
+    return ec.Network((dataclasses.replace(first, w=w, b=b), more, *rest))
 
 
 # --- a run ---------------------------------------------------------------------------------------------------------
@@ -125,7 +126,7 @@ def test_an_interrupted_training_goes_on_and_changes_no_bit(whole, teachers, dat
     monkeypatch.chdir(tmp_path)
     ask = ("recover", "images", "--teacher", teachers / "shallow", *QUICK.split(), "--data", data, "--no-figures")
     with monkeypatch.context() as patch:
-        patch.setattr(Screen, "__call__", impatient)
+        patch.setattr(ProgressBars, "__call__", impatient)
         assert run(*ask) == 130
     assert "10 epochs of 4 students are safe" in capsys.readouterr().err
     assert run(*ask) == 0
@@ -141,7 +142,8 @@ def test_every_layer_of_a_deep_teacher_is_compared_and_drawn(teachers, data, tmp
     assert run("recover", "images", "--teacher", teachers / "deep", "--out", out, "--data", data, "--seed", 4) == 0
     assert recovered["hidden_layers"] == 2
     assert np.array_equal(jr.key_data(recovered["key"]), jr.key_data(jr.key(4)))
-    np.testing.assert_allclose(recovered["y"], ec.respond(recovered["teacher"], recovered["x"]), rtol=1e-12)
+    data = recovered["data"]
+    np.testing.assert_allclose(data.y, ec.respond(recovered["teacher"], data.x), rtol=1e-12)
     rows = json.loads((out / "comparison.json").read_text())["layers"]
     assert [(row["layer"], row["teacher"], row["recovered"], row["missing"]) for row in rows] == [
         (1, 3, 4, 0),
@@ -162,9 +164,10 @@ def test_every_layer_of_a_deep_teacher_is_compared_and_drawn(teachers, data, tmp
 def test_precision_and_number_of_images_are_as_asked(teachers, data, tmp_path, recovered):
     ask = ("recover", "images", "--teacher", teachers / "shallow", "--data", data, "--no-figures")
     assert run(*ask, "--out", tmp_path / "one", "--n", 50, "--precision", "float32") == 0
-    assert (recovered["x"].shape, recovered["x"].dtype, recovered["y"].dtype) == ((50, 784), jnp.float32, jnp.float32)
+    data = recovered["data"]
+    assert (data.x.shape, data.x.dtype, data.y.dtype) == ((50, 784), jnp.float32, jnp.float32)
     assert run(*ask, "--out", tmp_path / "two") == 0
-    assert (len(recovered["x"]), recovered["x"].dtype) == (N, jnp.float64)
+    assert (len(recovered["data"].x), recovered["data"].x.dtype) == (N, jnp.float64)
 
 
 def test_a_bare_network_is_a_teacher_too(teachers, data, tmp_path, recovered):
@@ -180,14 +183,10 @@ def test_a_bare_network_is_a_teacher_too(teachers, data, tmp_path, recovered):
 @pytest.mark.parametrize("preset", ["images", "images-deep", "paper-shallow", "paper-deep"])
 @pytest.mark.parametrize("spelling", ["--preset {}", "--preset={}"])
 def test_a_preset_is_a_start_that_other_settings_change(preset, spelling, tmp_path):
-    import tyro
-
-    from ecjax.cli.commands import Images
-
     arguments = [*spelling.format(preset).split(), "--teacher", "here", "--gamma", "0.7"]
-    command = tyro.cli(Images, args=arguments, default=images_default(arguments))
+    command = tyro.cli(RecoverImages, args=arguments, default=images_default(arguments))
     assert command.preset == preset
-    wanted, got = runs.as_json(PRESETS[preset]()), runs.as_json(command.settings)
+    wanted, got = runs.as_json(ec.PRESETS[preset]()), runs.as_json(command.settings)
     assert got["cluster"].pop("gamma") == 0.7
     del wanted["cluster"]["gamma"]
     assert got == wanted
@@ -244,7 +243,7 @@ def _interrupt_after(n, monkeypatch):
         if done == n:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Screen, "__call__", impatient)
+    monkeypatch.setattr(ProgressBars, "__call__", impatient)
 
 
 def test_the_same_command_goes_on_without_a_folder_named(tmp_path, monkeypatch, capsys):
@@ -287,17 +286,17 @@ def test_other_versions_are_not_taken_up(tmp_path, monkeypatch, capsys):
 
 def test_two_at_once_do_not_share_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with place.workplace(Place(), "toy", {"a": 1}) as (first, was_there):
+    with run_folder(Output(), "toy", {"a": 1}) as (first, was_there):
         assert not was_there
-        with place.workplace(Place(), "toy", {"a": 1}) as (second, was_there):
+        with run_folder(Output(), "toy", {"a": 1}) as (second, was_there):
             assert second != first
             assert not was_there
-        named = Place(out=first.with_name(first.name.removesuffix(runs.UNFINISHED)))
-        with pytest.raises(ValueError, match="another process"), place.workplace(named, "toy", {"a": 1}):
+        named = Output(out=first.with_name(first.name.removesuffix(runs.UNFINISHED)))
+        with pytest.raises(ValueError, match="another process"), run_folder(named, "toy", {"a": 1}):
             pass
-    with place.workplace(Place(), "toy", {"a": 1}) as (_, was_there):
+    with run_folder(Output(), "toy", {"a": 1}) as (_, was_there):
         assert was_there
-    with place.workplace(Place(), "toy", {"a": 2}) as (_, was_there):
+    with run_folder(Output(), "toy", {"a": 2}) as (_, was_there):
         assert not was_there
 
 
@@ -308,17 +307,16 @@ def test_the_table_says_what_the_records_say(key):
     x = ec.gaussian_queries(200, 3, key=key)
     teacher = ec.random_network((3, 4, 2, 1), "tanh", key=key)
     comparison = ec.compare(nearly(teacher), teacher, x)
-    rows = against.layer_rows(comparison)
+    rows = comparison.rows()
     for row, layer in zip(rows, comparison.layers, strict=True):
         assert row["recovered"] == row["teacher"] - row["missing"] + row["excess"] == layer.recovered_width
         for name in ("cosine_in", "cosine_in_euclidean", "cosine_out"):
             assert row[f"{name}_mean"] == pytest.approx(np.nanmean(getattr(layer, name)))
             assert row[f"{name}_largest"] == np.nanmax(getattr(layer, name))
-    console = Console(file=io.StringIO(), width=80)
-    console.print(against.layer_table(comparison))
-    shown = console.file.getvalue()
-    assert f"{rows[0]['cosine_in_mean']:.0e} {rows[0]['cosine_in_largest']:.0e}" in shown  # on one line of 80 columns
-    assert "…" not in shown
+    table = comparison.summary().removesuffix(comparison.verdict())
+    assert f"{rows[0]['cosine_in_mean']:.0e} {rows[0]['cosine_in_largest']:.0e}" in table
+    assert max(map(len, table.splitlines())) <= 80  # columns of a terminal
+    assert "layer 1: 4 of 4 neurons found, 1 in excess" in comparison.verdict()
 
 
 def test_a_layer_with_nothing_found_has_no_distances(key):
@@ -326,15 +324,16 @@ def test_a_layer_with_nothing_found_has_no_distances(key):
     teacher, other = (ec.random_network((3, 2, 1), "g", key=each) for each in jr.split(key))
     other = eqx.tree_at(lambda net: net.layers[0].w, other, -5 * teacher.layers[0].w)
     comparison = ec.compare(other, teacher, x)
-    (row,) = against.layer_rows(comparison)
+    (row,) = comparison.rows()
     assert (row["missing"], row["excess"], row["cosine_in_mean"]) == (2, 2, None)
-    Console(file=io.StringIO()).print(against.layer_table(comparison))
-    assert "0 of 2 neurons found, 2 in excess" in against.verdict(comparison)
+    assert "- -" in comparison.summary()
+    assert "0 of 2 neurons found, 2 in excess" in comparison.verdict()
+    assert "a missing one moves the outputs" in comparison.verdict()
 
 
 def test_epochs_are_shown():
     console = Console(file=io.StringIO(), force_terminal=True, width=80)
-    with Screen(console) as screen:
+    with ProgressBars(console) as screen:
         screen("reconstruct 2", 10, 12)
         screen("expand 2", 0, 3, losses=[1e-3, 1e-5, np.nan], epoch=12300)
         screen._bars.refresh()
@@ -343,15 +342,15 @@ def test_epochs_are_shown():
 
 
 def test_a_file_gets_a_line_when_a_phase_ends(monkeypatch):
-    from ecjax.cli import screen as screens
+    from ecjax.cli import progress_bars
 
     console = Console(file=io.StringIO(), width=120)
-    with Screen(console) as screen:
+    with ProgressBars(console) as screen:
         for epoch in (10, 20, 30):
             screen("expand", 0, 2, losses=[1e-3], epoch=epoch)
         screen("cluster", 0, 1)
         screen("cluster", 1, 1)
-        monkeypatch.setattr(screens, "_SECONDS_BETWEEN_LINES", -1)
+        monkeypatch.setattr(progress_bars, "_SECONDS_BETWEEN_LINES", -1)
         screen("reconstruct", 1, 3)
         screen("reconstruct", 2, 3)
     assert console.file.getvalue().splitlines() == [
@@ -363,11 +362,11 @@ def test_a_file_gets_a_line_when_a_phase_ends(monkeypatch):
 
 
 def test_pages_of_images(small, tmp_path, monkeypatch, key):
-    monkeypatch.setattr(report, "_PAGE", 2)
+    monkeypatch.setattr(saving, "_PAGE", 2)
     teacher = ec.random_network((12, 5, 2), "tanh", key=key)
     x = ec.gaussian_queries(100, 12, key=key)
-    recovery = eqx.tree_at(lambda recovery: recovery.network, small, teacher)
-    report.save_figures(tmp_path, recovery, x, teacher, ec.compare(teacher, teacher, x), image=(3, 2, 2))
+    recovery = dataclasses.replace(small, network=teacher)
+    save_figures(tmp_path, recovery, x, teacher, ec.compare(teacher, teacher, x), image=(3, 2, 2))
     assert {path.name for path in tmp_path.glob("weights*")} == {
         "weights-1.png",
         "weights-1-page2.png",

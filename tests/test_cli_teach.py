@@ -1,5 +1,6 @@
 """Teachers of images: trained, written, read again, and what of them nothing can recover."""
 
+import dataclasses
 import gzip
 import json
 
@@ -60,7 +61,7 @@ def test_a_teacher_says_what_it_is(folder):
     assert about["accuracy"] > 0.15  # chance is 0.1
     assert about["versions"]["packages"]["ecjax"] == ec.__version__
     teacher = read_teacher(folder)
-    assert (teacher.network.shape, teacher.network.activation.name) == ((784, 3, 2, 10), "tanh")
+    assert (teacher.network.shape, teacher.network.activations) == ((784, 3, 2, 10), (ec.ACTIVATIONS["tanh"],) * 2)
     assert (teacher.dataset, teacher.n) == ("mnist", N)
     assert teacher.network.layers[0].w.dtype == jnp.float32
 
@@ -87,6 +88,14 @@ def test_the_default_folder_names_the_teacher(data, tmp_path, monkeypatch, capsy
     assert "ecjax recover images --teacher teachers/mnist-2-g\n" in shown
 
 
+def test_hidden_layers_may_have_activations_of_their_own(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ask = ("--n", N, "--data", data, "--n-steps", 1, "--activation", "tanh,softplus")
+    assert run("teach", "mnist", "--hidden", 3, 2, *ask) == 0
+    teacher = read_teacher(tmp_path / "teachers" / "mnist-3-2-tanh-softplus").network
+    assert [one.name for one in teacher.activations] == ["tanh", "softplus"]
+
+
 def test_nothing_is_overwritten_unasked(folder, data, tmp_path, capsys):
     before = (folder / "teacher.safetensors").read_bytes()
     assert taught(data, folder) == 2
@@ -103,6 +112,7 @@ def test_nothing_is_overwritten_unasked(folder, data, tmp_path, capsys):
         (["--hidden", "0"], "`hidden`"),
         (["--hidden"], "`hidden`"),
         (["--activation", "tanhh"], "tanhh"),
+        (["--activation", "tanh,relu"], "one for each of 1"),
         (["--held-out", "2"], "`held_out`"),
         (["--n", "100000"], "`n`"),
         (["--data", "{tmp}/nowhere"], "`data`"),
@@ -134,8 +144,8 @@ def test_what_is_no_teacher_is_said(folder, tmp_path):
 
 def _network(rows, out, activation):
     rows = jnp.asarray(rows)
-    first, output = ec.Layer(rows[:, :-1], rows[:, -1]), ec.Layer(jnp.asarray(out), jnp.zeros(len(out)))
-    return ec.Network((first, output), ec.ACTIVATIONS[activation])
+    first = ec.Layer(rows[:, :-1], rows[:, -1], ec.ACTIVATIONS[activation])
+    return ec.Network((first, ec.Layer(jnp.asarray(out), jnp.zeros(len(out)))))
 
 
 def test_healthy_neurons_are_not_accused(key):
@@ -161,6 +171,6 @@ def test_every_hopeless_neuron_is_named(key):
 def test_layers_and_neurons_count_from_one(key):
     x = ec.gaussian_queries(100, 3, key=key)
     deep = ec.random_network((3, 4, 4, 2), "tanh", key=key)
-    second = ec.Layer(deep.layers[1].w.at[1:3].set(0.0), deep.layers[1].b)
-    (note,) = ec.unrecoverable_neurons(ec.Network((deep.layers[0], second, deep.layers[2]), deep.activation), x)
+    second = dataclasses.replace(deep.layers[1], w=deep.layers[1].w.at[1:3].set(0.0))
+    (note,) = ec.unrecoverable_neurons(ec.Network((deep.layers[0], second, deep.layers[2])), x)
     assert note.startswith("hidden layer 2: each of the neurons 2, 3 never changed")

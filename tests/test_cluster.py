@@ -1,7 +1,10 @@
 """The cluster phase against independent slow implementations, laws and planted layers."""
 
 import dataclasses
+import importlib
 import itertools
+import json
+import pkgutil
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +17,24 @@ from scipy.cluster import hierarchy
 from scipy.spatial.distance import pdist, squareform
 from sklearn.datasets import load_digits
 
-from ecjax.cluster import ClusterConfig, cluster_neurons, condensed_distances, embed, recut, second_moment
+from ecjax import cluster
+from ecjax.cluster import (
+    METRICS,
+    ClusterConfig,
+    Metric,
+    cluster_neurons,
+    condensed_distances,
+    embed,
+    recut,
+    second_moment,
+    suggest_gamma_beta,
+)
 from ecjax.cluster import cut as cutting
 from ecjax.cluster.distances import pair_distances
 from ecjax.cluster.members import median_angle
 from ecjax.cluster.tree import tree
-from ecjax.network.activations import ACTIVATIONS, SYMMETRIES, Symmetry
+from ecjax.network import ACTIVATIONS, SYMMETRIES, Symmetry
+from ecjax.runs.as_json import as_json, from_json
 
 NONE, ODD = SYMMETRIES["none"], SYMMETRIES["odd"]
 SIN, RELU = ACTIVATIONS["sin"].symmetry, ACTIVATIONS["relu"].symmetry
@@ -171,6 +186,42 @@ def test_tiles_cover_more_than_one_tile_exactly_once(monkeypatch):
     tiled = condensed_distances(embed(x, metric="euclidean", symmetry=NONE))
     i, j = np.triu_indices(150, 1)
     np.testing.assert_allclose(tiled, pair_distances(embed(x, metric="euclidean", symmetry=NONE), i, j), rtol=1e-12)
+
+
+def jitted_functions():
+    """Every compiled function of the room, by name."""
+    modules = [importlib.import_module(f"ecjax.cluster.{one.name}") for one in pkgutil.iter_modules(cluster.__path__)]
+    named = {name: thing for module in modules for name, thing in vars(module).items() if hasattr(thing, "lower")}
+    return {name: thing for name, thing in named.items() if not isinstance(thing, str)}
+
+
+def test_no_product_is_left_to_the_precision_that_a_machine_likes_best():
+    # Recent accelerators round the factors of a product to 10 bits unless told otherwise; no distance would hold.
+    x, one = np.ones((64, 9), np.float32), np.ones(64, np.float32)
+    symmetry = {"sign_free": True, "antiperiod": None, "cosine": False}
+    calls = {
+        "_product_tile": [((x, x, one, one), symmetry), ((x, x, one, one), symmetry | {"antiperiod": np.pi})],
+        "_difference_pairs": [((x, x), symmetry)],
+        "_smallest_squares": [((x, np.stack([x, x])), {})],
+        "_tile_squares": [((x, np.stack([x, x])), {})],
+    }
+    assert set(jitted_functions()) == set(calls)
+    for name, function in jitted_functions().items():
+        for args, how in calls[name]:
+            text = function.lower(*args, **how).as_text()
+            products = [line for line in text.splitlines() if "dot_general" in line or "convolution" in line]
+            assert len(products) == 0 if name == "_difference_pairs" else len(products) >= 1
+            assert all("precision = [HIGHEST, HIGHEST]" in line for line in products)
+
+
+def test_a_tile_compiles_once():
+    rng = np.random.default_rng(0)
+    distances_of = lambda n: condensed_distances(embed(rng.normal(size=(n, 23)), metric="euclidean", symmetry=ODD))
+    tiles = jitted_functions()["_product_tile"]
+    before = tiles._cache_size()
+    for n in (65, 100, 128):
+        distances_of(n)
+    assert tiles._cache_size() == before + 1
 
 
 def test_float64_scope_leaves_no_trace():
@@ -466,6 +517,17 @@ def test_homogeneous_neurons_are_compared_without_their_norm():
     assert found(cluster_neurons(scaled, student, n_students=6, symmetry=ODD, config=EUCLIDEAN)) != wanted(truth)
 
 
+def test_a_homogeneous_neuron_of_any_scale_is_alive_and_found():
+    rng = np.random.default_rng(4)
+    x, student, truth = planted(rng, dim=8, noise=1e-4)
+    scaled = x * 10 ** rng.uniform(-40, 40, size=(len(x), 1))  # as outgoing weights may make good for
+    inputs = rng.normal(size=(100, 7))
+    for config, moment in ((EUCLIDEAN, None), (ClusterConfig(), second_moment(inputs))):
+        clustering = cluster_neurons(scaled, student, n_students=6, symmetry=RELU, moment=moment, config=config)
+        assert found(clustering) == wanted(truth)
+        assert not clustering.points().dead.any()
+
+
 def test_phases_are_compared_modulo_the_period():
     rng = np.random.default_rng(4)
     x, student, truth = planted(rng, dim=6, noise=1e-4, flip=True)
@@ -544,6 +606,24 @@ def test_strays_come_last_in_an_aligned_cluster():
     assert clustering.aligned(0).members[-1] == 3
 
 
+def test_directions_are_looked_for_once_a_clustering(monkeypatch):
+    x, student, _ = planted(np.random.default_rng(8))
+    calls, eigh = [], np.linalg.eigh
+    monkeypatch.setattr(np.linalg, "eigh", lambda *args: calls.append(1) or eigh(*args))
+    moment = second_moment(np.random.default_rng(0).normal(size=(50, 4)))
+    clustering = cluster_neurons(x, student, n_students=6, symmetry=ODD, moment=moment)
+    assert clustering.width == 4
+    whole = [clustering.aligned(k) for k in clustering.kept_clusters]
+    recut(recut(clustering, gamma=0.5), beta=0.3).aligned(0)
+    suggest_gamma_beta(clustering)
+    assert len(calls) == 1
+    from_file = dataclasses.replace(clustering, n_students=6)  # a record made of its fields alone
+    assert not [name for name in ("all_points",) if name in {field.name for field in dataclasses.fields(from_file)}]
+    for k, before in zip(from_file.kept_clusters, whole, strict=True):
+        np.testing.assert_array_equal(from_file.aligned(k).vectors, before.vectors)
+    assert len(calls) == 2
+
+
 def test_recut_links_nothing_and_only_tightens(monkeypatch):
     x, student, _ = planted(np.random.default_rng(8), noise=0.02)
     clustering = cluster_neurons(x, student, n_students=6, symmetry=ODD, config=EUCLIDEAN)
@@ -581,6 +661,39 @@ def test_recut_links_nothing_and_only_tightens(monkeypatch):
 def test_config_refuses_what_makes_no_sense(change, message):
     with pytest.raises(Exception, match=message):
         ClusterConfig(**change)
+
+
+def test_settings_know_metrics_by_name_or_carry_them():
+    halved = Metric("halved", lambda neurons, moment: neurons / 2)
+    for metric, is_kept_as in (("cosine", "cosine"), (METRICS["cosine"], "cosine"), (halved, halved)):
+        config = ClusterConfig(metric=metric)
+        assert config.metric == is_kept_as
+        assert hash(config) == hash(ClusterConfig(metric=metric))
+        assert f"{config.metric}" in ("cosine", "halved")  # as figures have it
+        assert f"{from_json(ClusterConfig, json.loads(json.dumps(as_json(config)))).metric}" == f"{config.metric}"
+    x, student, _ = planted(np.random.default_rng(0))
+    whole = cluster_neurons(x, student, n_students=6, symmetry=NONE, config=EUCLIDEAN)
+    half = cluster_neurons(x, student, n_students=6, symmetry=NONE, config=ClusterConfig(metric=halved))
+    np.testing.assert_allclose(half.linkage[:, 2], whole.linkage[:, 2] / 2, rtol=1e-12)
+    # A file can only name the function: what was found is told, but nothing is measured again.
+    read = from_json(ClusterConfig, json.loads(json.dumps(as_json(half.config))))
+    assert f"{read.metric}" == "halved"
+    again = dataclasses.replace(half, config=read)
+    assert again.width == half.width
+    with pytest.raises(ValueError, match="'halved' is known by name only"):
+        again.aligned(0)
+
+
+def test_a_metric_that_makes_no_sense_is_refused():
+    x, student, _ = planted(np.random.default_rng(0))
+    for message, coordinates, symmetry in (
+        ("period", lambda neurons, moment: neurons, SIN),
+        ("row of coordinates", lambda neurons, moment: neurons[:3], NONE),
+        ("not finite", lambda neurons, moment: np.full_like(neurons, np.nan), NONE),
+    ):
+        config = ClusterConfig(metric=Metric("mine", coordinates))
+        with pytest.raises(ValueError, match=message):
+            cluster_neurons(x, student, n_students=6, symmetry=symmetry, config=config)
 
 
 def test_bad_input_is_named():

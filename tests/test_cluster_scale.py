@@ -8,7 +8,7 @@ from scipy.cluster import hierarchy
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import pdist, squareform
 
-from ecjax.cluster import ClusterConfig, cluster_neurons, condensed_distances, embed, suggest_gamma_beta
+from ecjax.cluster import ClusterConfig, cluster_neurons, condensed_distances, embed, recut, suggest_gamma_beta
 from ecjax.cluster import members as filtering
 from ecjax.cluster.balls import cover, tight_cover
 from ecjax.cluster.distances import nearest_distances
@@ -18,7 +18,7 @@ from ecjax.cluster.means import mean_distances, square_distances
 from ecjax.cluster.members import median_angle, member_distances
 from ecjax.cluster.neighbours import bound, components, farthest_radius
 from ecjax.cluster.tree import tree
-from ecjax.network.activations import ACTIVATIONS, SYMMETRIES
+from ecjax.network import ACTIVATIONS, SYMMETRIES
 
 few = settings(max_examples=20, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
@@ -130,6 +130,15 @@ def test_distances_within_a_cluster_are_as_accurate_as_elsewhere(name):
         np.testing.assert_allclose(
             member_distances(points, np.arange(members)), condensed_distances(points), rtol=1e-11
         )
+
+
+@pytest.mark.parametrize("name", ["sin", "cos"])
+@pytest.mark.parametrize("members", [20, 90])
+def test_a_phase_may_bring_the_other_sign_nearer(name, members):
+    # With small weights and a bias of half an antiperiod, (w, b) and (-w, -b) are nearly the same neuron.
+    x = np.array([0.05, 0.0, np.pi / 2]) + 0.2 * np.random.default_rng(0).uniform(-1, 1, (members, 3))
+    points = points_of(x, name)
+    np.testing.assert_allclose(member_distances(points, np.arange(members)), condensed_distances(points), rtol=1e-11)
 
 
 def test_nearest_distances():
@@ -359,8 +368,6 @@ def test_suggestion_equals_recutting_and_lies_on_the_plateau():
     clustering = cluster_neurons(
         x, student, n_students=6, symmetry=SYMMETRIES["odd"], config=ClusterConfig(metric="euclidean")
     )
-    from ecjax.cluster import recut
-
     grid = suggest_gamma_beta(clustering, gammas=(0.2, 0.5, 0.8, 1.0), betas=(1e-4, 0.05, 0.1, 0.3))
     assert grid.gammas.tolist() == [0.5, 0.8, 1.0]  # 0.2 of six students is no agreement
     for i, gamma in enumerate(grid.gammas):
@@ -371,3 +378,14 @@ def test_suggestion_equals_recutting_and_lies_on_the_plateau():
     assert 0 < grid.share < 1
     with pytest.raises(ValueError, match="two"):
         suggest_gamma_beta(clustering, gammas=(0.1,))
+
+
+def test_a_share_that_is_two_students_but_for_rounding_is_tried():
+    x, _ = layer(np.random.default_rng(2))
+    gamma = 2 / 49
+    assert gamma * 49 < 2  # as a product of floats
+    clustering = cluster_neurons(
+        x, np.arange(len(x)) % 49, n_students=49, symmetry=SYMMETRIES["odd"], config=ClusterConfig(metric="euclidean")
+    )
+    assert suggest_gamma_beta(clustering, gammas=(gamma,)).gammas.tolist() == [gamma]
+    assert recut(clustering, gamma=gamma).needed == 2

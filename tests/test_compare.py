@@ -1,6 +1,7 @@
 """Comparison: blind to every true symmetry, exact about everything else."""
 
 import itertools
+from dataclasses import replace
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -14,8 +15,21 @@ from ecjax.data.queries import gaussian_queries
 from ecjax.data.teachers import synthetic_teacher
 from ecjax.judge.alignment import cosine_distance
 from ecjax.judge.comparison import compare
-from ecjax.network.activations import ACTIVATIONS, Activation, Symmetry
-from ecjax.network.networks import Layer, Network, permute_neurons, random_network, respond, split_neuron, take_neurons
+from ecjax.network import (
+    ACTIVATIONS,
+    Activation,
+    Layer,
+    Network,
+    Symmetry,
+    hidden_states,
+    mixture,
+    permute_neurons,
+    random_network,
+    respond,
+    split_neuron,
+    take_neurons,
+)
+from ecjax.network.symmetries import symmetries
 
 NAMES = [name for name, activation in ACTIVATIONS.items() if not activation.symmetry.polynomial]
 SIGN_FREE = [name for name in NAMES if ACTIVATIONS[name].symmetry.is_sign_free]
@@ -36,11 +50,12 @@ def disguise(net, layer, rng, *, flips=True):
 
     Written from the laws of one neuron, without a matrix product; checked by `respond` wherever it is used.
     """
-    symmetry = net.activation.symmetry
     inner, outer = net.layers[layer], net.layers[layer + 1]
+    each = symmetries(inner.activation, len(inner.b)).each
     w, b, a, c = (np.array(part) for part in (inner.w, inner.b, outer.w, outer.b))
     linear_w, linear_b = np.zeros((len(c), w.shape[1])), np.zeros(len(c))
     for i in range(len(w)):
+        symmetry = each[i].symmetry
         if symmetry.is_sign_free and flips and (i == 0 or rng.random() < 0.5):
             # a fn(z) = a (parity fn(-z) + constant + linear (-z))
             c += a[:, i] * symmetry.constant
@@ -55,9 +70,9 @@ def disguise(net, layer, rng, *, flips=True):
             b[i], a[:, i] = b[i] + turns * symmetry.antiperiod, a[:, i] * (-1.0) ** turns
     order = rng.permutation(len(w))
     layers = list(net.layers)
-    layers[layer] = Layer(jnp.asarray(w[order]), jnp.asarray(b[order]))
-    layers[layer + 1] = Layer(jnp.asarray(a[:, order]), jnp.asarray(c))
-    return Network(tuple(layers), net.activation), Layer(jnp.asarray(linear_w), jnp.asarray(linear_b)), order
+    layers[layer] = Layer(jnp.asarray(w[order]), jnp.asarray(b[order]), inner.activation.take(order))
+    layers[layer + 1] = Layer(jnp.asarray(a[:, order]), jnp.asarray(c), outer.activation)
+    return Network(tuple(layers)), Layer(jnp.asarray(linear_w), jnp.asarray(linear_b)), order
 
 
 def assert_exact(comparison, *, slack=1e-13):
@@ -85,6 +100,33 @@ def test_a_network_in_disguise_is_the_teacher(name, key):
     assert_exact(comparison)
     np.testing.assert_array_equal(comparison.layers[0].partner, np.argsort(order))
     assert comparison.layers[0].sign[0] == (-1 if name in SIGN_FREE else 1)
+
+
+def test_a_mixture_in_disguise_is_the_teacher(key):
+    """Every neuron by the symmetry of its own activation, and partners only among neurons of the same."""
+    kinds = mixture(softplus=2, tanh=2, relu=1, sin=2)
+    teacher = synthetic_teacher(4, 7, 2, kinds, key=key)
+    x = gaussian_queries(300, 4, key=jr.key(1))
+    disguised, linear, order = disguise(teacher, 0, np.random.default_rng(0))
+    assert disguised.layers[0].activation != kinds
+    same = respond(disguised, x) + x @ linear.w.T + linear.b[None]
+    np.testing.assert_allclose(same, respond(teacher, x), atol=1e-12)
+    comparison = compare(Record(disguised, linear), teacher, x)
+    assert_exact(comparison)
+    np.testing.assert_array_equal(comparison.layers[0].partner, np.argsort(order))
+
+
+def test_a_neuron_of_another_activation_is_not_a_partner(key):
+    """The same weights under tanh and under arctan: two neurons."""
+    teacher = synthetic_teacher(4, 4, 1, mixture(tanh=2, arctan=2), key=key)
+    x = gaussian_queries(300, 4, key=jr.key(1))
+    order = [0, 1, 3, 2]
+    hidden = teacher.layers[0]
+    swapped = replace(hidden, activation=mixture(tanh=1, arctan=1).take([0, 1, 1, 0]))
+    assert compare(permute_neurons(teacher, order, layer=0), teacher, x).n_missing == 0
+    comparison = compare(Network((swapped, teacher.layers[1])), teacher, x)
+    assert set(comparison.layers[0].missing) == {1, 3}
+    assert set(comparison.layers[0].excess) == {1, 3}
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -136,7 +178,7 @@ def test_columns_that_never_vary_do_not_count(key):
     teacher = synthetic_teacher(6, 4, 2, "tanh", key=keys[1])
     w, b = teacher.layers[0].w, teacher.layers[0].b
     moved = w.at[:, 3].set(5.0).at[:, 4].add(-2.0).at[:, 0].add(0.3).at[:, 5].add(-0.3)
-    same = Network((Layer(moved, b + 2.0 * 0.7), teacher.layers[1]), teacher.activation)
+    same = Network((replace(teacher.layers[0], w=moved, b=b + 2.0 * 0.7), teacher.layers[1]))
     np.testing.assert_allclose(respond(same, x), respond(teacher, x), atol=1e-13)
     comparison = compare(same, teacher, x)
     assert_exact(comparison)
@@ -162,17 +204,17 @@ def test_a_planted_error_is_reported_as_planted(name, key):
     teacher = synthetic_teacher(4, 5, 2, name, key=key)
     x = gaussian_queries(300, 4, key=jr.key(1))
     # An error in a flipped neuron of an even + linear activation is an error of the linear map too: no flips there.
-    flips = teacher.activation.symmetry.linear == 0
+    flips = ACTIVATIONS[name].symmetry.linear == 0
     disguised, _, order = disguise(teacher, 0, np.random.default_rng(0), flips=flips)
     inner, outer = disguised.layers
     planted = {
-        1e-3: (Layer(inner.w.at[2, 1].add(1e-3), inner.b), outer),
-        1e-5: (Layer(inner.w, inner.b.at[2].add(1e-5)), outer),
-        1e-7: (inner, Layer(outer.w.at[1, 2].add(1e-7), outer.b)),
-        1e-9: (inner, Layer(outer.w, outer.b.at[1].add(1e-9))),
+        1e-3: (replace(inner, w=inner.w.at[2, 1].add(1e-3)), outer),
+        1e-5: (replace(inner, b=inner.b.at[2].add(1e-5)), outer),
+        1e-7: (inner, replace(outer, w=outer.w.at[1, 2].add(1e-7))),
+        1e-9: (inner, replace(outer, b=outer.b.at[1].add(1e-9))),
     }
     for size, layers in planted.items():
-        comparison = compare(Network(layers, disguised.activation), teacher, x)
+        comparison = compare(Network(layers), teacher, x)
         hidden = comparison.layers[0]
         assert comparison.parameter_error == pytest.approx(size, rel=1e-5)
         if size > 1e-6:
@@ -253,7 +295,7 @@ def test_a_missing_neuron_is_named(name, key):
     np.testing.assert_array_equal(np.isnan(hidden.cosine_in), [False, False, True, False, False])
     assert hidden.parameter_error < 1e-13
     # In a shallow network the outputs miss a_i (phi_i - mean).
-    phi = np.asarray(teacher.activation(teacher.layers[0](x)))[:, 2]
+    phi = np.asarray(hidden_states(teacher, x)[0].h)[:, 2]
     lost = np.std(phi) * np.linalg.norm(teacher.layers[1].w[:, 2]) / np.sqrt(2)
     spread = np.sqrt(np.mean(np.var(np.asarray(respond(teacher, x)), axis=0)))
     np.testing.assert_array_equal(np.isfinite(hidden.missing_influence), [False, False, True, False, False])
@@ -286,10 +328,11 @@ def test_neurons_in_excess_are_named(name, key):
         *(
             jnp.concatenate(parts)
             for parts in zip(*((n.layers[0].w, n.layers[0].b) for n in (duplicated, stranger)), strict=True)
-        )
+        ),
+        teacher.layers[0].activation,
     )
     outer = Layer(jnp.hstack([duplicated.layers[1].w, 0.5 * stranger.layers[1].w]), teacher.layers[1].b)
-    comparison = compare(Network((inner, outer), teacher.activation), teacher, x)
+    comparison = compare(Network((inner, outer)), teacher, x)
     hidden = comparison.layers[0]
     assert (comparison.n_missing, comparison.n_excess) == (0, 2)
     assert (hidden.teacher_width, hidden.recovered_width) == (3, 5)
@@ -313,7 +356,7 @@ def test_a_neuron_of_another_length_is_not_a_partner(key):
     longer = eqx.tree_at(
         lambda net: net.layers[0],
         teacher,
-        Layer(teacher.layers[0].w.at[1].multiply(3), teacher.layers[0].b.at[1].multiply(3)),
+        replace(teacher.layers[0], w=teacher.layers[0].w.at[1].multiply(3), b=teacher.layers[0].b.at[1].multiply(3)),
     )
     comparison = compare(longer, teacher, gaussian_queries(300, 4, key=jr.key(1)))
     assert comparison.layers[0].missing == (1,)
@@ -442,9 +485,10 @@ def test_layers_of_other_widths_than_the_teachers_are_compared(key):
     """Neurons too many in every hidden layer, to which nothing listens, are in excess and change nothing else."""
     teacher = random_network((3, 4, 2, 1), "tanh", key=key)
     first, second, last = teacher.layers
-    first = Layer(jnp.concatenate([first.w, -first.w[:1] + 1]), jnp.pad(first.b, (0, 1)))
-    second = Layer(jnp.concatenate([jnp.pad(second.w, ((0, 0), (0, 1))), jnp.ones((2, 5))]), jnp.pad(second.b, (0, 2)))
-    recovered = Network((first, second, Layer(jnp.pad(last.w, ((0, 0), (0, 2))), last.b)), teacher.activation)
+    wider = jnp.concatenate([jnp.pad(second.w, ((0, 0), (0, 1))), jnp.ones((2, 5))])
+    first = replace(first, w=jnp.concatenate([first.w, -first.w[:1] + 1]), b=jnp.pad(first.b, (0, 1)))
+    second = replace(second, w=wider, b=jnp.pad(second.b, (0, 2)))
+    recovered = Network((first, second, Layer(jnp.pad(last.w, ((0, 0), (0, 2))), last.b)))
     comparison = compare(recovered, teacher, gaussian_queries(200, 3, key=key), tolerance=1e-6)
     assert [layer.missing for layer in comparison.layers] == [(), ()]
     assert [len(layer.excess) for layer in comparison.layers] == [1, 2]

@@ -14,9 +14,9 @@ import pytest
 
 import ecjax as ec
 from ecjax.cli import main
-from ecjax.expand import adam, over_students
-from ecjax.expand import students_axis as ensemble
-from ecjax.runs import StudentFiles, load_run
+from ecjax.expand import Adam, Flow, expand, expand_problems, over_students, students_axis
+from ecjax.expand.store import student_key
+from ecjax.runs import StudentFiles
 
 N_STUDENTS = 5  # no multiple of 2 or 8
 ROADS = {
@@ -26,9 +26,9 @@ ROADS = {
 }
 ON_EIGHT = ("levenberg_marquardt", "adam_levenberg_marquardt")
 SHORT = {
-    "adam": ec.AdamConfig(n_steps=20),
-    "flow": ec.FlowConfig(max_steps=20),
-    "refine": ec.RefineConfig(max_steps=20),
+    "adam": Adam(n_steps=20),
+    "flow": Flow(max_steps=20),
+    "descent": ec.Stopping(max_steps=20),
 }
 COMMAND = (
     "recover toy --d-in 2 --width 1 --activation tanh --n-samples 60 --student-width 3 --no-figures "
@@ -40,7 +40,8 @@ def problem(activation="tanh", n_students=N_STUDENTS):
     teacher_key, x_key, key = jr.split(jr.key(7), 3)
     teacher = ec.synthetic_teacher(2, 1, 1, activation, key=teacher_key)
     x = ec.gaussian_queries(60, 2, key=x_key)
-    return ec.random_students(n_students, (2, 3, 1), activation, key=key), x, ec.respond(teacher, x)
+    students = ec.network.random_students(n_students, (2, 3, 1), activation, key=key)
+    return students, ec.Samples(x, ec.respond(teacher, x))
 
 
 def arrays(tree):
@@ -101,27 +102,28 @@ def on_eight_devices(tmp_path_factory):
         assert jax.device_count() == 8
         for method in ON_EIGHT:
             activation = ROADS[method]
-            students, x, y = problem(activation)
-            expansion = ec.expand(students, x, y, config=ec.ExpandConfig(method=method, **SHORT))
+            students, samples = problem(activation)
+            expansion = expand(students, samples, config=ec.ExpandConfig(method=method, **SHORT))
             np.savez(f"{out}/{method}.npz", **arrays(expansion))
 
-        students, x, y = problem(n_students=20)
+        students, samples = problem(n_students=20)
         config = ec.ExpandConfig(placement="mesh", chunk=2, **SHORT)
-        store, told = StudentFiles(f"{out}/students", students.activation), []
+        store, told = StudentFiles(f"{out}/students", students.activations), []
         def interrupted(phase, done, total, *, losses):
             told.append(done)
             if done:
                 raise KeyboardInterrupt
         try:
-            ec.expand(students, x, y, config=config, store=store, progress=interrupted)
+            expand(students, samples, config=config, store=store, progress=interrupted)
         except KeyboardInterrupt:
             pass
         np.savez(f"{out}/interrupted.npz", told=told, held=sorted(store))
-        resumed = ec.expand(students, x, y, config=config, store=store)
+        resumed = expand(students, samples, config=config, store=store)
         np.savez(f"{out}/resumed.npz", **arrays(resumed))
 
-        students, x, y = problem()
-        recovery = ec.recover(x, y, activation="tanh", key=jr.key(1), config=ec.RecoveryConfig.toy(3, N_STUDENTS))
+        students, samples = problem()
+        config = ec.RecoveryConfig.toy(3, N_STUDENTS)
+        recovery = ec.recover(samples.x, samples.y, activation="tanh", key=jr.key(1), config=config)
         np.savez(f"{out}/recovery.npz", widths=recovery.widths, **arrays((recovery.network, recovery.expansion)))
     """
     code, output = finished(
@@ -133,14 +135,15 @@ def on_eight_devices(tmp_path_factory):
 
 @pytest.mark.parametrize("method", ON_EIGHT)
 def test_students_do_not_depend_on_the_number_of_devices(method, on_eight_devices):
-    students, x, y = problem(ROADS[method])
-    alone = ec.expand(students, x, y, config=ec.ExpandConfig(method=method, **SHORT))
+    students, samples = problem(ROADS[method])
+    alone = expand(students, samples, config=ec.ExpandConfig(method=method, **SHORT))
     assert_same(on_eight_devices(method), arrays(alone))
 
 
 def test_recovery_does_not_depend_on_the_number_of_devices(on_eight_devices):
-    _, x, y = problem()
-    recovery = ec.recover(x, y, activation="tanh", key=jr.key(1), config=ec.RecoveryConfig.toy(3, N_STUDENTS))
+    _, samples = problem()
+    config = ec.RecoveryConfig.toy(3, N_STUDENTS)
+    recovery = ec.recover(samples.x, samples.y, activation="tanh", key=jr.key(1), config=config)
     assert recovery.is_exact
     wanted = {"widths": recovery.widths, **arrays((recovery.network, recovery.expansion))}
     assert_same(on_eight_devices("recovery"), wanted)
@@ -150,15 +153,15 @@ def test_a_mesh_goes_on_where_it_was(on_eight_devices):
     """Sixteen students in the first call, two on each device; four, and copies that are dropped, in the second."""
     at = on_eight_devices("interrupted")
     np.testing.assert_array_equal(at["told"], [0, 16])
-    np.testing.assert_array_equal(at["held"], np.arange(16))
-    students, x, y = problem(n_students=20)
-    assert_same(on_eight_devices("resumed"), arrays(ec.expand(students, x, y, config=ec.ExpandConfig(**SHORT))))
+    assert at["held"].tolist() == ["origin", *map(student_key, range(16))]
+    students, samples = problem(n_students=20)
+    assert_same(on_eight_devices("resumed"), arrays(expand(students, samples, config=ec.ExpandConfig(**SHORT))))
 
 
 @pytest.mark.parametrize("method", ["adam_levenberg_marquardt", pytest.param("flow", marks=pytest.mark.slow)])
 def test_a_mesh_of_one_device_is_a_device(method):
-    students, x, y = problem(ROADS[method])
-    run = lambda how: ec.expand(students, x, y, config=ec.ExpandConfig(method=method, placement=how, **SHORT))
+    students, samples = problem(ROADS[method])
+    run = lambda how: expand(students, samples, config=ec.ExpandConfig(method=method, placement=how, **SHORT))
     assert_same(arrays(run("mesh")), arrays(run("map")))
 
 
@@ -174,7 +177,7 @@ def test_two_processes_write_the_run_of_one(tmp_path):
     assert code == second_code == 0, told + second_told
     assert "Recovered a 2-1-1 tanh network" in told
     assert "Recovered" not in second_told
-    one, two = load_run(ours).recovery, load_run(theirs).recovery
+    one, two = ec.load_run(ours).recovery, ec.load_run(theirs).recovery
     assert two.widths == one.widths
     assert_same(arrays((two.network, two.expansion)), arrays((one.network, one.expansion)))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
@@ -187,23 +190,23 @@ def test_a_process_that_dies_leaves_whole_students_behind(tmp_path):
         jax.distributed.initialize(
             num_processes=2, process_id=int(os.environ["JAX_PROCESS_ID"]), heartbeat_timeout_seconds=10
         )
-        students, x, y = problem()
+        students, samples = problem()
         def die(phase, done, total, *, losses):
             if done >= 2 and jax.process_index() == 1:
                 os._exit(7)
-        store = StudentFiles(sys.argv[1], students.activation) if jax.process_index() == 0 else None
-        ec.expand(students, x, y, config=ec.ExpandConfig(**SHORT), store=store, progress=die)
+        store = StudentFiles(sys.argv[1], students.activations) if jax.process_index() == 0 else None
+        expand(students, samples, config=ec.ExpandConfig(**SHORT), store=store, progress=die)
     """
     first, second = pair(program, tmp_path / "students")
     assert finished(second)[0] == 7
     code, output = finished(first)
     assert code != 0, output
-    students, x, y = problem()
-    store = StudentFiles(tmp_path / "students", students.activation)
+    students, samples = problem()
+    store = StudentFiles(tmp_path / "students", students.activations)
     assert 2 <= len(store) < N_STUDENTS
     config = ec.ExpandConfig(**SHORT)
     assert_same(
-        arrays(ec.expand(students, x, y, config=config, store=store)), arrays(ec.expand(students, x, y, config=config))
+        arrays(expand(students, samples, config=config, store=store)), arrays(expand(students, samples, config=config))
     )
 
 
@@ -221,19 +224,18 @@ def test_processes_that_cannot_find_each_other_are_told_how(environment, monkeyp
 
 def test_a_batch_is_no_larger_than_the_memory(monkeypatch):
     """What the compiler asks for decides: all students, then fewer, and one where even one does not fit."""
-    students, x, y = problem(n_students=8)
-    solve = lambda net, x, y: adam(net, x, y, config=SHORT["adam"])
-    sizes = []
-    compiled = ensemble._solve_batch
+    students, samples = problem(n_students=8)
+    solve, sizes = SHORT["adam"], []
+    compiled = students_axis._solve_batch
     spy = lambda solve, students, data: sizes.append(len(students.layers[0].b)) or compiled(solve, students, data)
     spy.lower = compiled.lower
-    monkeypatch.setattr(ensemble, "_solve_batch", spy)
-    whole = over_students(solve, students, x, y, placement="vmap")
-    needed = compiled.lower(solve, students, (x, y)).compile().compiled.memory_analysis().temp_size_in_bytes
+    monkeypatch.setattr(students_axis, "_solve_batch", spy)
+    whole = over_students(solve, students, samples, placement="vmap")
+    needed = compiled.lower(solve, students, (samples,)).compile().compiled.memory_analysis().temp_size_in_bytes
     for share, most in ((2.0, 8), (0.5, 4), (1e-9, 1)):
-        monkeypatch.setattr(ensemble, "free_memory", lambda share=share: share * needed)
+        monkeypatch.setattr(students_axis, "free_memory", lambda share=share: share * needed)
         sizes.clear()
-        done = over_students(solve, students, x, y, placement="vmap")
+        done = over_students(solve, students, samples, placement="vmap")
         assert sizes[0] <= most
         assert len(set(sizes)) == 1
         np.testing.assert_allclose(done.loss, whole.loss, rtol=1e-6, atol=1e-12)
@@ -265,12 +267,13 @@ def test_problems_side_by_side_are_recovered_as_one_by_one():
 
 
 def test_problems_that_do_not_fit_together_are_refused():
-    students, x, y = problem()
+    students, samples = problem()
+    one_problem, x, y = jax.tree.map(lambda leaf: leaf[None], samples), samples.x, samples.y
     with pytest.raises(ValueError, match="leading axes"):
-        ec.expand_problems(students, x[None], y[None])
+        expand_problems(students, one_problem)
     of_one_problem = jax.tree.map(lambda leaf: leaf[None], students)
     with pytest.raises(ValueError, match="one problem at a time"):
-        ec.expand_problems(of_one_problem, x[None], y[None], config=ec.ExpandConfig(method="minibatch"))
+        expand_problems(of_one_problem, one_problem, config=ec.ExpandConfig(method="minibatch"))
     with pytest.raises(ValueError, match="one entry a problem"):
         ec.recover_problems(x[None], y[None], activation="tanh", keys=[])
     constant = jnp.stack([x, x.at[:, 1].set(1.0)])

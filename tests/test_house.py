@@ -86,6 +86,45 @@ def test_the_core_does_not_know_its_doors(module):
     assert {name.split(".")[0] for name in wrong} <= {INSIDE.get(module)}
 
 
+def _calls(module: str) -> set[str]:
+    """The last names of what is called in a module: `layer.activation(z)` is a call of `activation`."""
+    called = (node.func for node in ast.walk(ast.parse(MODULES[module].read_text())) if isinstance(node, ast.Call))
+    return {func.attr if isinstance(func, ast.Attribute) else getattr(func, "id", "") for func in called}
+
+
+# Where an activation may be called: the forward pass, Flax's own, and where claims of symmetry are put to the test.
+CALL_ACTIVATIONS = ("ecjax.network.forward", "ecjax.network.flax", "ecjax.network.activation")
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module not in (*FACE, *CALL_ACTIVATIONS)])
+def test_there_is_one_forward_pass(module):
+    """Everybody else asks for `hidden_states`."""
+    assert "activation" not in _calls(module)
+
+
+def _is_limit(node: ast.AST) -> bool:
+    """A number, or a constant of a module, other than 0 and infinity."""
+    if isinstance(node, ast.UnaryOp):
+        return _is_limit(node.operand)
+    if isinstance(node, ast.Constant):
+        return isinstance(node.value, int | float) and node.value not in (0, 1)
+    return isinstance(node, ast.Name) and node.id.strip("_").isupper()
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module not in FACE])
+def test_losses_are_compared_with_limits_by_the_judge_alone(module):
+    """Losses may be compared with each other, and with what the settings of a stage say; not with a number."""
+    if module == "ecjax.judge.exactness":
+        return
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.Compare):
+            sides = [node.left, *node.comparators]
+            names = " ".join(ast.unparse(side) for side in sides)
+            of_losses = any(word in names for word in ("loss", "error", "cost", "contribution", "residual"))
+            assert not (of_losses and any(map(_is_limit, sides))), ast.unparse(node)
+            assert "exact_below" not in names
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_no_pickles_and_no_global_settings(module):
     assert not {name for name in _imports(module) if _within(name, ("pickle", "joblib", "dill", "cloudpickle"))}

@@ -1,5 +1,7 @@
 """Networks: what leaves the function as it is, what a stack is, and the way out and back (Flax, files)."""
 
+from dataclasses import replace
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -11,11 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from ecjax.network.activations import ACTIVATIONS, Activation
-from ecjax.network.networks import (
-    Layer,
+from ecjax.base.files import write_arrays
+from ecjax.data import synthetic_teacher
+from ecjax.network import (
+    ACTIVATIONS,
+    Activation,
     Network,
     from_nnx,
+    hidden_states,
     load_network,
     permute_neurons,
     random_network,
@@ -28,6 +33,9 @@ from ecjax.network.networks import (
     take_neurons,
     to_nnx,
 )
+from ecjax.network.forward import stack_answers
+from ecjax.network.moves import pad_neurons, with_activation, with_unit_pre_activations, with_unit_vectors
+from ecjax.network.symmetries import symmetries
 
 SHAPES = [(1, 1, 1), (2, 4, 3, 1)]  # few: each new shape compiles
 CASES = st.fixed_dictionaries(
@@ -42,11 +50,10 @@ CASES = st.fixed_dictionaries(
 def network(shape=(3, 5, 2), activation="g", seed=0):
     """Random weights, and biases too: `random_network` has none."""
     net = random_network(shape, activation, key=jr.key(seed))
-    layers = [
-        Layer(layer.w, jr.normal(key, layer.b.shape))
-        for key, layer in zip(jr.split(jr.key(seed + 1)), net.layers, strict=False)
-    ]
-    return Network((*layers, *net.layers[len(layers) :]), net.activation)
+    keys = jr.split(jr.key(seed + 1), len(net.layers))
+    return Network(
+        tuple(replace(layer, b=jr.normal(key, layer.b.shape)) for key, layer in zip(keys, net.layers, strict=True))
+    )
 
 
 def queries(net, seed=0, n_samples=7):
@@ -72,25 +79,25 @@ def assert_same_weights(one, other):
 def test_respond_is_the_formula_neuron_by_neuron(name):
     net = network((3, 5, 2), name)
     x = np.asarray(queries(net))
-    inner, outer = net.layers
-    wanted = np.zeros((7, 2))
-    for n, o in np.ndindex(7, 2):
-        wanted[n, o] = float(outer.b[o])
-        for i in range(5):
-            z = jnp.asarray(sum(float(inner.w[i, k]) * x[n, k] for k in range(3)) + float(inner.b[i]))
-            wanted[n, o] += float(outer.w[o, i]) * float(net.activation(z))
+    (w, b), (a, c) = ((np.asarray(layer.w), np.asarray(layer.b)) for layer in net.layers)
+    z = np.array([[sum(w[i, k] * x[n, k] for k in range(3)) + b[i] for i in range(5)] for n in range(7)])
+    h = np.asarray(ACTIVATIONS[name](jnp.asarray(z)))
+    wanted = [[sum(a[o, i] * h[n, i] for i in range(5)) + c[o] for o in range(2)] for n in range(7)]
     np.testing.assert_allclose(respond(net, jnp.asarray(x)), wanted, rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_batch_is_answered_one_by_one(shape):
     net = network(shape)
-    x = queries(net, n_samples=6)
-    one_by_one = jnp.stack([respond(net, each) for each in x])
-    np.testing.assert_allclose(respond(net, x), one_by_one, rtol=1e-13, atol=1e-14)
-    grid = x.reshape(2, 3, shape[0])
-    np.testing.assert_allclose(respond(net, grid), one_by_one.reshape(2, 3, shape[-1]), rtol=1e-13, atol=1e-14)
-    assert respond(net, x[:0]).shape == (0, shape[-1])
+
+    @jax.jit
+    def answered(x):
+        return jnp.stack([respond(net, x[i]) for i in range(6)]), respond(net, x), respond(net, x.reshape(2, 3, -1))
+
+    one_by_one, at_once, as_a_grid = answered(queries(net, n_samples=6))
+    np.testing.assert_allclose(at_once, one_by_one, rtol=1e-13, atol=1e-14)
+    np.testing.assert_allclose(as_a_grid, one_by_one.reshape(2, 3, shape[-1]), rtol=1e-13, atol=1e-14)
+    assert jax.eval_shape(lambda: respond(net, jnp.zeros((0, shape[0])))).shape == (0, shape[-1])
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, (784, 30, 30, 30, 10)])
@@ -102,8 +109,8 @@ def test_a_network_knows_its_sizes(shape):
 
 
 def test_a_stack_has_the_sizes_of_one_student(key):
-    students = random_students(4, (3, 5, 2), "tanh", key=key)
-    one = student(students, 2)
+    students = jax.eval_shape(lambda: random_students(4, (3, 5, 2), "tanh", key=key))
+    one = jax.eval_shape(lambda students: student(students, 2), students)
     assert (students.shape, students.widths, students.n_parameters) == (one.shape, one.widths, one.n_parameters)
 
 
@@ -178,7 +185,7 @@ def test_neurons_taken_are_taken_with_their_outgoing_weights():
     net = network((3, 5, 2))
     kept = take_neurons(net, [3, 1], layer=0)
     inner, outer = net.layers
-    by_hand = net.activation(queries(net) @ inner.w[jnp.array([3, 1])].T + inner.b[None, jnp.array([3, 1])])
+    by_hand = inner.activation(queries(net) @ inner.w[jnp.array([3, 1])].T + inner.b[None, jnp.array([3, 1])])
     wanted = by_hand @ outer.w[:, jnp.array([3, 1])].T + outer.b[None]
     np.testing.assert_allclose(respond(kept, queries(net)), wanted, rtol=1e-12)
     none = take_neurons(net, [], layer=0)
@@ -231,6 +238,93 @@ def test_only_one_kind_of_network_makes_a_stack(other):
         stack([network(), other])
 
 
+# --- activations belong to layers ------------------------------------------------------------------------------------
+
+TWO = ("softplus", "tanh")  # one for each of two hidden layers
+
+
+def test_every_layer_may_have_an_activation_of_its_own(tmp_path, key):
+    net = with_activations(network((3, 4, 3, 2)), *(ACTIVATIONS[name] for name in TWO))
+    x = queries(net)
+    (one, two), output = net.hidden, net.output
+    h = jnp.logaddexp(x @ one.w.T + one.b[None], 0.0)
+    wanted = jnp.tanh(h @ two.w.T + two.b[None]) @ output.w.T + output.b[None]
+    np.testing.assert_allclose(respond(net, x), wanted, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(stack_answers(stack([net, net]), x)[1].T, wanted, rtol=1e-12, atol=1e-13)
+    assert [state.h.shape for state in hidden_states(net, x)] == [(7, 4), (7, 3)]
+    for draw in (
+        lambda: random_network((3, 4, 3, 2), TWO, key=key),
+        lambda: random_students(2, (3, 4, 3, 2), TWO, key=key),
+        lambda: synthetic_teacher(3, (4, 3), 2, TWO, key=key),
+    ):
+        assert jax.eval_shape(draw).activations == net.activations
+    assert_same_weights(from_nnx(to_nnx(net), TWO), net)
+    np.testing.assert_allclose(to_nnx(net)(x), wanted, rtol=1e-12, atol=1e-13)
+    save_network(net, tmp_path / "net.safetensors")
+    assert_same_weights(load_network(tmp_path / "net.safetensors"), net)
+    assert_same_weights(load_network(tmp_path / "net.safetensors", activation=TWO), net)
+
+
+def test_a_network_is_smooth_if_all_its_layers_are():
+    net = network((3, 4, 3, 2))
+    assert with_activations(net, ACTIVATIONS["g"], ACTIVATIONS["tanh"]).smooth
+    assert not with_activations(net, ACTIVATIONS["g"], ACTIVATIONS["relu"]).smooth
+
+
+@pytest.mark.parametrize("n_layers", [1, 3])
+def test_one_activation_for_each_hidden_layer_or_one_for_all(n_layers, key, tmp_path):
+    named = "`activation` is one for all hidden layers, or one for each of 2; got"
+    with pytest.raises(ValueError, match=f"{named} {n_layers}"):
+        random_network((3, 4, 3, 2), ("tanh",) * n_layers, key=key)
+    with pytest.raises(ValueError, match=f"{named} {n_layers}"):
+        synthetic_teacher(3, (4, 3), 2, ("tanh",) * n_layers, key=key)
+    save_network(network((3, 4, 3, 2)), tmp_path / "net.safetensors")
+    with pytest.raises(ValueError, match=f"{named} {n_layers}"):
+        load_network(tmp_path / "net.safetensors", activation=("tanh",) * n_layers)
+
+
+def test_symmetries_are_those_of_each_layers_neurons():
+    told = symmetries(ACTIVATIONS["sigmoid"], 3)
+    np.testing.assert_array_equal(told.parity, [-1, -1, -1])
+    np.testing.assert_array_equal(told.constant, [1, 1, 1])
+    assert not told.leaves_linear_map.any()
+    assert symmetries(ACTIVATIONS["softplus"], 2).leaves_linear_map.all()
+    assert np.isnan(told.antiperiod).all()
+
+
+@pytest.mark.parametrize("change", [with_unit_vectors, lambda net: with_unit_pre_activations(net, queries(net))])
+def test_norms_of_homogeneous_neurons_move_into_what_they_answer(change):
+    """The function stays, also below and above layers that are not homogeneous, and above silent neurons."""
+    net = with_activations(network((3, 4, 3, 2)), *(ACTIVATIONS[name] for name in ("relu", "tanh")))
+    net = eqx.tree_at(lambda net: (net.layers[0].w, net.layers[0].b), net, (1e3 * net.layers[0].w, net.layers[0].b))
+    net = jax.tree.map(lambda leaf: leaf.at[1].set(0.0) if leaf.shape[0] == 4 else leaf, net)
+    changed = change(net)
+    assert_same_function(changed, net)
+    assert_same_weights(changed.layers[2], net.layers[2])
+    hidden = changed.layers[0]
+    norm = np.sqrt(np.sum(hidden.w**2, axis=1) + hidden.b**2)
+    rms = np.sqrt(np.mean(np.asarray(hidden_states(changed, queries(net))[0].z) ** 2, axis=0))
+    np.testing.assert_allclose(norm if change is with_unit_vectors else rms, [1, 0, 1, 1], rtol=1e-12)
+
+
+def test_a_layer_is_padded_with_neurons_that_answer_nothing():
+    net = network((3, 4, 2))
+    wider = pad_neurons(net, 6, layer=0)
+    assert wider.widths == (6,)
+    assert_same_function(wider, net)
+    assert_same_weights(take_neurons(wider, range(4), layer=0), net)
+    with pytest.raises(ValueError, match="`width` is at least 4, that of hidden layer 0; got 3"):
+        pad_neurons(net, 3, layer=0)
+
+
+def test_activations_are_changed_and_the_weights_stay():
+    net = network((3, 4, 3, 2))
+    changed = with_activation(net, lambda one: ACTIVATIONS["relu"])
+    assert changed.activations == (ACTIVATIONS["relu"],) * 2
+    assert changed.output.activation == ACTIVATIONS["identity"]
+    assert_same_weights(with_activation(changed, lambda one: ACTIVATIONS["g"]), net)
+
+
 # --- Flax ------------------------------------------------------------------------------------------------------------
 
 
@@ -241,7 +335,7 @@ def test_through_flax_and_back(case):
     module = to_nnx(net)
     x = queries(net)
     np.testing.assert_allclose(module(x), respond(net, x), rtol=1e-12, atol=1e-13)
-    assert_same_weights(from_nnx(module, net.activation), net)
+    assert_same_weights(from_nnx(module, net.activations), net)
 
 
 def test_a_flax_module_keeps_single_precision(key):
@@ -290,13 +384,20 @@ def test_a_stack_is_no_flax_module(key):
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
-def test_a_file_gives_back_what_was_saved(name, tmp_path):
-    net = network((2, 4, 3, 1), name)
-    save_network(net, tmp_path / "net.safetensors")
-    again = load_network(tmp_path / "net.safetensors")
-    assert again.activation is ACTIVATIONS[name]
-    assert_same_weights(again, net)
+def with_activations(net, *activations):
+    """The same weights with these activations."""
+    hidden = (replace(layer, activation=one) for layer, one in zip(net.hidden, activations, strict=True))
+    return Network((*hidden, net.output))
+
+
+def test_a_file_gives_back_what_was_saved(tmp_path):
+    net = network((2, 4, 3, 1))
+    for name, activation in ACTIVATIONS.items():
+        save_network(with_activations(net, activation, ACTIVATIONS["tanh"]), tmp_path / "net.safetensors")
+        again = load_network(tmp_path / "net.safetensors")
+        assert again.activations == (ACTIVATIONS[name], ACTIVATIONS["tanh"])
+        assert again.output.activation == ACTIVATIONS["identity"]
+    assert_same_weights(again, with_activations(net, activation, ACTIVATIONS["tanh"]))
     assert [path.name for path in tmp_path.iterdir()] == ["net.safetensors"]  # nothing partial is left
 
 
@@ -329,18 +430,26 @@ def test_float64_weights_are_not_rounded_in_silence(tmp_path):
         load_network(tmp_path / "net.safetensors")
 
 
+def test_files_of_the_first_versions_name_one_activation_for_all_layers(tmp_path):
+    net = network((2, 4, 3, 1), "softplus")
+    arrays = {f"layers.{i}.{part}": getattr(layer, part) for i, layer in enumerate(net.layers) for part in "wb"}
+    about = {"format": "ecjax.Network", "activation": "softplus"}
+    write_arrays(tmp_path / "old.safetensors", arrays, about=about)
+    assert_same_weights(load_network(tmp_path / "old.safetensors"), net)
+
+
 def test_a_file_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     path = tmp_path / "net.safetensors"
     save_network(network(seed=1), path)
 
-    def power_cut(tensors, file, **kwargs):
-        file.write_bytes(b"half a fi")
-        raise OSError("no space left on device")
+    def power_cut(partial, whole):
+        raise OSError(28, "no space left on device")
 
-    monkeypatch.setattr("ecjax.networks.save_file", power_cut)
+    monkeypatch.setattr("ecjax.base.files.os.replace", power_cut)
     with pytest.raises(OSError, match="no space left"):
         save_network(network(seed=2), path)
     assert_same_weights(load_network(path), network(seed=1))
+    assert [path.name for path in tmp_path.iterdir()] == ["net.safetensors"]  # nothing partial is left
 
 
 WRONG = {
@@ -353,6 +462,9 @@ WRONG = {
         path,
         metadata={"format": "ecjax.Network", "activation": "tanh"},
     ),
+    "no activation": lambda path: save_file(
+        {"layers.0.w": np.zeros((2, 2)), "layers.0.b": np.zeros(2)}, path, metadata={"format": "ecjax.Network"}
+    ),
     "nothing in it": lambda path: save_file({}, path, metadata={"format": "ecjax.Network", "activation": "tanh"}),
 }
 
@@ -360,7 +472,7 @@ WRONG = {
 @pytest.mark.parametrize("wrong", WRONG)
 def test_files_that_are_no_network_are_refused(wrong, tmp_path):
     WRONG[wrong](tmp_path / "net.safetensors")
-    with pytest.raises(ValueError, match="`path`"):
+    with pytest.raises(ValueError, match=r"`path`: .* holds no ecjax network|is not a readable safetensors file"):
         load_network(tmp_path / "net.safetensors")
 
 

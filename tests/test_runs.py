@@ -5,6 +5,8 @@ import enum
 import json
 import math
 import os
+import re
+from pathlib import Path
 
 import hypothesis.strategies as st
 import jax.numpy as jnp
@@ -12,8 +14,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis.extra.numpy import array_shapes, arrays
+from matplotlib.figure import Figure
 
+import ecjax as ec
 from ecjax import runs
+from ecjax.figures.saving import save_picture
 
 
 def _finished(folder, config):
@@ -100,6 +105,45 @@ def test_a_failed_write_leaves_the_old_file_whole(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         runs.write_json(path, {"width": 5})
     assert json.loads(path.read_text()) == {"width": 4}
+
+
+def test_an_interrupted_write_leaves_nothing_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "replace", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        runs.write_json(tmp_path / "result.json", {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(OSError, match=r"result\.json was not written"):
+        runs.write_json(tmp_path / "file" / "result.json", {})
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_files_have_the_permissions_that_open_gives(tmp_path, umask, key):
+    """A network saved by way of a temporary file was readable by its owner alone."""
+    before = os.umask(umask)
+    try:
+        (tmp_path / "plain").write_bytes(b"")
+        runs.write_json(tmp_path / "json", {})
+        runs.write_arrays(tmp_path / "arrays", {"a": np.zeros(3)})
+        ec.save_network(ec.random_network((3, 2, 1), "tanh", key=key), tmp_path / "network")
+        save_picture(Figure(), tmp_path / "picture")
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o666 & ~umask}
+
+
+def test_one_function_writes_files(tmp_path):
+    """Files that appear whole or not at all are written in one place; folders are renamed in another."""
+    package = Path(ec.__file__).parent
+    renaming = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if re.search(r"os\.(replace|rename)|\.partial|mkstemp|NamedTemporaryFile", path.read_text())
+    }
+    assert renaming == {"base/files.py", "runs/folder.py"}
 
 
 numbers = st.floats(allow_nan=False) | st.integers() | st.booleans() | st.none() | st.text()

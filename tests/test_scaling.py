@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecjax.network.activations import ACTIVATIONS
-from ecjax.network.networks import Layer, Network, random_network, respond
+from ecjax.network import ACTIVATIONS, Layer, Network, mixture, random_network, respond
 from ecjax.objective.scaling import scaling
 
 MODES = ["columns", "common", "no"]
@@ -39,10 +38,14 @@ def test_undo_gives_the_network_that_does_the_same_on_plain_data(seed, kinds, mo
     inputs, targets = scale.inputs(x), scale.targets(y)
     assert scale.n_hidden_directions == len(kinds)
     assert inputs.shape == (len(x), 3)
-    net = random_network((3, 4, 2), "tanh", key=jr.key(seed))
+    constant = np.ptp(np.asarray(x), axis=0) == 0
+    np.testing.assert_array_equal(scale.constant_inputs, np.flatnonzero(constant))
+    net = random_network((3, 4, 2), mixture(tanh=3, relu=1), key=jr.key(seed))
     linear = np.random.default_rng(seed).normal(size=(2, 3))
 
     plain, skip = scale.undo(net, linear)
+    assert plain.activations == net.activations
+    np.testing.assert_array_equal(plain.layers[0].w[:, constant], 0)
     scaled_answers = np.asarray(respond(net, inputs) + inputs @ linear.T)
     wanted = scaled_answers * np.asarray(y).std(0) + np.asarray(y).mean(0)
     got = respond(plain, x) + x @ skip.w.T + skip.b[None]
@@ -85,6 +88,19 @@ def test_rounding_noise_in_a_column_is_not_variation():
     assert scaling(jnp.column_stack([x, nearly]), y).n_hidden_directions == 1
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_small_input_is_not_taken_for_the_rounding_of_large_ones(mode):
+    """Large columns that depend on each other leave rounding errors as large as what the small one says."""
+    z = np.random.default_rng(0).normal(size=(200, 3))
+    x = np.column_stack([1e4 * z[:, :2], 1e4 * (z[:, 0] + 0.3 * z[:, 1]), 1e-4 * z[:, 2]]).astype(np.float32)
+    x, y = jnp.asarray(x), jnp.asarray(z[:, :1].astype(np.float32))
+    inputs = np.asarray(scaling(x, y, standardise=mode).inputs(x), float)
+    assert inputs.shape == (200, 3)
+    basis = np.column_stack([inputs / inputs.std(axis=0), np.ones(200)])
+    left = z - basis @ np.linalg.lstsq(basis, z, rcond=None)[0]
+    assert left.std(axis=0).max() < 1e-4  # all three are there to be seen
+
+
 def test_undo_reaches_through_deep_networks_and_keeps_their_dtype(key):
     x, y = (array.astype(jnp.float32) for array in affine_data(3, 3, (), n_outputs=2))
     net = random_network((3, 4, 5, 2), "tanh", key=key, dtype=jnp.float32)
@@ -102,15 +118,15 @@ def test_the_teacher_comes_back_from_the_student_that_equals_it_on_scaled_data()
     """A round trip by hand: the teacher in scaled units, undone, is the teacher."""
     x, _ = affine_data(4, 3, (), n_outputs=1)
     w, b, a, c = np.array([[0.3, -1.0, 0.2], [1.0, 0.5, -0.7]]), np.array([0.1, -0.4]), np.array([[2.0, -3.0]]), [5.0]
-    teacher = Network((Layer(jnp.array(w), jnp.array(b)), Layer(jnp.array(a), jnp.array(c))), ACTIVATIONS["tanh"])
+    tanh = ACTIVATIONS["tanh"]
+    teacher = Network((Layer(jnp.array(w), jnp.array(b), tanh), Layer(jnp.array(a), jnp.array(c))))
     scale = scaling(x, respond(teacher, x))
     back = np.linalg.inv(scale.x_map)
     scaled = Network(
         (
-            Layer(jnp.array(w @ back), jnp.array(b + w @ scale.x_mean)),
+            Layer(jnp.array(w @ back), jnp.array(b + w @ scale.x_mean), tanh),
             Layer(jnp.array(a / scale.y_scale[:, None]), jnp.array((c - scale.y_mean) / scale.y_scale)),
-        ),
-        teacher.activation,
+        )
     )
     again, _ = scale.undo(scaled, np.zeros((1, 3)))
     for got, wanted in zip((again.layers[0].w, again.layers[0].b, again.layers[1].w), (w, b, a), strict=True):

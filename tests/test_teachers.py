@@ -8,8 +8,7 @@ import pytest
 
 from ecjax.data.queries import gaussian_queries
 from ecjax.data.teachers import digits, digits_teacher, synthetic_teacher, trained_teacher
-from ecjax.network.activations import ACTIVATIONS
-from ecjax.network.networks import respond
+from ecjax.network import ACTIVATIONS, hidden_states, respond
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -22,10 +21,20 @@ def test_outputs_have_zero_mean_and_unit_variance(name, key):
     np.testing.assert_array_less(np.abs(y.std(axis=0) - 1), 5 * np.sqrt(kurtosis / 2 / 10_000))
 
 
+def hidden_neurons(d_in, width):
+    """(w, b) of a teacher's neurons by its key; compiled, what only outgoing weights need is left out."""
+
+    @jax.jit
+    def drawn(key):
+        layer = synthetic_teacher(d_in, width, key=key).layers[0]
+        return layer.w, layer.b
+
+    return drawn
+
+
 @pytest.mark.parametrize("d_in", [1, 2, 32])
 def test_hyperplanes_cross_the_bulk_of_the_data(d_in, key):
-    teacher = synthetic_teacher(d_in, 50, key=key)
-    w, b = np.asarray(teacher.layers[0].w), np.asarray(teacher.layers[0].b)
+    w, b = map(np.asarray, hidden_neurons(d_in, 50)(key))
     norm = np.linalg.norm(w, axis=1)
     np.testing.assert_allclose(norm, np.full(50, 1.5))
     distance = np.abs(b) / norm  # from the mean of the queries, in their standard deviations
@@ -37,7 +46,7 @@ def test_hyperplanes_cross_the_bulk_of_the_data(d_in, key):
 
 
 def test_directions_are_uniform_on_the_sphere(key):
-    w = np.asarray(synthetic_teacher(3, 4000, key=key).layers[0].w) / 1.5
+    w = np.asarray(hidden_neurons(3, 4000)(key)[0]) / 1.5
     # On a sphere in three dimensions each coordinate is uniform in [-1, 1] (Archimedes).
     for coordinate in w.T:
         ranks = np.searchsorted(np.sort(coordinate), np.linspace(-1, 1, 21)) / 4000
@@ -45,7 +54,7 @@ def test_directions_are_uniform_on_the_sphere(key):
 
 
 def test_outgoing_weights_are_bounded_away_from_zero(key):
-    a = np.asarray(synthetic_teacher(3, 100, 2, key=key).layers[1].w)
+    a = np.asarray(jax.jit(lambda key: synthetic_teacher(3, 100, 2, key=key))(key).layers[1].w)
     for row in np.abs(a):
         assert row.max() / row.min() <= 3  # magnitudes in [0.5, 1.5], whatever the scale
     np.testing.assert_array_less(np.abs(np.mean(np.sign(a), axis=1)), 5 / np.sqrt(100))
@@ -54,14 +63,15 @@ def test_outgoing_weights_are_bounded_away_from_zero(key):
 def test_neurons_of_a_teacher_are_drawn_apart_as_the_docstring_says():
     """The closest two of 8 neurons with 2 inputs, and of 4 with 4: medians 0.47 and 1.51 over 100 keys."""
 
-    def closest(d_in, width, seed):
-        layer = synthetic_teacher(d_in, width, key=jr.key(seed)).layers[0]
-        v = np.hstack([np.asarray(layer.w), np.asarray(layer.b)[:, None]])
-        apart = np.linalg.norm(v[:, None] - v[None], axis=-1)
-        return apart[np.triu_indices(width, 1)].min()
+    def closest(d_in, width):
+        drawn = hidden_neurons(d_in, width)
+        for seed in range(100):
+            w, b = drawn(jr.key(seed))
+            v = np.hstack([w, b[:, None]])
+            yield np.linalg.norm(v[:, None] - v[None], axis=-1)[np.triu_indices(width, 1)].min()
 
-    assert np.median([closest(2, 8, seed) for seed in range(100)]) == pytest.approx(0.5, abs=0.1)
-    assert np.median([closest(4, 4, seed) for seed in range(100)]) == pytest.approx(1.5, abs=0.2)
+    assert np.median(list(closest(2, 8))) == pytest.approx(0.5, abs=0.1)
+    assert np.median(list(closest(4, 4))) == pytest.approx(1.5, abs=0.2)
 
 
 def test_the_key_and_the_precision_decide(key):
@@ -94,11 +104,10 @@ def test_digits_teachers_have_learnt_and_every_neuron_matters(activation):
         assert taught.network.shape == (64, 8, 10)
         assert taught.accuracy >= 0.9
         np.testing.assert_array_equal(taught.y, respond(taught.network, taught.x))
-        inner, outer = taught.network.layers
-        z = taught.x @ inner.w.T + inner.b[None]
-        contribution = np.asarray(taught.network.activation(z)).std(axis=0) * np.linalg.norm(outer.w, axis=0)
+        (state,) = hidden_states(taught.network, taught.x)
+        contribution = np.asarray(state.h).std(axis=0) * np.linalg.norm(taught.network.output.w, axis=0)
         assert contribution.min() > 0.1 * contribution.max()
-        unit = np.asarray(z) / np.linalg.norm(z, axis=0)
+        unit = np.asarray(state.z) / np.linalg.norm(state.z, axis=0)
         cosines = np.abs(unit.T @ unit) if activation == "tanh" else unit.T @ unit
         assert np.max(cosines - np.eye(8)) < 0.9
 
@@ -156,15 +165,15 @@ def test_bad_input_is_refused(case):
 
 def test_hidden_layers_above_the_first_cross_their_inputs_too(key):
     """In units of each input's own mean and spread, weights have norm 1.5, and biases are within 1.5."""
-    teacher = synthetic_teacher(4, (6, 5, 3), 2, "softplus", key=key)
+    teacher = jax.jit(lambda key: synthetic_teacher(4, (6, 5, 3), 2, "softplus", key=key))(key)
     assert teacher.shape == (4, 6, 5, 3, 2)
-    h = gaussian_queries(200_000, 4, key=jr.fold_in(key, 1))
+    x = h = gaussian_queries(100_000, 4, key=jr.fold_in(key, 1))
     for layer in teacher.layers[:-1]:
         mean, std = h.mean(axis=0), h.std(axis=0)
         np.testing.assert_allclose(np.linalg.norm(layer.w * std[None], axis=1), 1.5, rtol=0.05)
         assert np.abs(layer.b + layer.w @ mean).max() < 1.6
-        h = teacher.activation(h @ layer.w.T + layer.b[None])
-    y = respond(teacher, gaussian_queries(200_000, 4, key=jr.fold_in(key, 1)))
+        h = layer.activation(h @ layer.w.T + layer.b[None])
+    y = respond(teacher, x)
     np.testing.assert_allclose(y.mean(axis=0), 0, atol=0.05)
     np.testing.assert_allclose(y.std(axis=0), 1, rtol=0.05)
     with pytest.raises(ValueError, match="`width` is a number of hidden neurons, or one for each"):

@@ -1,6 +1,6 @@
 """How hard a teacher is to identify, in numbers that need no student.
 
-`ecjax.ease` is the smallest eigenvalue of the teacher's Fisher information over the queries, J^T J / n with J the
+`ecjax.judge.ease` is the smallest eigenvalue of the teacher's Fisher information over the queries, J^T J / n with J the
 derivatives of the answers by the weights: how much the answers change, at least, when the weights move by one in any
 direction. The others are simpler numbers that might say as much.
 """
@@ -8,7 +8,8 @@ direction. The others are simpler numbers that might say as much.
 import numpy as np
 from scipy.stats import rankdata
 
-from ecjax import Network, ease, jacobian
+from ecjax import Network, Samples, respond
+from ecjax.judge import ease
 
 from ..rows import Table
 
@@ -25,7 +26,9 @@ def ease_numbers(teacher: Network, x) -> dict[str, float]:
         0 ... 1;
         `n_parameters`; `closest_pair`, the smallest Euclidean distance of two neurons' (w, b).
     """
-    j = np.asarray(jacobian(teacher, x), float).reshape(len(x), -1)
+    j = np.asarray(
+        Samples(x, respond(teacher, x)).jacobian(teacher), float
+    )  # in units of one over the root of their number
     hidden = teacher.layers[0]
     vectors = np.concatenate([np.asarray(hidden.w, float), np.asarray(hidden.b, float)[:, None]], axis=1)
     apart = np.linalg.norm(vectors[:, None] - vectors[None], axis=-1) + np.where(np.eye(len(vectors)) > 0, np.inf, 0)

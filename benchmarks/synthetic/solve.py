@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ecjax import ClusterConfig, ExpandConfig, Recovery, RecoveryConfig, RefineConfig, rebuild, recover, respond
-from ecjax.road.layers import cluster_layer
+from ecjax import ClusterConfig, ExpandConfig, Recovery, RecoveryConfig, Stopping, rebuild, recover, respond
+from ecjax.expand import Student
+from ecjax.road.layers import cluster_students
 from ecjax.runs import versions
 
 from ..rows import quality, timed
@@ -31,7 +32,7 @@ def settings(trial: Trial) -> RecoveryConfig:
     if trial.method == "ours":
         return toy
     method, n_steps = ("flow_newton", 5000) if trial.expansion == 1 else ("flow_bfgs", 250)
-    expand = ExpandConfig(method=method, refine=RefineConfig(max_steps=n_steps, patience=n_steps))
+    expand = ExpandConfig(method=method, descent=Stopping(max_steps=n_steps, patience=n_steps))
     return replace(toy, rounds=1, standardise="no", propose=False, expand=expand, cluster=PAPER_CLUSTERS)
 
 
@@ -43,7 +44,7 @@ def solve(trial: Trial) -> dict[str, Any]:
         an attempt that failed has its `error` and no recovered neuron.
     """
     drawn = draw(trial.problem)
-    students: dict[int, Any] = {}  # kept where the recovery from them fails
+    students: dict[str, Any] = {}  # kept where the recovery from them fails
     about = versions()
     always = {
         "n_students": trial.problem.n_students,
@@ -71,8 +72,9 @@ def solve(trial: Trial) -> dict[str, Any]:
 
 def _plainly(recovery: Recovery, drawn: Drawn) -> Recovery:
     """What the same students lead to by the paper's clusters alone."""
-    clustering = cluster_layer(recovery.expansion, recovery.scaling.inputs(drawn.x), config=PAPER_CLUSTERS)
-    strict = dataclasses.replace(recovery, config=replace(recovery.config, propose=False))
+    config = replace(recovery.config, propose=False, cluster=PAPER_CLUSTERS)
+    clustering = cluster_students(recovery.expansion, recovery.scaling.inputs(drawn.x), config)
+    strict = dataclasses.replace(recovery, config=config)
     return rebuild(strict, clustering, drawn.x, drawn.y, fresh=(drawn.fresh, respond(drawn.teacher, drawn.fresh)))
 
 
@@ -109,9 +111,9 @@ def _nothing(trial: Trial, error: str) -> dict[str, Any]:
     }
 
 
-def _training(students: dict[int, Any]) -> dict[str, Any]:
-    """How every student ended, in the order of their numbers."""
-    inorder = [students[i] for i in sorted(students)]
+def _training(students: dict[str, Any]) -> dict[str, Any]:
+    """How every student ended, in the order of their rounds and numbers."""
+    inorder = [students[name] for name in sorted(students) if isinstance(students[name], Student)]
     return {
         "student_losses": [float(each.loss) for each in inorder],
         "student_gradient_norms": [float(each.gradient_norm) for each in inorder],

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,19 @@ def write_whole(path: str | os.PathLike, content: bytes) -> None:
     """Write a file that appears whole or not at all; a failure leaves what was there, and nothing beside it.
 
     Raises:
-        OSError: If it can't be written, naming the file.
+        OSError: Naming the file and what stands in the way.
     """
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
     try:
-        with open(partial, "wb") as file:
+        with open(partial, "wb") as file:  # not one of `tempfile`, which its owner alone may read
             file.write(content)
         os.replace(partial, path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OSError(error.errno, f"{path} can't be written ({error.strerror})") from error
+        raise OSError(error.errno, f"{path} was not written ({error.strerror})") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink()  # there only after a failure
 
 
 def write_arrays(path: str | os.PathLike, arrays: Mapping[str, Any], *, about: Mapping[str, str] | None = None) -> None:
@@ -63,6 +66,19 @@ def read_arrays_and_words(path: str | os.PathLike) -> tuple[dict[str, np.ndarray
         raise ValueError(f"{path} is not a readable safetensors file ({error}).") from error
 
 
+def read_words(path: str | os.PathLike) -> dict[str, str]:
+    """What a safetensors file says about its arrays, without reading these.
+
+    Raises:
+        ValueError: If the file is missing or is not safetensors.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is not a readable safetensors file ({error}).") from error
+
+
 def write_json_text(path: str | os.PathLike, value: Any) -> None:
     """Write a value in JSON's own types as JSON."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -78,6 +94,6 @@ def read_json(path: str | os.PathLike) -> Any:
     try:
         return json.loads(Path(path).read_text("utf-8"))
     except OSError as error:
-        raise ValueError(f"{path} can't be read ({error.strerror}); is its folder a finished ecjax run?") from error
+        raise ValueError(f"{path} is not readable ({error.strerror}); is its folder a finished ecjax run?") from error
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON ({error}).") from error

@@ -5,11 +5,12 @@ switches nothing on; it refuses, and says what to do.
 
 Recent accelerators multiply float32 in fewer bits (TF32, 10 of mantissa) unless a product asks for all of them. ecjax
 asks in one place, here: what is compiled goes through `compiled`, what runs operation by operation through
-`in_full_precision`. Inside, a scope may ask for less (`MinibatchConfig.precision`); the innermost one counts.
+`in_full_precision`. Inside, a scope may ask for less (`Minibatch.precision`); the innermost one counts.
 """
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -37,6 +38,15 @@ def in_full_precision(fn: Callable[_P, _R]) -> Callable[_P, _R]:
 def compiled(fn: Callable[_P, _R]) -> Callable[_P, _R]:
     """The function compiled (`eqx.filter_jit`), in full precision."""
     return eqx.filter_jit(in_full_precision(fn))  # pyright: ignore[reportReturnType]
+
+
+def precision_of(array: Array) -> AbstractContextManager:
+    """A scope in which numbers that libraries make without a dtype have the precision of this floating point array.
+
+    In a session with float64 switched on, solvers would otherwise start their step sizes and memories in float64, and
+    take float32 weights along or stumble over the difference.
+    """
+    return jax.enable_x64(array.dtype == jnp.float64)
 
 
 def require_float64(what: str) -> None:

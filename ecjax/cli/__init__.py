@@ -1,7 +1,10 @@
 """The command line: `ecjax recover toy|digits|images|data`, `teach`, `compare`, `cut`, `bench`."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import jax
 import tyro
@@ -10,31 +13,47 @@ from rich.text import Text
 
 from ..base.devices import is_first
 from .bench import bench
-from .commands import COMMANDS, Command, Compare, Cut, Data, Digits, Images, Teach, Toy, images_default
+from .commands import (
+    COMMANDS,
+    Command,
+    Compare,
+    Cut,
+    Recover,
+    RecoverData,
+    RecoverDigits,
+    RecoverImages,
+    RecoverToy,
+    Teach,
+    images_default,
+)
+from .finished_runs import compare_networks, cut_run
 from .hosts import join
+from .recovering import Interrupted, recover_data, recover_digits, recover_images, recover_toy
 from .teach import teach
-from .work import Interrupted, compare_networks, cut_run, recover_data, recover_digits, recover_images, recover_toy
 
 HELP = """usage: ecjax COMMAND [OPTIONS]
 
 Recover an unknown neural network, its width and every weight, from inputs and outputs alone.
 
-  ecjax recover toy                                  a random teacher, in seconds
-  ecjax recover digits                               a network trained on handwritten digits
-  ecjax recover images --teacher teachers/mnist-16-g a teacher of `ecjax teach`, layer by layer
-  ecjax recover data answers.npz --activation tanh   your own inputs and outputs
-  ecjax teach mnist --hidden 16                      train a teacher on real images
-  ecjax compare RUN                                  recovered against teacher, neuron by neuron
-  ecjax cut RUN --gamma 0.5                          cut the clusters of a run again, without training
-  ecjax bench synthetic                              how often 150 synthetic teachers are recovered
+  ecjax recover toy                      a random teacher, in seconds
+  ecjax recover digits                   a network trained on handwritten digits
+  ecjax recover data a.npz --activation tanh
+                                         your own inputs and outputs
+  ecjax teach mnist --hidden 16          train a teacher on real images ...
+  ecjax recover images --teacher FOLDER  ... and recover it, layer by layer
+  ecjax compare RUN                      recovered against teacher
+  ecjax cut RUN --gamma 0.5              cut the clusters of a run again
+  ecjax bench synthetic                  150 synthetic teachers, and how many are
+                                         recovered
 
-Every run writes one folder with its settings, weights and figures. `ecjax recover toy --help` explains
+Every run writes one folder with its settings, weights and figures. Given again,
+an interrupted command goes on where it was. `ecjax recover toy --help` explains
 each setting, and so do the other commands.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status is 0, 2 for input that can't be used, 130 after Ctrl-C."""
+    """Run one command; the exit status is 0, 2 after a refusal, 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     name = next((name for name in COMMANDS if arguments[: len(name.split())] == name.split()), None)
     if name is None and arguments[:1] != ["bench"]:
@@ -44,12 +63,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name is None:
             return bench(arguments[1:])
         rest = arguments[len(name.split()) :]
-        default = images_default(rest) if name == "recover images" else tyro.MISSING_NONPROP
-        command = tyro.cli(COMMANDS[name], prog=f"ecjax {name}", args=rest, default=default)
-        if isinstance(command, Toy | Digits | Data | Images) and command.place.distributed:
+        parse = partial(tyro.cli, COMMANDS[name], prog=f"ecjax {name}", args=rest)
+        command = parse(default=images_default(rest) if name == "recover images" else tyro.MISSING_NONPROP)
+        if isinstance(command, Recover) and command.output.distributed:
             join()
         with jax.enable_x64(True):  # entered here, in the door: the library follows the precision of its data
-            _run(command, Console(quiet=not is_first()))
+            _run(command, Console(quiet=not is_first()), parse)
     except Interrupted as interrupted:
         errors.print(Text(str(interrupted)))
         return 130
@@ -62,15 +81,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _run(command: Command, console: Console) -> None:
+def _run(command: Command, console: Console, parse: Callable[..., Any]) -> None:
+    """Do what a command says; `parse` reads its arguments again, from another start."""
     match command:
-        case Toy():
+        case RecoverToy():
             recover_toy(command, console)
-        case Digits():
+        case RecoverDigits():
             recover_digits(command, console)
-        case Data():
-            recover_data(command, console)
-        case Images():
+        case RecoverData():
+            recover_data(command, console, lambda settings: parse(default=replace(command, settings=settings)))
+        case RecoverImages():
             recover_images(command, console)
         case Teach():
             teach(command, console)

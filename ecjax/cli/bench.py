@@ -3,7 +3,11 @@
 import importlib
 from collections.abc import Sequence
 
-BENCHMARKS = ("synthetic",)
+# Those with a command line of their own; `python -m benchmarks --list` says what each is for.
+BENCHMARKS = (
+    *("synthetic", "recovery", "phases", "throughput", "scaling", "gpu", "paper_images"),
+    *("cluster_speed", "cluster_large", "noise_study"),
+)
 
 
 def bench(arguments: Sequence[str]) -> int:

@@ -2,40 +2,102 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import tyro
 from tyro.conf import Positional, arg
 
-from ..cluster import ClusterConfig
+from ..cluster import METRICS, ClusterConfig
 from ..cluster.cut import Policy
-from ..expand import ExpandConfig
+from ..expand import METHODS, ExpandConfig
+from ..expand.methods import AUTO
+from ..network import LayerActivation, as_activations
 from ..road.settings import PRESETS, RecoveryConfig
+
+Dataset = Literal["mnist", "fashion-mnist", "cifar-10"]
+Precision = Literal["float32", "float64"]
+ImagePreset = Literal["images", "images-deep", "paper-shallow", "paper-deep"]
+Preset = Literal["chosen", "toy", "data", "digits", ImagePreset]
+if TYPE_CHECKING:
+    Method = MetricName = str
+else:  # of what the library takes by name or as a record, command lines have the names
+    Method, MetricName = Literal[(AUTO, *METHODS)], Literal[tuple(METRICS)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedExpandConfig(ExpandConfig):
+    """An ExpandConfig whose method has a name.
+
+    Attributes:
+        method: How the students are trained. auto: by smoothness and size, one of the next two or adam_lbfgs.
+            levenberg_marquardt: second-order steps, for smooth activations and some hundred parameters.
+            adam_levenberg_marquardt: Adam before them, for activations with kinks. adam_lbfgs: for more parameters.
+            flow: gradient flow, then second-order steps; flow_newton and flow_bfgs: then what the paper ends with.
+            minibatch: Adam on mini-batches, for many samples; minibatch_lbfgs and minibatch_conjugate: then a
+            second-order end, the latter for deep students.
+    """
+
+    method: Method = AUTO
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedClusterConfig(ClusterConfig):
+    """A ClusterConfig whose metric has a name.
+
+    Attributes:
+        metric: What the distance of two neurons is. preactivation: the rms difference of their pre-activations over the
+            queries. euclidean: of their weights, as in the paper. cosine: 1 - cos of the angle between their weights.
+    """
+
+    metric: MetricName = "preactivation"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(RecoveryConfig):
-    """A RecoveryConfig whose most used settings need no prefix: --gamma, not --cluster.gamma."""
+    """A RecoveryConfig for the command line: its most used settings need no prefix, as --gamma, not --cluster.gamma."""
 
-    expand: Annotated[ExpandConfig, arg(name="")] = field(default_factory=ExpandConfig)
-    cluster: Annotated[ClusterConfig, arg(name="")] = field(default_factory=ClusterConfig)
+    expand: Annotated[NamedExpandConfig, arg(name="")] = field(default_factory=NamedExpandConfig)
+    cluster: Annotated[NamedClusterConfig, arg(name="")] = field(default_factory=NamedClusterConfig)
+
+    @staticmethod
+    def of(config: RecoveryConfig) -> "Settings":
+        """The same settings for the command line."""
+        expand, cluster = NamedExpandConfig(**vars(config.expand)), NamedClusterConfig(**vars(config.cluster))
+        return Settings(**{**vars(config), "expand": expand, "cluster": cluster})
+
+    @property
+    def config(self) -> RecoveryConfig:
+        """The same settings for the library."""
+        expand, cluster = ExpandConfig(**vars(self.expand)), ClusterConfig(**vars(self.cluster))
+        return RecoveryConfig(**{**vars(self), "expand": expand, "cluster": cluster})
+
+    def options_unlike(self, config: RecoveryConfig) -> list[str]:
+        """The options, as "--gamma", in which these settings differ from others."""
+        return _unlike(self, config, "--")
 
 
-def _like(preset: RecoveryConfig) -> Settings:
-    return Settings(**vars(preset))
+def _unlike(one: Any, other: Any, prefix: str) -> list[str]:
+    names = []
+    for each in fields(one):
+        mine, theirs = getattr(one, each.name), getattr(other, each.name)
+        if is_dataclass(mine) and not isinstance(mine, type):
+            names += _unlike(mine, theirs, prefix if each.name in ("expand", "cluster") else f"{prefix}{each.name}.")
+        elif mine != theirs:
+            names.append((prefix + each.name).replace("_", "-"))
+    return names
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class Output:
     """Where the run is written.
 
     Attributes:
-        out: The run folder; by default runs/<command>-<date>-<short id>. An interrupted run goes on where it was when
-            its command is given again.
+        out: The folder to write; by default runs/<command>-<date>-<short id>. An interrupted run goes on where it was
+            when its command is given again.
         overwrite: Replace a run that is already there.
-        figures: Draw the figures.
+        figures: Whether figures are drawn.
     """
 
     out: Path | None = None
@@ -44,8 +106,8 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SharedPlace(Place):
-    """Where the run is written, and whether alone.
+class SharedOutput(Output):
+    """Where the run is written, and by how many processes.
 
     Attributes:
         distributed: Share the work with the other processes that were given this same command, on other hosts too. They
@@ -57,7 +119,7 @@ class SharedPlace(Place):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Toy:
+class RecoverToy:
     """Recover a random teacher, in float64.
 
     Draws a teacher, asks it for its answers to random inputs, and recovers it from these alone. The teacher is known,
@@ -67,16 +129,18 @@ class Toy:
       ecjax recover toy --d-in 8 --width 4 --activation softplus --seed 3
       ecjax recover toy --width 8 --student-width 32 --n-students 10
       ecjax recover toy --hidden-layers 2 --student-width 12 --n-students 10
+      ecjax recover toy --noise 1e-3         with errors in the answers, a thousandth of their standard deviation
 
     Attributes:
-        d_in: Inputs of the teacher.
-        width: Hidden neurons of the teacher.
-        hidden_layers: How many hidden layers of that width it has.
-        d_out: Outputs of the teacher.
+        d_in: How many inputs the teacher has.
+        width: How many neurons each of its hidden layers has.
+        hidden_layers: How many hidden layers it has.
+        d_out: How many outputs it has.
         activation: Of teacher and students: g, tanh, sigmoid, erf, softplus, silu, gelu, relu, abs, gaussian, ...
-        n_samples: Standard normal queries.
+            Hidden layers of different ones are written with a comma: tanh,softplus.
+        n_samples: How many standard normal queries the teacher is asked.
         seed: Decides teacher, queries and students; the same seed gives the same answer, bit for bit.
-        allow_few_samples: Go on although there are fewer answers than weights in a student.
+        allow_few_samples: Go on although the teacher gives fewer numbers than a student has weights.
     """
 
     d_in: int = 4
@@ -87,12 +151,12 @@ class Toy:
     n_samples: int = 1000
     seed: int = 0
     allow_few_samples: bool = False
-    settings: Annotated[Settings, arg(name="")] = field(default_factory=lambda: _like(RecoveryConfig.toy()))
-    place: Annotated[SharedPlace, arg(name="")] = field(default_factory=SharedPlace)
+    settings: Annotated[Settings, arg(name="")] = field(default_factory=lambda: Settings.of(RecoveryConfig.toy()))
+    output: Annotated[SharedOutput, arg(name="")] = field(default_factory=SharedOutput)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Digits:
+class RecoverDigits:
     """Recover a network that was trained to read handwritten digits, in float64.
 
     Trains a small classifier on the 1,797 real 8x8 digits that come with scikit-learn, and recovers it from its answers
@@ -100,62 +164,63 @@ class Digits:
 
       ecjax recover digits
       ecjax recover digits --width 16 --student-width 64
-      ecjax recover digits --copies 0        the plain images: many pixels never vary, their weights can't be known
+      ecjax recover digits --copies 0        the plain images: many pixels never vary, nothing shows their weights
 
     Attributes:
-        width: Hidden neurons of the teacher.
+        width: How many hidden neurons the teacher has.
         activation: Of teacher and students.
-        copies: Noisy copies of every image to ask about; 0 asks about the images themselves.
-        noise: Standard deviation of their noise, in standard deviations of a pixel.
+        copies: How many noisy copies of every image the teacher is asked about; 0 for the images themselves.
+        copy_noise: Standard deviation of the noise in these copies, in standard deviations of a pixel.
         seed: Decides teacher, noise and students.
-        allow_few_samples: Go on although there are fewer answers than weights in a student.
+        allow_few_samples: Go on although the teacher gives fewer numbers than a student has weights.
     """
 
     width: int = 8
     activation: str = "tanh"
     copies: int = 1
-    noise: float = 0.5
+    copy_noise: float = 0.5
     seed: int = 0
     allow_few_samples: bool = False
-    settings: Annotated[Settings, arg(name="")] = field(default_factory=lambda: _like(RecoveryConfig.digits()))
-    place: Annotated[SharedPlace, arg(name="")] = field(default_factory=SharedPlace)
+    settings: Annotated[Settings, arg(name="")] = field(default_factory=lambda: Settings.of(RecoveryConfig.digits()))
+    output: Annotated[SharedOutput, arg(name="")] = field(default_factory=SharedOutput)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Data:
+class RecoverData:
     """Recover an unknown network from inputs and outputs of your own, in float64.
 
-    The file holds what the network was asked and what it answered; more answers than the students have weights.
+    The file holds what the network was asked and what it answered: more numbers than a student has weights. Settings
+    are chosen from these data, and the run says how. What you give below comes before the choice; the defaults that are
+    shown here are only where it starts.
 
       .npz   two arrays, x [samples, inputs] and y [samples, outputs]
       .csv   a header and one line a sample; columns whose names start with y are outputs, the others inputs
 
       ecjax recover data answers.npz --activation tanh
       ecjax recover data answers.csv --activation relu --outputs price demand
+      ecjax recover data answers.npz --activation tanh --n-students 12 --preset digits
 
     Attributes:
         file: The .npz or .csv file.
-        activation: Of the unknown network; try several if you don't know it, only the right one reaches a tiny loss.
-        hidden_layers: Of the unknown network.
-        outputs: Columns of a .csv file that are outputs.
+        activation: Of the unknown network; if you do not know it, try several: only the right one reaches a tiny loss.
+            Hidden layers of different ones are written with a comma: tanh,softplus.
+        hidden_layers: How many hidden layers the unknown network has.
+        outputs: Names of the columns of a .csv file that are outputs.
+        preset: What the settings below start from: what is chosen from the data, or those of another command by name.
         seed: Decides the students.
-        allow_few_samples: Go on although there are fewer answers than weights in a student, which could then fit them
-            without finding the network.
+        allow_few_samples: Go on although there are fewer numbers in the answers than weights in a student, which could
+            then fit them without finding the network.
     """
 
     file: Positional[Path]
     activation: str
     hidden_layers: int = 1
     outputs: tuple[str, ...] = ()
+    preset: Preset = "chosen"
     seed: int = 0
     allow_few_samples: bool = False
-    settings: Annotated[Settings, arg(name="")] = field(default_factory=lambda: _like(RecoveryConfig.data()))
-    place: Annotated[SharedPlace, arg(name="")] = field(default_factory=SharedPlace)
-
-
-Dataset = Literal["mnist", "fashion-mnist", "cifar-10"]
-Precision = Literal["float32", "float64"]
-ImagePreset = Literal["images", "images-deep", "paper-shallow", "paper-deep"]
+    settings: Annotated[Settings, arg(name="")] = field(default_factory=lambda: Settings.of(RecoveryConfig.data()))
+    output: Annotated[SharedOutput, arg(name="")] = field(default_factory=SharedOutput)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,13 +240,14 @@ class Teach:
 
     Attributes:
         dataset: Which images.
-        hidden: Neurons of each hidden layer, first to last.
-        activation: Of the hidden neurons: g, tanh, sigmoid, softplus, relu, gelu, silu, ...
-        n: The first so many training images; at most 60,000, of cifar-10 50,000.
+        hidden: How many neurons each hidden layer has, first to last.
+        activation: Of the hidden neurons: g, tanh, sigmoid, softplus, relu, gelu, silu, ... Hidden layers of different
+            ones are written with a comma: tanh,softplus.
+        n: How many images it sees, the first of the training set; at most 60,000, of cifar-10 50,000.
         data: Folder of the data sets.
         held_out: Share of the images that it is not trained on but tested with.
-        n_steps: Steps of Adam, the learning rate falling to 0 along a cosine.
-        batch_size: Images in a step.
+        n_steps: How many steps of Adam, the learning rate falling to 0 along a cosine.
+        batch_size: How many images in a step.
         learning_rate: Of the first step. At ten times this rate two to four of 16 relu neurons died on MNIST, at this
             one none (three seeds); nothing can recover a dead neuron.
         weight_decay: Keeps neurons from saturating (AdamW); 0 for none.
@@ -209,7 +275,7 @@ class Teach:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Images:
+class RecoverImages:
     """Recover a network that was trained on images, layer by layer.
 
     Asks the teacher of `ecjax teach` for its outputs before the softmax, and recovers it from these alone. The teacher
@@ -234,13 +300,13 @@ class Images:
         teacher: Its folder, or a network that ecjax saved (.safetensors), which --dataset then belongs to.
         dataset: Whose images a bare network has learned.
         data: Folder of the data sets; by default the one that ECJAX_DATA names. See `ecjax teach --help`.
-        n: Ask about the first so many training images; by default as many as the teacher has seen, for a bare network
-            10,000.
+        n: How many images the teacher is asked about, the first of the training set; by default as many as it has
+            seen, for a bare network 10,000.
         preset: What the settings below start from.
         precision: Of queries, clusters and refinement. Whatever it is, students are trained on mini-batches in float32,
             unless you say --minibatch.dtype data.
         seed: Decides the students.
-        allow_few_samples: Go on although there are fewer answers than weights in a student.
+        allow_few_samples: Go on although the teacher gives fewer numbers than a student has weights.
     """
 
     teacher: Path
@@ -251,14 +317,14 @@ class Images:
     precision: Precision = "float64"
     seed: int = 0
     allow_few_samples: bool = False
-    settings: Annotated[Settings, arg(name="")] = field(default_factory=lambda: _like(RecoveryConfig.images()))
-    place: Annotated[SharedPlace, arg(name="")] = field(default_factory=SharedPlace)
+    settings: Annotated[Settings, arg(name="")] = field(default_factory=lambda: Settings.of(RecoveryConfig.images()))
+    output: Annotated[SharedOutput, arg(name="")] = field(default_factory=SharedOutput)
 
 
-def images_default(arguments: Sequence[str]) -> Images:
+def images_default(arguments: Sequence[str]) -> RecoverImages:
     """What `ecjax recover images` starts from: the settings of the preset that is named among its arguments."""
     preset: ImagePreset = next((name for name in get_args(ImagePreset) if _names(arguments, name)), "images")
-    default = Images(teacher=Path(), preset=preset, settings=_like(PRESETS[preset]()))
+    default = RecoverImages(teacher=Path(), preset=preset, settings=Settings.of(PRESETS[preset]()))
     object.__setattr__(default, "teacher", tyro.MISSING)  # asked of the user; no Path, so the record would refuse it
     return default
 
@@ -278,7 +344,7 @@ class Compare:
     Attributes:
         recovered: A run folder, or a network that ecjax saved (.safetensors).
         teacher: A network that ecjax saved; by default the teacher of the run.
-        n_samples: Standard normal queries to compare on where `recovered` is no run, which has queries of its own.
+        n_samples: How many standard normal queries to compare on, where `recovered` is a network; a run has its own.
         seed: Decides these queries.
     """
 
@@ -302,8 +368,8 @@ class Cut:
         gamma: Share of the students that a cluster must reach, within (0, 1]. What is not given stays as it was.
         beta: Largest median angle between the members of a cluster, in radians, within (0, pi/2].
         policy: How the dendrogram is cut.
-        n_clusters: Number of clusters wanted, for the policy "count".
-        height: Height of the cut in units of the metric, for the policy "height".
+        n_clusters: How many clusters are wanted; goes with the policy "count", and chooses it.
+        height: Height of the cut in units of the metric; goes with the policy "height", and chooses it.
         resolution: Neurons closer than this share of their norm agree, however much closer others are.
     """
 
@@ -314,15 +380,28 @@ class Cut:
     n_clusters: int | None = None
     height: float | None = None
     resolution: float | None = None
-    place: Annotated[Place, arg(name="")] = field(default_factory=Place)
+    output: Annotated[Output, arg(name="")] = field(default_factory=Output)
 
 
-Command = Toy | Digits | Data | Images | Teach | Compare | Cut
+def named_activations(names: str, hidden_layers: int) -> tuple[LayerActivation, ...]:
+    """The activations of so many hidden layers: "tanh" of all of them, "tanh,softplus" one by one.
+
+    Raises:
+        ValueError: If there is no layer, if there are neither one nor as many as layers, or if none has that name.
+    """
+    if hidden_layers < 1:
+        raise ValueError(f"`hidden_layers` is how many the teacher has, at least 1; got {hidden_layers}.")
+    each = [name.strip() for name in names.split(",")]
+    return as_activations(each if len(each) > 1 else each[0], hidden_layers)
+
+
+Recover = RecoverToy | RecoverDigits | RecoverData | RecoverImages
+Command = Recover | Teach | Compare | Cut
 COMMANDS: dict[str, type] = {
-    "recover toy": Toy,
-    "recover digits": Digits,
-    "recover data": Data,
-    "recover images": Images,
+    "recover toy": RecoverToy,
+    "recover digits": RecoverDigits,
+    "recover data": RecoverData,
+    "recover images": RecoverImages,
     "teach": Teach,
     "compare": Compare,
     "cut": Cut,

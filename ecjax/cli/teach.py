@@ -19,10 +19,10 @@ from rich.text import Text
 
 from ..data.images import DATASETS, load_images
 from ..data.teachers import trained_teacher
-from ..judge.unidentified import unrecoverable_neurons
-from ..network import Network, as_activation, load_network, save_network
+from ..judge import unrecoverable_neurons
+from ..network import Network, load_network, save_network
 from ..runs import as_json, close_run, open_run, read_json, write_json
-from .commands import Teach
+from .commands import Teach, named_activations
 
 N_IMAGES = 10_000  # of a teacher that does not say how many it has seen
 
@@ -46,14 +46,14 @@ class ImageTeacher:
 
 def teach(command: Teach, console: Console) -> None:
     """`ecjax teach`."""
-    as_activation(command.activation)  # refused before there is a folder
     if not command.hidden or min(command.hidden) < 1:
         raise ValueError(
             f"`hidden` is at least 1 neuron for each hidden layer, as --hidden 30 30; got {command.hidden}."
         )
-    shape = "-".join(map(str, command.hidden))
+    activations = named_activations(command.activation, len(command.hidden))  # refused before there is a folder
+    shape, names = "-".join(map(str, command.hidden)), "-".join(dict.fromkeys(one.name for one in activations))
     seed = f"-seed{command.seed}" if command.seed else ""
-    folder = command.out or Path("teachers") / f"{command.dataset}-{shape}-{command.activation}{seed}"
+    folder = command.out or Path("teachers") / f"{command.dataset}-{shape}-{names}{seed}"
     asked = {name: value for name, value in as_json(command).items() if name not in ("out", "overwrite", "data")}
     if folder.exists() and not command.overwrite and (folder / "teacher.json").is_file():
         raise ValueError(f"`out`: {folder} holds a teacher already; name another, or pass --overwrite to replace it.")
@@ -67,7 +67,7 @@ def teach(command: Teach, console: Console) -> None:
             x.astype(command.precision),
             labels,
             command.hidden,
-            command.activation,
+            activations,
             key=jr.key(command.seed),
             n_steps=command.n_steps,
             batch_size=command.batch_size,
@@ -106,8 +106,8 @@ def images(name: str, folder: Path | None, n: int | None) -> tuple[Float[Array, 
     """The first n training images of a data set, in float32, and their classes.
 
     Raises:
-        ValueError: If they can't be had, saying where they are looked for.
-        ConnectionError: If they can't be downloaded.
+        ValueError: If they are nowhere, saying where they are looked for.
+        ConnectionError: If the download fails.
     """
     try:
         return load_images(name, folder=folder, n=n)

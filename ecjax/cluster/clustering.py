@@ -16,11 +16,13 @@ import dataclasses
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from ..network import LayerActivation, Symmetry
+from ..network import Activation, LayerActivation, Symmetry
 from . import cut as cutting
 from .cut import Policy
 from .embedding import embed, row_norms, second_moment
 from .link import link
+from .metric import as_metric
+from .mixed import LayerClustering, MixedClustering
 from .record import ClusterConfig, Clustering
 from .verdict import judge, judge_again
 
@@ -41,7 +43,7 @@ def cluster_neurons(
         student: The student that each neuron belongs to.
         n_students: How many students there are, those without neurons here included.
         symmetry: What a change of sign, scale or phase leaves unchanged: `activation.symmetry`.
-        moment: `second_moment` of the layer's inputs; needed for the metric "preactivation".
+        moment: `second_moment` of the layer's inputs, for metrics that need it, as "preactivation" does.
         config: Thresholds, metric, policy.
 
     Raises:
@@ -64,33 +66,45 @@ def cluster_layer(
     counted: Bool[np.ndarray, " students"],
     inputs: Float[np.ndarray, "samples fan_in"],
     config: ClusterConfig | None = None,
-) -> Clustering:
+) -> LayerClustering:
     """Cluster the neurons of one layer of a stack of students.
 
     Args:
         w: Incoming weight vectors.
         b: Biases.
-        activation: Of the layer.
+        activation: Of the layer. The neurons of each activation of a mixture are clustered by themselves.
         counted: Which students count; those that diverged do not.
         inputs: Of the layer; what the metric "preactivation" measures with.
         config: Thresholds, metric, policy.
+
+    Raises:
+        ValueError: As `cluster_neurons`; if the policy is "count" and the layer a mixture of several activations.
     """
     config = config or ClusterConfig()
+    moment = second_moment(inputs) if as_metric(config.metric).needs_moment else None
     neurons = np.concatenate([w, b[..., None]], axis=-1)[counted]
     whose = np.broadcast_to(np.flatnonzero(counted)[:, None], neurons.shape[:2])
-    ((only, _),) = activation.groups(w.shape[1])
-    return cluster_neurons(
-        neurons.reshape(-1, neurons.shape[-1]),
-        whose.reshape(-1).copy(),
-        n_students=len(w),
-        symmetry=only.symmetry,
-        moment=second_moment(inputs) if config.metric == "preactivation" else None,
-        config=config,
-    )
+
+    def clustered(kind: Activation, mine: np.ndarray | slice, config: ClusterConfig) -> Clustering:
+        return cluster_neurons(
+            neurons[:, mine].reshape(-1, neurons.shape[-1]),
+            whose[:, mine].reshape(-1),
+            n_students=len(w),
+            symmetry=kind.symmetry,
+            moment=moment,
+            config=config,
+        )
+
+    kinds = activation.groups(w.shape[1])
+    if len(kinds) == 1:
+        return clustered(kinds[0][0], slice(None), config)
+    place = np.arange(whose.size).reshape(whose.shape)
+    groups = tuple(clustered(kind, mine, _not_counted(config)) for kind, mine in kinds)
+    return MixedClustering(groups, tuple(place[:, mine].ravel() for _, mine in kinds))
 
 
 def recut(
-    clustering: Clustering,
+    clustering: LayerClustering,
     *,
     gamma: float | None = None,
     beta: float | None = None,
@@ -98,7 +112,7 @@ def recut(
     n_clusters: int | None = None,
     height: float | None = None,
     resolution: float | None = None,
-) -> Clustering:
+) -> LayerClustering:
     """The same dendrogram with another cut or other thresholds; nothing is linked again.
 
     Args:
@@ -111,7 +125,21 @@ def recut(
     asked = {name: value for name, value in asked.items() if value is not None}
     if policy is not None:
         asked |= {"n_clusters": n_clusters, "height": height}
-    return judge_again(clustering, dataclasses.replace(clustering.config, **asked), clustering.points(), {})
+    config = dataclasses.replace(clustering.config, **asked)
+    if not isinstance(clustering, MixedClustering):
+        return judge_again(clustering, config, {})
+    groups = tuple(judge_again(one, _not_counted(config), {}) for one in clustering.groups)
+    return dataclasses.replace(clustering, groups=groups)
+
+
+def _not_counted(config: ClusterConfig) -> ClusterConfig:
+    """The settings of every activation of a mixture."""
+    if config.policy == "count":
+        raise ValueError(
+            '`policy` "count" asks for a number of neurons of one activation, and the layer has several: take '
+            '"agreement", or give a `height`.'
+        )
+    return config
 
 
 def _checked(neurons, student, n_students: int, symmetry: Symmetry) -> tuple[np.ndarray, np.ndarray]:

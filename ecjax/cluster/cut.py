@@ -26,9 +26,16 @@ from .tree import Tree
 
 Policy = Literal["agreement", "stability", "paper", "plateau", "count", "height"]
 
-SEPARATION = 3.0  # two clusters are two neurons if they merge above this many times the spread of the tighter one
-_SHARED = 0.5  # two neurons of a teacher share at least this share of their students
-_ROUNDING = 1e-9  # slack for gamma * n_students, a product of floats that should be whole
+# Two clusters are two neurons if they merge above this many times the spread of the tighter one. The smaller, the
+# nearer two neurons may be; the larger, the rarer a neuron falls apart whose copies form streaks. Measured on both in
+# docs/cluster.md (`benchmarks.cluster_constants`): of the values tried, the largest that tells all pairs apart whose
+# distance is eight times their errors.
+SEPARATION = 3.0
+# Two neurons of a teacher share at least this share of their students. Of neurons that are each found by a share p of
+# the students, whatever the others find, that is p: 0.8 at the default gamma; of a neuron that students place here or
+# there, it is the few that hold it twice. Halfway.
+_SHARED = 0.5
+_ROUNDING = 1e-9  # slack for gamma * n_students, a product that should be whole but is off by some eps * n_students
 
 
 class Curve(eqx.Module):
@@ -46,16 +53,21 @@ class Cut:
     height: float
 
 
+def is_agreement(gamma: float, n_students: int) -> bool:
+    """Whether so large a share of the students is two of them at least: one student's word is no agreement."""
+    return gamma * n_students >= 2 - _ROUNDING
+
+
 def n_needed(gamma: float, n_students: int) -> int:
     """The smallest whole number of students that is at least gamma * n_students.
 
     Raises:
-        ValueError: If that is fewer than two: one student's word is no agreement.
+        ValueError: If gamma * n_students is below two.
     """
-    if gamma * n_students < 2 - _ROUNDING:
+    if not is_agreement(gamma, n_students):
         raise ValueError(
-            f"`gamma` * `n_students` is {gamma:g} * {n_students} = {gamma * n_students:g}, but a cluster needs at "
-            "least 2 students to agree. Raise gamma, or train more students."
+            f"gamma * n_students = {gamma * n_students:g} is below 2: one student alone would make a cluster. Raise "
+            f"`n_students` (now {n_students}) or `gamma`."
         )
     return math.ceil(gamma * n_students - _ROUNDING)
 

@@ -8,6 +8,8 @@ The product form is wrong by about sqrt(k) eps (|u|^2 + |v|^2) for k coordinates
 1e-12 of the squared distance are found in the tile and computed again by differences, so that every distance has a
 relative error of at most 1e-12 in float64 (1e-4 in float32), and duplicates are at distance 0 exactly.
 
+Products are in the precision of the points whatever the machine would like better, or these bounds would not hold.
+
 Memory: two tiles and their compiled temporaries, about 6 * TILE^2 numbers (50 MB), beside the result and the points.
 """
 
@@ -19,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from ..base.precision import in_full_precision
 from .embedding import Points
 
 TILE = 1024  # rows and columns of a tile: 8 MB in float64
@@ -28,8 +31,13 @@ _ACCURACY = {8: 1e-12, 4: 1e-4}  # largest relative error of a squared distance,
 # probability (Higham and Mary, SIAM J. Sci. Comput. 41, 2019), far below the worst case k eps |u| |v|.
 _WALK = 8.0
 
+# `ecjax.base.precision.compiled` but for its way of telling static arguments, which takes 40 us a call: half as long as
+# a small tile, of which there may be thousands.
+_compiled = partial(jax.jit, static_argnames=("sign_free", "antiperiod", "cosine"))
 
-@partial(jax.jit, static_argnames=("sign_free", "antiperiod", "cosine"))
+
+@_compiled
+@in_full_precision
 def _product_tile(u, v, uu, vv, *, sign_free, antiperiod, cosine):
     """Distances of the rows of u to those of v, given their squared norms; -1 where the product form is inaccurate."""
     eps, accuracy = jnp.finfo(u.dtype).eps, _ACCURACY[u.dtype.itemsize]
@@ -48,7 +56,8 @@ def _product_tile(u, v, uu, vv, *, sign_free, antiperiod, cosine):
     return jnp.where(near, -1, squares / 2 if cosine else jnp.sqrt(squares))
 
 
-@partial(jax.jit, static_argnames=("sign_free", "antiperiod", "cosine"))
+@_compiled
+@in_full_precision
 def _difference_pairs(u, v, *, sign_free, antiperiod, cosine):
     """Distance of each row of u to the same row of v, by differences."""
     squares = _difference_squares(u, v, antiperiod)

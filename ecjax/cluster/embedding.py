@@ -1,29 +1,19 @@
-"""Neurons as points: coordinates in which the distance between two neurons is Euclidean.
-
-A neuron is seen only through its pre-activation z = w x + b, so the natural distance between two of them is the root
-mean square difference of their pre-activations over the queries,
-
-    d(u, v)^2 = (u - v)' S (u - v),    S = second moment of the inputs with a 1 appended.
-
-With m the mean and C the covariance of the inputs, d is Euclidean in the coordinates (C^(1/2) w, b + m w): the last one
-is the pre-activation at the mean input. Directions in which the inputs never vary have no coordinate. The paper's L2
-distance of (w, b) needs no change of coordinates. Whatever the metric, one Euclidean kernel does the rest.
-"""
+"""Neurons as points: a metric's coordinates, with what the activation leaves open."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from ..network import Symmetry
+from .metric import Metric, Moment, Neurons, as_metric
 
-Metric = Literal["preactivation", "euclidean", "cosine"]
-Neurons = Float[np.ndarray, "neurons fan_in_1"]  # rows (w, b): the bias is the last coordinate
-Moment = Float[np.ndarray, "fan_in_1 fan_in_1"]
-
-_NIL = 1e-12  # a point shorter than this share of the longest is nothing but rounding error
-_CONSTANT = 1e-9  # a pre-activation that varies by less than this share of itself is constant
+# A point shorter than this share of the longest is nothing but rounding error: coordinates are sums of products, wrong
+# by k eps of these at most, which is 2e-13 for the k = 785 of an image.
+_NIL = 1e-12
+# A pre-activation that varies by less than this share of itself is constant: below sqrt(eps) = 1.5e-8 a smooth neuron
+# answers with a straight line to rounding, so that any other direction with that slope would do as well.
+_CONSTANT = 1e-9
 
 
 @dataclass(frozen=True)
@@ -77,7 +67,7 @@ def second_moment(x: Float[np.ndarray, "samples fan_in"]) -> Moment:
     return total / len(x)
 
 
-def embed(neurons: Neurons, *, metric: Metric, symmetry: Symmetry, moment: Moment | None = None) -> Points:
+def embed(neurons: Neurons, *, metric: str | Metric, symmetry: Symmetry, moment: Moment | None = None) -> Points:
     """The neurons in coordinates in which `metric` is Euclidean.
 
     Positive homogeneous activations leave the norm of a neuron open, so their points are brought to unit norm (a zero
@@ -85,58 +75,34 @@ def embed(neurons: Neurons, *, metric: Metric, symmetry: Symmetry, moment: Momen
 
     Args:
         neurons: Incoming weight vectors with the bias as last coordinate.
-        metric: "preactivation", "euclidean" (the paper's) or "cosine" (of the raw vectors).
+        metric: "preactivation", "euclidean" (the paper's), "cosine" (of the raw vectors), or one of your own.
         symmetry: Of the activation.
-        moment: `second_moment` of the layer's inputs; needed for "preactivation".
+        moment: `second_moment` of the layer's inputs, for metrics that need it.
 
     Raises:
         ValueError: If `metric` is unknown or does not go with the activation, or `moment` is missing or malformed.
     """
-    neurons = np.ascontiguousarray(neurons)
-    if metric == "preactivation":
-        x = _whiten(neurons, _checked_moment(moment, neurons.shape[1]))
-    elif metric in ("euclidean", "cosine"):
-        x = neurons
-    else:
-        raise ValueError(f'`metric` is "preactivation", "euclidean" or "cosine"; got {metric!r}.')
-    if metric == "cosine" and symmetry.antiperiod is not None:
+    metric = as_metric(metric)
+    if symmetry.antiperiod is not None and not metric.periodic:
         raise ValueError(
-            '`metric` "cosine" has no meaning for an activation whose biases are known modulo a period: a shift of '
-            'phase changes every angle. Take "preactivation" or "euclidean".'
+            f'`metric` "{metric}" has no meaning for an activation whose biases are known modulo a period, as it is '
+            'not claimed to be periodic. Take "preactivation" or "euclidean".'
         )
+    x = metric.of(np.ascontiguousarray(neurons), moment)
     norm, varying = row_norms(x), row_norms(x[:, :-1])
-    dead = (norm <= _NIL * norm.max(initial=0.0)) | (varying <= _CONSTANT * norm)
-    if symmetry.homogeneous or metric == "cosine":
-        nil = norm <= _NIL * norm.max(initial=0.0)
+    if not np.isfinite(norm).all():
+        raise ValueError(f"`metric` {metric.name!r} made coordinates of finite neurons that are not finite.")
+    size = norm
+    if symmetry.homogeneous:  # whatever norm a neuron happens to have
+        given = row_norms(neurons)
+        size = norm / np.where(given > 0, given, 1.0)
+    nil = size <= _NIL * size.max(initial=0.0)
+    dead = nil | (varying <= _CONSTANT * norm)
+    if symmetry.homogeneous or metric.cosine:
         x = np.where(nil[:, None], 0.0, x / np.where(nil, 1.0, norm)[:, None])
-    return Points(x, dead, norm, symmetry.is_sign_free, symmetry.antiperiod, metric == "cosine")
+    return Points(x, dead, norm, symmetry.is_sign_free, symmetry.antiperiod, metric.cosine)
 
 
 def row_norms(x: Float[np.ndarray, "rows coordinates"]) -> Float[np.ndarray, " rows"]:
     """Euclidean norm of every row, without the second matrix that np.linalg.norm makes."""
     return np.sqrt(np.einsum("ij,ij->i", x, x))
-
-
-def _whiten(neurons: Neurons, moment: Moment) -> np.ndarray:
-    second, mean = moment[:-1, :-1], moment[-1, :-1]
-    variances, directions = np.linalg.eigh(second - np.outer(mean, mean))
-    # Subtracting the mean's square leaves rounding errors of this size where the inputs don't vary at all.
-    varies = variances > len(moment) * np.finfo(float).eps * np.linalg.norm(moment, 2)
-    scaled = directions[:, varies] * np.sqrt(variances[varies])
-    return neurons @ np.block([[scaled, mean[:, None]], [np.zeros((1, scaled.shape[1])), np.ones((1, 1))]])
-
-
-def _checked_moment(moment: Moment | None, size: int) -> Moment:
-    if moment is None:
-        raise ValueError(
-            '`moment` is needed for the metric "preactivation": pass ecjax.cluster.second_moment(x) of the layer\'s '
-            'inputs, or choose metric="euclidean".'
-        )
-    if moment.shape != (size, size) or not np.isfinite(moment).all():
-        raise ValueError(
-            f"`moment` is a finite matrix [{size}, {size}] for neurons with {size} coordinates (bias included); "
-            f"got shape {moment.shape}."
-        )
-    if not np.isclose(moment[-1, -1], 1.0):
-        raise ValueError(f"`moment` has 1 as its last entry, the mean of the appended 1; got {moment[-1, -1]:g}.")
-    return moment

@@ -33,9 +33,11 @@ Linkage = Literal["auto", "matrix", "components", "balls"]
 
 MATRIX_UP_TO = 2_000  # vectors up to which the whole matrix is as fast as anything, in 17 dimensions as in 785
 _SAMPLE = 256  # vectors whose nearest neighbours tell at which distances copies end and dust begins
-_HALVINGS = 20
+_HALVINGS = 20  # a millionth of the radius to begin with, which was one between copies and dust
 _BALLS = 256  # most balls that cover a component: all its members are measured from each
-_TIGHT = 0.25  # largest radius of such a ball beside that of the components
+# Largest radius of such a ball beside that of the components. Heights are off by twice the ball's (`height_error`):
+# half of the height at which the component stands alone, so that it stays one cluster.
+_TIGHT = 0.25
 _GIB = 2**30
 
 

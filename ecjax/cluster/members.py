@@ -14,7 +14,7 @@ from .embedding import Points, row_norms
 
 _WHOLE = 4_096  # members up to which all angles are held at once: 64 MB
 _BINS = 4_096
-_FEW = 32
+_FEW = 32  # members whose pairs are measured on the host: a call to the device takes longer
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,15 @@ def aligned_points(points: Points, members: Int[np.ndarray, " members"], alignme
 
 
 def _settled(points: Points, x: Float[np.ndarray, "members coordinates"], middle: np.ndarray) -> bool:
-    """Whether aligned members lie so close to a point that no pair is closer in another sign or phase."""
+    """Whether aligned members lie so close to a point that no pair is closer in another sign or phase.
+
+    Two members within r of the middle m are at most 2 r apart, and with one of them flipped at least 2 |m| - 2 r; of
+    the last coordinate nothing is left of that where a phase may move it, by p / 2 at most.
+    """
     farthest = float(np.max(row_norms(x - middle)))
-    return (not points.sign_free or farthest <= 0.3 * float(np.linalg.norm(middle))) and (
+    if points.antiperiod is not None:
+        middle = middle[:-1]
+    return (not points.sign_free or farthest <= float(np.linalg.norm(middle)) / 2) and (
         points.antiperiod is None or farthest <= points.antiperiod / 4
     )
 
@@ -80,7 +86,7 @@ def _about(points: Points, x: Float[np.ndarray, "members coordinates"]) -> tuple
 def member_distances(points: Points, members: Int[np.ndarray, " members"]) -> Float[np.ndarray, " pairs"]:
     """Condensed distances between some points, accurate and fast where they are copies of one neuron."""
     x = aligned_points(points, members, align(points, members, int(members[0]), homogeneous=False))
-    if len(members) <= _FEW and not points.cosine and _settled(points, x, x[0]):  # not worth a call to the device
+    if len(members) <= _FEW and not points.cosine and _settled(points, x, x[0]):
         i, j = np.triu_indices(len(members), 1)
         return row_norms(x[i] - x[j])
     about, whole = _about(points.take(members), x)
@@ -120,7 +126,7 @@ def median_angle(x: Float[np.ndarray, "members coordinates"], dead: np.ndarray, 
 
 def _chord_of_rank(points: Points, rank: int) -> float:
     """The distance with that rank among all pairs, without holding them: histograms of ever narrower ranges."""
-    low, high = 0.0, 2.0 + 1e-9
+    low, high = 0.0, 2.0 + 1e-9  # no chord is longer than 2, but for rounding
     while True:
         edges = np.linspace(low, high, _BINS + 1)
         counts, below, held = np.zeros(_BINS, int), 0, []

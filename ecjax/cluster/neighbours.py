@@ -21,6 +21,7 @@ from jaxtyping import Float, Int
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from ..base.precision import in_full_precision
 from .distances import TILE, pair_distances
 from .embedding import Points
 
@@ -29,6 +30,8 @@ _STRIP = 16  # most tiles that one call looks at
 _PENDING = 1 << 20  # pairs that are gathered before they are measured
 _PILOT = 1 << 20  # random pairs on which the bound is tried
 _PASSING = 2e-6  # share of unrelated pairs that may pass the bound: what measuring them costs stays below the bound's
+_WASTED = 1e-5  # share of pairs that may pass a shorter bound in vain: one of 2^17 that are tried
+_SLACK = 1 + 1e-6  # on radii and squares, for the rounding of what is compared with them: no pair is lost by it
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def _leading_directions(x: np.ndarray) -> np.ndarray:
     y = x.T @ (x @ (x.T @ (x @ np.random.default_rng(0).standard_normal((k, _DIRECTIONS)))))
     for _ in range(2):  # twice, and they are orthonormal to rounding
         lengths, turn = np.linalg.eigh(y.T @ y)
-        long = lengths > 1e-12 * lengths.max(initial=0.0)
+        long = lengths > 1e-12 * lengths.max(initial=0.0)  # squares: shorter directions are rounding, and not needed
         y = y @ (turn[:, long] / np.sqrt(lengths[long]))
     return y
 
@@ -104,7 +107,7 @@ def _fewest_directions(bound: Bound, radius: float) -> int:
         if directions >= most:
             break
         passing = bound.pairs(i, j, directions) <= radius
-        if np.mean(passing & (bound.pairs(i, j) > radius)) <= 1e-5:
+        if np.mean(passing & (bound.pairs(i, j) > radius)) <= _WASTED:
             return directions
     return most
 
@@ -123,13 +126,15 @@ def _folded(x: np.ndarray, signed: bool) -> tuple[np.ndarray, np.ndarray]:
     return np.column_stack([x, squares, one]).astype(np.float32), right.astype(np.float32)
 
 
-@jax.jit
+@jax.jit  # as in `ecjax.cluster.distances`
+@in_full_precision
 def _smallest_squares(left, strip):
     """The smallest squared bound of each tile of a strip: the square matrix itself is never written."""
     return jax.lax.map(lambda right: jnp.min(left @ right.T), strip)
 
 
-@jax.jit
+@jax.jit  # as in `ecjax.cluster.distances`
+@in_full_precision
 def _tile_squares(left, right):
     return jnp.min(jnp.stack([left @ one.T for one in right]), axis=0)
 
@@ -148,7 +153,7 @@ def components(points: Points, bound: Bound, radius: float) -> Int[np.ndarray, "
     order = np.argsort(key, kind="stable")
     key = key[order]
     unit = np.sqrt(np.mean(x**2)) or 1.0
-    limit = (radius / unit) ** 2 * (1 + 1e-6)
+    limit = (radius / unit) ** 2 * _SLACK
     # The origin of plain distances is free, and best where the points are.
     left, right = _folded(((x if bound.signed else x - x.mean(axis=0)) / unit)[order], bound.signed)
     size = min(TILE, max(64, 1 << (n - 1).bit_length()))
@@ -156,13 +161,13 @@ def components(points: Points, bound: Bound, radius: float) -> Int[np.ndarray, "
     width = max(1, min(_STRIP, tiles // 4))  # a strip reaches beyond the last tile by less than itself
     left = np.pad(left, ((0, tiles * size - n), (0, 0)))
     right = np.pad(right, ((0, 0), (0, (tiles + width) * size - n), (0, 0)))
-    right[:, n:, -1] = np.float32(1e30)  # padding is far from everything
+    right[:, n:, -1] = np.float32(1e30)  # padding is far from everything, whose squares are about 1
     label = np.arange(n)
     pending: list[np.ndarray] = []
     waiting = 0
     for r in range(tiles):
         u = left[r * size : (r + 1) * size]
-        reach = int(np.searchsorted(key, key[min((r + 1) * size, n) - 1] + radius * (1 + 1e-6), side="right"))
+        reach = int(np.searchsorted(key, key[min((r + 1) * size, n) - 1] + radius * _SLACK, side="right"))
         for c in range(r, -(-reach // size), width):
             strip = right[:, c * size : (c + width) * size]
             smallest = _smallest_squares(u, strip.reshape(-1, size, strip.shape[-1]))

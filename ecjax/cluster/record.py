@@ -1,6 +1,7 @@
 """What the cluster phase is asked for and what it answers: settings, candidate clusters with their verdicts."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import get_args
 
 import equinox as eqx
@@ -9,9 +10,10 @@ from jaxtyping import Bool, Float, Int
 
 from ..network import Symmetry
 from .cut import Curve, Policy, n_needed
-from .embedding import Metric, Points, embed, row_norms
+from .embedding import Points, embed, row_norms
 from .link import Linkage
 from .members import align, aligned_points
+from .metric import METRICS, Metric, as_metric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,14 +23,16 @@ class ClusterConfig:
     Attributes:
         gamma: Share of the students that a cluster must reach, within (0, 1].
         beta: Largest median angle between the members of a cluster, in radians, within (0, pi/2].
-        metric: "preactivation" (rms difference over the queries), "euclidean" (the paper's) or "cosine".
+        metric: "preactivation" (rms difference over the queries), "euclidean" (the paper's), "cosine", or a `Metric` of
+            your own.
         policy: How the dendrogram is cut. "agreement" (default): branch by branch, by how long a cluster stays alone;
             "stability": excess of mass, as in HDBSCAN; "paper": the height with the most clusters of gamma * N vectors;
             "plateau": the widest range of heights with one number of clusters; "count": the widest with `n_clusters`;
             "height": cut at `height`.
-        n_clusters: Number of large clusters wanted by the policy "count".
+        n_clusters: Number of large clusters wanted by the policy "count", in a layer of one activation.
         height: Height forced by the policy "height", in units of the metric.
-        resolution: Neurons closer than this share of their norm agree, however much closer others are.
+        resolution: Neurons closer than this share of their norm agree, however much closer others are. Smaller, and
+            copies that form streaks are two neurons more often; larger, and near neurons are one (docs/cluster.md).
         linkage: How the dendrogram is made. "matrix": from all distances; "components": exactly, component by component
             of a neighbour graph, and only up to some height if the memory does not allow more; "balls": the same with
             tight clusters as weighted points, heights within `height_error`; "auto" (default): "matrix" up to two
@@ -38,7 +42,7 @@ class ClusterConfig:
 
     gamma: float = 0.8
     beta: float = np.pi / 24
-    metric: Metric = "preactivation"
+    metric: str | Metric = "preactivation"
     policy: Policy = "agreement"
     n_clusters: int | None = None
     height: float | None = None
@@ -55,7 +59,10 @@ class ClusterConfig:
             raise ValueError(f"`resolution` is a positive share of a neuron's norm; got {self.resolution:g}.")
         if not self.memory > 0:
             raise ValueError(f"`memory` is a positive number of GiB; got {self.memory:g}.")
-        for name, options in {"metric": Metric, "policy": Policy, "linkage": Linkage}.items():
+        metric = as_metric(self.metric)  # refuses unknown names
+        is_named = METRICS.get(metric.name) == metric
+        object.__setattr__(self, "metric", metric.name if is_named else metric)
+        for name, options in {"policy": Policy, "linkage": Linkage}.items():
             options = get_args(options)
             if getattr(self, name) not in options:
                 raise ValueError(f"`{name}` is one of {options}; got {getattr(self, name)!r}.")
@@ -90,7 +97,7 @@ class Aligned(eqx.Module):
 
 
 class Clustering(eqx.Module):
-    """One layer's neurons, their dendrogram, the cut, and every candidate cluster with its verdict.
+    """The neurons of one activation, their dendrogram, the cut, and every candidate cluster with its verdict.
 
     Attributes:
         neurons: Incoming weight vectors of all students, bias last.
@@ -159,17 +166,30 @@ class Clustering(eqx.Module):
         """Length of an incoming weight vector, its bias included."""
         return self.neurons.shape[1]
 
+    @property
+    def groups(self) -> "tuple[Clustering, ...]":
+        """The neurons by their activation, as `MixedClustering` has several: these alone."""
+        return (self,)
+
     def group_of(self, cluster: int | np.integer) -> int:
-        """The group of neurons with one activation that a candidate cluster belongs to."""
+        """Index of the group that a candidate cluster belongs to."""
         return 0
 
     def members(self, cluster: int | np.integer) -> Int[np.ndarray, " members"]:
         """Indices of the neurons in a candidate cluster, in ascending order."""
         return np.flatnonzero(self.label == cluster)
 
+    @cached_property
+    def all_points(self) -> Points:
+        """All neurons in the coordinates in which the metric is Euclidean.
+
+        Made once, as that may take the cube of fan_in; no field, so that files do without it.
+        """
+        return embed(self.neurons, metric=self.config.metric, symmetry=self.symmetry, moment=self.moment)
+
     def points(self, members: np.ndarray | slice = slice(None)) -> Points:
         """Neurons in the coordinates in which the metric is Euclidean."""
-        return embed(self.neurons, metric=self.config.metric, symmetry=self.symmetry, moment=self.moment).take(members)
+        return self.all_points.take(members)
 
     def aligned(self, cluster: int | np.integer) -> Aligned:
         """The members of a candidate cluster brought to one sign, phase and scale, most typical member first.

@@ -7,7 +7,8 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Float, Int
 
-from .record import Clustering
+from .cut import is_agreement
+from .mixed import LayerClustering
 from .verdict import judge_again
 
 
@@ -34,7 +35,7 @@ class Suggestion(eqx.Module):
 
 
 def suggest_gamma_beta(
-    clustering: Clustering,
+    clustering: LayerClustering,
     *,
     gammas: Sequence[float] = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
     betas: Sequence[float] = tuple(np.pi / np.array([96, 48, 24, 12, 6, 3])),
@@ -49,12 +50,14 @@ def suggest_gamma_beta(
     Raises:
         ValueError: If no gamma means two students.
     """
-    gammas = [gamma for gamma in gammas if gamma * clustering.n_students >= 2]
+    gammas = [gamma for gamma in gammas if is_agreement(gamma, clustering.n_students)]
     if not gammas:
         raise ValueError(f"`gammas`: none of them means two of the {clustering.n_students} students.")
-    points, traits = clustering.points(), {}
     cell = lambda gamma, beta: dataclasses.replace(clustering.config, gamma=float(gamma), beta=float(beta))
-    widths = np.array([[judge_again(clustering, cell(g, b), points, traits).width for b in betas] for g in gammas])
+    widths = np.zeros((len(gammas), len(betas)), int)
+    for one in clustering.groups:
+        traits = {}
+        widths += [[judge_again(one, cell(gamma, beta), traits).width for beta in betas] for gamma in gammas]
     # How many steps a cell is away from the next cell with another width; the edge of the grid is no change.
     i, j = np.indices(widths.shape).reshape(2, -1)
     steps = np.maximum(abs(i[:, None] - i), abs(j[:, None] - j))

@@ -17,6 +17,8 @@ from .members import align, aligned_points, median_angle, spread
 from .record import ClusterConfig, Clustering
 from .tree import Tree, tree
 
+REPEAT = "same neuron as cluster "  # and its index
+
 
 def judge(
     points: Points,
@@ -35,6 +37,7 @@ def judge(
     """
     needed = cutting.n_needed(config.gamma, n_students)
     typical = _typical_norm(points)
+    # Unrelated vectors of many coordinates are orthogonal.
     far = 1.0 if points.cosine else np.sqrt(2) * float(np.exp(np.mean(np.log(typical))))
     dendrogram = tree(linked.linkage, student, known_up_to=linked.known_up_to, far=far)
     norm = _node_means(dendrogram, typical)
@@ -65,7 +68,7 @@ def judge(
     verdict[dead] = "dead"
     if config.policy != "paper":
         _mark_repeats(verdict, points, dendrogram, chosen.nodes, reference, floor)
-    return Clustering(
+    found = Clustering(
         neurons=neurons,
         student=student,
         n_students=n_students,
@@ -91,16 +94,21 @@ def judge(
         kept=(verdict == "kept").astype(bool),
         verdict=tuple(verdict.tolist()),
     )
+    # It would make the points again when asked for the members of a cluster.
+    object.__setattr__(found, "all_points", points)
+    return found
 
 
-def judge_again(was: Clustering, config: ClusterConfig, points: Points, traits: dict) -> Clustering:
-    """The verdict on the same dendrogram with another configuration; `points` are those of `was`."""
+def judge_again(was: Clustering, config: ClusterConfig, traits: dict) -> Clustering:
+    """The verdict on the same dendrogram with another configuration."""
     linked = Linked(was.linkage, was.known_up_to, was.height_error, was.how)
-    return judge(points, was.neurons, was.student, was.n_students, was.moment, was.symmetry, config, linked, traits)
+    return judge(
+        was.points(), was.neurons, was.student, was.n_students, was.moment, was.symmetry, config, linked, traits
+    )
 
 
 def _traits(points: Points, members: np.ndarray, reference: int, symmetry: Symmetry) -> tuple[float, float, bool]:
-    """Median angle and spread of a cluster, and whether most of it is dead."""
+    """Median angle and spread of a cluster, and whether most of its members are dead."""
     x = aligned_points(points, members, align(points, members, reference, homogeneous=symmetry.homogeneous))
     dead = points.dead[members]
     return median_angle(x, dead, sign_free=points.sign_free), spread(x), bool(np.mean(dead) > 0.5)
@@ -127,7 +135,7 @@ def _choose(tree: Tree, curve: Curve, student, needed, floor, norm, far, config:
 
 
 def _typical_norm(points: Points) -> Float[np.ndarray, " neurons"]:
-    """Norms of the points, kept away from 0 so that they have logarithms."""
+    """Norms of the points, kept away from 0 so that they have logarithms; a neuron below is dead or nearly."""
     norm = row_norms(points.x)
     return np.maximum(norm, 1e-6 * (np.median(norm) or norm.max() or 1.0))
 
@@ -149,4 +157,4 @@ def _mark_repeats(verdict, points: Points, tree: Tree, nodes, reference, floor) 
         *(side[apart <= cutting.SEPARATION * np.minimum(core[i], core[j])] for side in (i, j)), strict=True
     ):
         if verdict[kept[a]] == verdict[kept[b]] == "kept":
-            verdict[kept[b]] = f"same neuron as cluster {kept[a]}"
+            verdict[kept[b]] = f"{REPEAT}{kept[a]}"

@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import Array
 
 from ..base.precision import to_device
-from ..objective import Inputs, Outputs, Samples, Scaling, scaling
-from ..objective.scaling import Standardise
-from ..objective.variation import variation
+from ..objective import Inputs, Outputs, Samples, Scaling
+from ..objective.scaling import Standardise, scaling
+from ..objective.variation import constant_columns, variation
 
 Ask = Callable[[Any], Any]  # a teacher: queries [samples, fan_in] in, answers [samples, fan_out] out
 
@@ -49,14 +49,15 @@ class Data(eqx.Module):
             ValueError: Naming the argument, what came, what was wanted and what to do.
         """
         x, y = _pair(x, y, "x", "y")
-        constant = np.flatnonzero(np.ptp(np.asarray(y), axis=0) == 0)
-        if len(constant):
-            raise ValueError(f"`y` is constant in columns {constant.tolist()}: nothing to imitate. Drop these outputs.")
         if len(x) < 2 or x.shape[1] < 1:
             raise ValueError(f"`x` needs at least 2 samples and 1 input; got shape {x.shape}.")
+        checked = None if fresh is None else _checked_fresh(fresh, Samples(x, y))
+        constant = np.flatnonzero(constant_columns(y))
+        if len(constant):
+            raise ValueError(f"`y` is constant in columns {constant.tolist()}: nothing to imitate. Drop these outputs.")
         if variation(x).rank == 0:
             raise ValueError("`x` is the same in every sample: ask the teacher at different inputs.")
-        return Data(x, y, None if fresh is None else _checked_fresh(fresh, x, y), ask)
+        return Data(x, y, checked, ask)
 
     @property
     def n_numbers(self) -> int:
@@ -94,10 +95,7 @@ class Data(eqx.Module):
         Raises:
             ValueError: If they are of another kind.
         """
-        more = _alike(x, y, self.x, self.y, "x", "y")
-        return eqx.tree_at(
-            lambda data: (data.x, data.y), self, (jnp.concatenate([self.x, more.x]), jnp.concatenate([self.y, more.y]))
-        )
+        return self._with(_alike(x, y, self, "x", "y"))
 
     def asked(self, x: Any) -> "Data":
         """With the teacher's answers to more queries.
@@ -107,29 +105,34 @@ class Data(eqx.Module):
         """
         if self.ask is None:
             raise ValueError("`ask`: there is nobody to ask; make the data with Data.of(x, y, ask=teacher).")
-        return self.grown(x, self.ask(x))
+        _alike(x, np.zeros((len(x), self.y.shape[1]), self.y.dtype), self, "x", "ask(x)")  # before anybody is asked
+        return self._with(_alike(x, self.ask(x), self, "x", "ask(x)"))
+
+    def _with(self, more: Samples) -> "Data":
+        both = jnp.concatenate([self.x, more.x]), jnp.concatenate([self.y, more.y])
+        return eqx.tree_at(lambda data: (data.x, data.y), self, both)
 
 
-def _checked_fresh(fresh: Any, x: Array, y: Array) -> Samples:
-    if not isinstance(fresh, tuple | list) or len(fresh) != 2:
-        raise ValueError(f"`fresh` is a pair (x, y) of arrays; got {type(fresh).__name__}.")
-    return _alike(*fresh, x, y, "fresh[0]", "fresh[1]")
-
-
-def _alike(x: Any, y: Any, like_x: Array, like_y: Array, *names: str) -> Samples:
+def _alike(x: Any, y: Any, like: Data | Samples, x_name: str, y_name: str) -> Samples:
     """Queries and answers of the same kind as others.
 
     Raises:
         ValueError: If they are not.
     """
-    x, y = _pair(x, y, *names)
-    kinds = [(each.shape[1:], each.dtype) for each in (like_x, like_y)]
-    if [(each.shape[1:], each.dtype) for each in (x, y)] != kinds or not len(x):
+    x, y = _pair(x, y, x_name, y_name)
+    kind = lambda pair: [(each.shape[1:], each.dtype) for each in pair]
+    if kind((x, y)) != kind((like.x, like.y)) or not len(x):
         raise ValueError(
-            f"`{names[0]}` and `{names[1]}` have rows like those of the recovery, {like_x.shape[1]} inputs and "
-            f"{like_y.shape[1]} outputs in {like_x.dtype}; got shapes {x.shape} and {y.shape} in {x.dtype}, {y.dtype}."
+            f"`{x_name}` and `{y_name}` have rows like those of `x` and `y`, {like.x.shape[1]} inputs and "
+            f"{like.y.shape[1]} outputs in {like.x.dtype}; got shapes {x.shape} and {y.shape} in {x.dtype}."
         )
     return Samples(x, y)
+
+
+def _checked_fresh(fresh: Any, like: Samples) -> Samples:
+    if not isinstance(fresh, tuple | list) or len(fresh) != 2:
+        raise ValueError(f"`fresh` is a pair (x, y) of arrays; got {type(fresh).__name__}.")
+    return _alike(fresh[0], fresh[1], like, "fresh[0]", "fresh[1]")
 
 
 def _pair(x: Any, y: Any, x_name: str, y_name: str) -> tuple[Array, Array]:

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ..base.precision import compiled
+from ..base.precision import compiled, in_full_precision
 from ..network import Activations, Layer, LayerActivation, Network, as_activations, random_network, respond
 from .queries import gaussian_queries
 
@@ -23,6 +23,7 @@ from .queries import gaussian_queries
 RADIUS = 1.5
 
 
+@in_full_precision
 def synthetic_teacher(
     d_in: int,
     width: int | tuple[int, ...],

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ..base.precision import in_full_precision
 from ..network import Network
 from ..objective import Objective, flatten
 from .expansion import RESULTS, Student, judged
@@ -30,6 +31,7 @@ class Adam(Stage):
         if not self.learning_rate > 0:
             raise ValueError(f"`learning_rate` is positive; got {self.learning_rate:g}.")
 
+    @in_full_precision
     def __call__(self, student: Network, objective: Objective) -> Student:
         theta, unflatten = flatten(student)
         optimiser = optax.adam(optax.cosine_decay_schedule(self.learning_rate, self.n_steps, alpha=0.01))

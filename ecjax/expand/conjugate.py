@@ -22,7 +22,7 @@ Sources: Martens and Grosse, ICML 2015 (arXiv:1503.05671), for the Kronecker fac
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ from jaxtyping import Array, Float
 
 from ..network import Layer, Network, hidden_states
 from ..objective import Inputs, Outputs, Samples, Theta, flatten
-from .descent import TRUST, Descent, Free, Search
+from .descent import Descent, Free, GaussNewton, Search, Trust, require
 
 # Products with J^T J in a step, and the norm of the linear residual, in that of the gradient, at which to stop before.
 _MAX_PRODUCTS = 200
@@ -47,11 +47,12 @@ _DAMPING = 1e-2
 class Conjugate(Descent):
     """Levenberg-Marquardt by conjugate gradients on samples; the whole output layer is fitted, frozen or not."""
 
-    def search(self, like: Network, objective: Samples, free: Free) -> Search:
+    def search(self, like: Network, objective: Any, free: Free) -> Search:
+        require(objective, Samples, self)
         descent = ConjugateStep(like, objective, free, spectrum(second_moment(objective.x)))
-        return Search(fit_field(like, objective), optx.least_squares, _GaussNewton(descent=descent, search=TRUST))
+        return Search(fit_field(like, objective), optx.least_squares, GaussNewton(descent=descent, search=Trust()))
 
-    def finish(self, net: Network, objective: Samples) -> Network:
+    def finish(self, net: Network, objective: Any) -> Network:
         return fitted(net, objective)[0]
 
 
@@ -149,17 +150,6 @@ class ConjugateStep(optx.AbstractDescent):
     def _factors(self, theta):
         net, _ = fitted(flatten(self.like)[1](theta), self.samples)
         return kronecker_factors(net, self.samples.x, self.of_inputs)
-
-
-class _GaussNewton(optx.AbstractGaussNewton):
-    """Optimistix's Gauss-Newton loop with `ConjugateStep` in a trust region."""
-
-    descent: ConjugateStep
-    search: optx.ClassicalTrustRegion
-    rtol: float = 0.0
-    atol: float = 0.0
-    norm: Callable = optx.max_norm
-    verbose: Callable = lambda **_: None
 
 
 # --- variable projection -------------------------------------------------------------------------------------------

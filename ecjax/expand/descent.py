@@ -5,7 +5,6 @@ Levenberg-Marquardt, Newton, its orthogonal form and conjugate gradients share o
 stage in a file of its own.
 """
 
-import dataclasses
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import lineax as lx
 import optimistix as optx
 from jaxtyping import Array, Bool, Float, Int
 
+from ..base.precision import in_full_precision, precision_of
 from ..network import Network
 from ..objective import Objective, Theta, flatten
 from .expansion import RESULTS, Student, judged
@@ -73,7 +73,15 @@ class Descent(Stage):
         """What is made of the last weights."""
         return net
 
-    def __call__(self, student: Network, objective: Objective, *, free: Free | None = None) -> Student:
+    @in_full_precision
+    def __call__(
+        self,
+        student: Network,
+        objective: Objective,
+        *,
+        free: Free | None = None,
+        target_loss: float | Float[Array, ""] | None = None,
+    ) -> Student:
         """The student at the nearest minimum.
 
         Args:
@@ -81,20 +89,37 @@ class Descent(Stage):
             objective: What it is fitted to, best in units of the targets' deviation: tolerances are absolute.
             free: Which parameters may move, in the order of `flatten`; by default all. A network of any width up to the
                 student's can so be refined by one compiled program, its missing neurons frozen at zero.
+            target_loss: In the place of that of `stop`; as an array, it does not belong to the compiled program.
         """
+        target = self.stop.target_loss if target_loss is None else target_loss
         start, unflatten = flatten(student)
         free = jnp.ones(start.shape, bool) if free is None else free
         full = lambda theta: jnp.where(free, theta, start)
         fn, solve, inner = self.search(student, objective, free)
         # Any iterative solver does, whatever base class the signatures name.
-        watched = cast(Any, _Watched(inner=inner, stop=self.stop))
-        solution = solve(lambda theta, _: fn(full(theta)), watched, start, max_steps=self.stop.max_steps, throw=False)
+        watched = cast(Any, _Watched(inner=inner, target_loss=target, stop=self.stop))
+        objective_of = lambda theta, _: fn(full(theta))
+        with precision_of(start):
+            solution = solve(objective_of, watched, start, max_steps=self.stop.max_steps, throw=False)
         ran_out = solution.result == optx.RESULTS.nonlinear_max_steps_reached
         result = RESULTS.where(ran_out, RESULTS.max_steps, RESULTS.stalled)
         result = RESULTS.where(solution.state.flat, RESULTS.flat, result)
         end, _ = flatten(self.finish(unflatten(full(solution.value)), objective))
-        n_steps, target = solution.stats["num_steps"], self.stop.target_loss
+        n_steps = solution.stats["num_steps"]
         return judged(end, student, objective, n_steps=n_steps, result=result, target_loss=target)
+
+
+def require(objective: Objective, kind: type, stage: Stage) -> None:
+    """Refuse an objective that is not of the kind that a stage is made for.
+
+    Raises:
+        ValueError: Naming both.
+    """
+    if not isinstance(objective, kind):
+        raise ValueError(
+            f"`objective` of {type(stage).__name__} is {kind.__name__} or a subclass of it; got "
+            f"{type(objective).__name__}. Newton, BFGS, LBFGS, Adam and Flow take any: `method` may be such a tuple."
+        )
 
 
 def loss_field(objective: Objective, like: Network) -> Callable[[Theta], Float[Array, ""]]:
@@ -121,6 +146,7 @@ class _Watched(optx.AbstractIterativeSolver):
     """
 
     inner: Any
+    target_loss: float | Float[Array, ""]
     stop: Stopping = eqx.field(static=True)
     rtol: float = 0.0  # asked for by optimistix's base class; the criteria here are absolute
     atol: float = 0.0
@@ -141,7 +167,7 @@ class _Watched(optx.AbstractIterativeSolver):
         lower = loss < 0.9 * state.milestone
         n_since = jnp.where(lower, 0, state.n_since + 1)
         flat = jnp.linalg.norm(gradient) <= self.stop.gradient_norm
-        done = (loss <= self.stop.target_loss) | flat | (n_since >= self.stop.patience)
+        done = (loss <= self.target_loss) | flat | (n_since >= self.stop.patience)
         return y, _WatchedState(inner, jnp.where(lower, loss, state.milestone), n_since, flat, done), aux
 
     def terminate(self, fn, y, args, options, state, tags):
@@ -173,11 +199,11 @@ class DampedNewton(optx.AbstractQuasiNewton):
 
     curvature: Curvature
     descent: "DampedStep"
+    search: "Trust"
     rtol: float = 0.0
     atol: float = 0.0
     norm: Callable = optx.max_norm
     use_inverse: bool = False
-    search: optx.ClassicalTrustRegion = dataclasses.field(default_factory=lambda: TRUST)
     verbose: Callable = lambda **_: None
 
     def init_hessian(self, y, f, grad):
@@ -189,9 +215,43 @@ class DampedNewton(optx.AbstractQuasiNewton):
         return at, None
 
 
-# Steps are judged generously and the damping moves by fours: the textbook's 0.99 for a "very good" step hardly ever
-# lowers the damping in these valleys.
-TRUST = optx.ClassicalTrustRegion(high_cutoff=0.5, low_cutoff=1e-4, high_constant=4.0, low_constant=0.25)
+class GaussNewton(optx.AbstractGaussNewton):
+    """Optimistix's Gauss-Newton loop with steps of one's own in a trust region."""
+
+    descent: optx.AbstractDescent
+    search: "Trust"
+    rtol: float = 0.0
+    atol: float = 0.0
+    norm: Callable = optx.max_norm
+    verbose: Callable = lambda **_: None
+
+
+class Trust(optx.ClassicalTrustRegion):
+    """A trust region whose first step has a size of its own.
+
+    Steps are judged generously and the damping moves by fours: the textbook's 0.99 for a "very good" step hardly ever
+    lowers the damping in these valleys.
+    """
+
+    high_cutoff: float = 0.5
+    low_cutoff: float = 1e-4
+    high_constant: float = 4.0
+    low_constant: float = 0.25
+    first: Float[Array, ""] | float = 1.0
+
+    def init(self, y, f_info_struct):
+        state = super().init(y, f_info_struct)
+        return eqx.tree_at(lambda state: state.step_size, state, jnp.asarray(self.first, y.dtype))
+
+
+def trust_from(start: Network, objective: Objective) -> Trust:
+    """The trust region of a descent from here: its first damping is the norm of the residuals, at most 1.
+
+    A network that is nearly exact is left a smaller improvement by a damped step than rounding errors of its loss are:
+    such steps are rejected by chance, and the damping never falls. (Fan and Yuan, Computing 74, 2005, for damping in
+    proportion to the residuals.)
+    """
+    return Trust(first=1 / jnp.clip(jnp.sqrt(objective.value(start)), jnp.finfo(start.dtype).eps, 1.0))
 
 
 class _At(NamedTuple):

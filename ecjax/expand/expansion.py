@@ -1,13 +1,17 @@
 """What the expansion returns: students, how well each imitates, and why each one stopped."""
 
+from typing import TypeVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from ..network import Network
 from ..objective import Objective, Theta, flatten
+
+Tree = TypeVar("Tree")
 
 
 class RESULTS(eqx.Enumeration):
@@ -32,8 +36,7 @@ class Student(eqx.Module):
 
     def followed_by(self, later: "Student") -> "Student":
         """After a further stage; a later student that is worse, or diverged, gives way to this one."""
-        better = later.loss <= self.loss
-        chosen = jax.tree.map(lambda new, old: jnp.where(better, new, old), later, self)
+        chosen = chosen_by(is_better(later.loss, self.loss), later, self)
         return eqx.tree_at(lambda student: student.n_steps, chosen, self.n_steps + later.n_steps)
 
 
@@ -74,8 +77,25 @@ class Expansion(eqx.Module):
         return [str(RESULTS[each]) for each in results]
 
 
+def is_better(later: Float[Array, "*students"], before: Float[Array, "*students"]) -> Bool[Array, "*students"]:
+    """Whether a later loss is no worse than the one before; NaN is worse than everything."""
+    return later <= jnp.where(jnp.isnan(before), jnp.inf, before)
+
+
+def chosen_by(which: Bool[Array, "*students"], one: Tree, other: Tree) -> Tree:
+    """Student by student `one` where it is chosen, else `other`."""
+    pick = lambda a, b: jnp.where(which.reshape(which.shape + (1,) * (a.ndim - which.ndim)), a, b)
+    return jax.tree.map(pick, one, other)
+
+
 def judged(
-    theta: Theta, like: Network, objective: Objective, *, n_steps: Int[Array, ""], result: RESULTS, target_loss: float
+    theta: Theta,
+    like: Network,
+    objective: Objective,
+    *,
+    n_steps: Int[Array, ""],
+    result: RESULTS,
+    target_loss: float | Float[Array, ""],
 ) -> Student:
     """A stage's last weights with the loss and gradient that they really have.
 
@@ -92,4 +112,4 @@ def judged(
     norm = jnp.linalg.norm(flatten(objective.gradient(network))[0])
     result = RESULTS.where(loss <= target_loss, RESULTS.reached_target, result)
     result = RESULTS.where(jnp.isfinite(loss), result, RESULTS.diverged)
-    return Student(network, loss, norm, jnp.asarray(n_steps), result)
+    return Student(network, loss, norm, jnp.asarray(n_steps, int), result)

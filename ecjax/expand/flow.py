@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 
+from ..base.precision import in_full_precision, precision_of
 from ..network import Network
 from ..objective import Objective, Theta, flatten, gradient_field
 from .expansion import RESULTS, Student, judged
@@ -57,6 +58,7 @@ class Flow(Stage):
         if self.max_steps < 1:
             raise ValueError(f"`max_steps` is at least 1; got {self.max_steps}.")
 
+    @in_full_precision
     def __call__(self, student: Network, objective: Objective) -> Student:
         theta, unflatten = flatten(student)
         field = gradient_field(objective, student)
@@ -67,18 +69,19 @@ class Flow(Stage):
         def is_flat(t, theta, args, **_):
             return jnp.linalg.norm(field(theta)) <= self.gradient_norm
 
-        solution = dfx.diffeqsolve(
-            dfx.ODETerm(lambda t, theta, args: -field(theta)),
-            _solver(self),
-            t0=0.0,
-            t1=self.t_end,
-            dt0=1e-3,
-            y0=theta,
-            stepsize_controller=dfx.PIDController(rtol=self.rtol, atol=self.atol),
-            event=dfx.Event([has_arrived, is_flat]),
-            max_steps=self.max_steps,
-            throw=False,
-        )
+        with precision_of(theta):
+            solution = dfx.diffeqsolve(
+                dfx.ODETerm(lambda t, theta, args: -field(theta)),
+                _solver(self),
+                t0=0.0,
+                t1=self.t_end,
+                dt0=1e-3,
+                y0=theta,
+                stepsize_controller=dfx.PIDController(rtol=self.rtol, atol=self.atol),
+                event=dfx.Event([has_arrived, is_flat]),
+                max_steps=self.max_steps,
+                throw=False,
+            )
         result = RESULTS.where(solution.result == dfx.RESULTS.max_steps_reached, RESULTS.max_steps, RESULTS.stalled)
         result = RESULTS.where(solution.result == dfx.RESULTS.successful, RESULTS.reached_end, result)
         _, at_rest = cast(list, solution.event_mask)

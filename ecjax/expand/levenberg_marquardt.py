@@ -11,6 +11,7 @@ Source: Transtrum, Sethna, "Improvements to the Levenberg-Marquardt algorithm fo
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ import optimistix as optx
 
 from ..network import Network
 from ..objective import LeastSquares, Theta, flatten
-from .descent import Curvature, DampedNewton, DampedStep, Descent, Free, Search, loss_field
+from .descent import Curvature, DampedNewton, DampedStep, Descent, Free, Search, loss_field, require, trust_from
 
 # An acceleration that is longer than this share of half the step says that the step left the region where it means
 # anything; the value is the paper's.
@@ -29,9 +30,11 @@ _BENT = 0.75
 class LevenbergMarquardt(Descent):
     """Damped Gauss-Newton steps that follow bent valleys; needs residuals."""
 
-    def search(self, like: Network, objective: LeastSquares, free: Free) -> Search:
+    def search(self, like: Network, objective: Any, free: Free) -> Search:
+        require(objective, LeastSquares, self)
         curvature = Curvature(like, objective, free, exact=False)
-        solver = DampedNewton(curvature=curvature, descent=DampedStep(Acceleration(like, objective, free)))
+        descent, search = DampedStep(Acceleration(like, objective, free)), trust_from(like, objective)
+        solver = DampedNewton(curvature=curvature, descent=descent, search=search)
         return Search(loss_field(objective, like), optx.minimise, solver)
 
 

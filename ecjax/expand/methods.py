@@ -71,7 +71,7 @@ class ExpandConfig:
                 raise ValueError(f"`method` is one of {(AUTO, *METHODS)}, or a tuple of stages; got {self.method!r}.")
             if self.method != AUTO:
                 METHODS[self.method](self)  # refuses settings that do not go together, where the method has them
-        elif not self.method or not all(isinstance(stage, Stage | StackStage) for stage in self.method):
+        elif not isinstance(self.method, tuple) or not self.method or not all(map(_is_stage, self.method)):
             raise ValueError(f"`method` is a name or a tuple of stages, at least one; got {self.method!r}.")
 
     def chosen(self, students: Network) -> tuple[str, Stages]:
@@ -88,6 +88,10 @@ class ExpandConfig:
         if isinstance(stages, str):
             stages = () if stages == AUTO else METHODS[stages](self)
         return any(isinstance(stage, StackStage) for stage in stages)
+
+
+def _is_stage(thing: object) -> bool:
+    return isinstance(thing, Stage | StackStage)
 
 
 AUTO = "auto"

@@ -1,8 +1,8 @@
 """Mini-batch Adam for wide students and many samples: all students in one stack, many epochs in one compiled call.
 
-Every student sees the same batches. On an accelerator all
-students go through a step together. On a CPU a few do whose activations fit in its cache, an epoch for them, then for
-the next ones: that halves the time of a step (`benchmarks/throughput.py`).
+Every student sees the same batches. On an accelerator all students go through a step together. On a CPU a few do whose
+activations fit in its cache, an epoch for them, then for the next ones: that halves the time of a step
+(`benchmarks/throughput.py`).
 
 Each student has a learning rate of its own, lowered when *its* training loss has not fallen for more than `patience`
 epochs, and stops by itself when that rate has become minimal; then it is frozen while the others go on.

@@ -16,8 +16,9 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Float, Int, PRNGKeyArray
 
+from ..base.precision import in_full_precision
 from ..base.progress import Progress, silent
-from ..network import Layer, Network, hidden_states, stack, student
+from ..network import Layer, Mixture, Network, hidden_states, stack, student
 from ..network.moves import with_layers
 from ..objective import Inputs, Objective
 from .expansion import Expansion
@@ -77,12 +78,18 @@ class NarrowedMinibatch(StackStage):
         progress: Progress = silent,
     ) -> Expansion:
         samples = checked_samples(objective)
+        if self.narrowing.factor < 1 and any(isinstance(one, Mixture) for one in students.activations):
+            raise ValueError(
+                "`narrowing` is off (factor 1) for students with a Mixture, of which each would keep neurons of other "
+                f"kinds, so that they were no stack any more; got factor {self.narrowing.factor:g}."
+            )
         first = self.minibatch.for_queries(samples.x)
         trained = first.resumed(students, samples, key=key, store=store, name=EPOCHS, progress=progress)
         lowest, history, n_steps = trained.lowest_loss, [np.asarray(trained.history)], trained.n_steps
         for number, widths in enumerate(narrower(students.widths, self.narrowing.factor), start=1):
             later = replace(first, learning_rate=self.narrowing.learning_rate * first.learning_rate)
             # Epochs use up fold_in(key, 0), fold_in(key, 1), ...: shrinkings come from the other end.
+            assert key is not None  # or the first training would have refused
             key_of_round, name = jr.fold_in(key, 2**32 - number), f"{EPOCHS}-{number}"
             fewer = shrunk(trained.students, samples.x, widths)
             after = later.resumed(fewer, samples, key=key_of_round, store=store, name=name, progress=progress)
@@ -103,6 +110,7 @@ def narrower(widths: tuple[int, ...], factor: float) -> Iterator[tuple[int, ...]
         yield widths
 
 
+@in_full_precision
 def shrunk(students: Network, x: Inputs, widths: tuple[int, ...]) -> Network:
     """The students with the neurons that matter most to the next layer, so many in each hidden layer.
 

@@ -6,7 +6,7 @@ import optimistix as optx
 
 from ..network import Network
 from ..objective import Objective
-from .descent import Curvature, DampedNewton, DampedStep, Descent, Free, Search, loss_field
+from .descent import Curvature, DampedNewton, DampedStep, Descent, Free, Search, loss_field, trust_from
 
 
 @dataclass(frozen=True)
@@ -14,5 +14,6 @@ class Newton(Descent):
     """Damped Newton steps: the paper's end for students as narrow as the teacher."""
 
     def search(self, like: Network, objective: Objective, free: Free) -> Search:
-        solver = DampedNewton(curvature=Curvature(like, objective, free, exact=True), descent=DampedStep(None))
+        curvature = Curvature(like, objective, free, exact=True)
+        solver = DampedNewton(curvature=curvature, descent=DampedStep(None), search=trust_from(like, objective))
         return Search(loss_field(objective, like), optx.minimise, solver)

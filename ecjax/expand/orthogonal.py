@@ -5,17 +5,22 @@ have to be exact.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
+import lineax as lx
 import optimistix as optx
 
 from ..network import Network
 from ..objective import LeastSquares, residual_field
-from .descent import Descent, Free, Search
+from .descent import Descent, Free, GaussNewton, Search, require, trust_from
 
 
 @dataclass(frozen=True)
 class Orthogonal(Descent):
-    """Optimistix's own Levenberg-Marquardt; needs residuals."""
+    """Optimistix's own damped steps; needs residuals."""
 
-    def search(self, like: Network, objective: LeastSquares, free: Free) -> Search:
-        return Search(residual_field(objective, like), optx.least_squares, optx.LevenbergMarquardt(rtol=0.0, atol=0.0))
+    def search(self, like: Network, objective: Any, free: Free) -> Search:
+        require(objective, LeastSquares, self)
+        steps = optx.DampedNewtonDescent(linear_solver=lx.QR())
+        solver = GaussNewton(descent=steps, search=trust_from(like, objective))
+        return Search(residual_field(objective, like), optx.least_squares, solver)

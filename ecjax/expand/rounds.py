@@ -5,12 +5,15 @@ loss: more steps are lost on it, and a fresh student may do better. Nothing is l
 does worse than the one in its place before gives way to that one again.
 """
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PRNGKeyArray
+import numpy as np
+from jaxtyping import PRNGKeyArray
 
 from ..network import Network, random_students
-from .expansion import RESULTS, Expansion
+from .expansion import RESULTS, Expansion, chosen_by, is_better
 
 
 def renewed(expansion: Expansion, *, key: PRNGKeyArray, scale: float = 1.0) -> Network:
@@ -24,18 +27,14 @@ def renewed(expansion: Expansion, *, key: PRNGKeyArray, scale: float = 1.0) -> N
     students = expansion.students
     fresh = random_students(expansion.n_students, students.shape, students.activations, key=key, dtype=students.dtype)
     on_its_way = expansion.result == RESULTS.max_steps
-    return _choose(on_its_way, students, jax.tree.map(lambda leaf: scale * leaf, fresh))
+    return chosen_by(on_its_way, students, jax.tree.map(lambda leaf: scale * leaf, fresh))
 
 
 def better_of(before: Expansion, after: Expansion) -> Expansion:
-    """Student by student the one with the lower loss, of two rounds; the steps of both count."""
-    improved = after.loss < jnp.where(jnp.isfinite(before.loss), before.loss, jnp.inf)
-    chosen = _choose(improved, after, before)
-    return Expansion(
-        chosen.students, chosen.loss, chosen.gradient_norm, before.n_steps + after.n_steps, chosen.result, after.method
-    )
-
-
-def _choose(which: Array, one, other):
-    pick = lambda a, b: jnp.where(which.reshape(-1, *[1] * (a.ndim - 1)), a, b)
-    return jax.tree.map(pick, one, other)
+    """Student by student the one with the lower loss, of two trainings; the steps and epochs of both count."""
+    history = [each.history for each in (before, after) if each.history is not None]
+    before, after = replace(before, history=None, method=after.method), replace(after, history=None)
+    n_steps = jnp.asarray(before.n_steps, after.n_steps.dtype)  # epochs are counted in 32 bits, steps in 64
+    better = is_better(after.loss, before.loss)
+    chosen = chosen_by(better, after, replace(before, n_steps=n_steps))
+    return replace(chosen, n_steps=n_steps + after.n_steps, history=np.concatenate(history) if history else None)

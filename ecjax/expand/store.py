@@ -6,16 +6,17 @@ their own ("round-2/student-000000"). Each part says under "origin" what it belo
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from ..network import Activation, Mixture
+from ..network import ACTIVATIONS, Activation
 
 Store = MutableMapping[str, Any]
 EPOCHS = "epochs"
@@ -106,9 +107,10 @@ def key_fingerprint(key: PRNGKeyArray | None) -> str:
 
 def in_words(thing: Any) -> str:
     """Settings as text without addresses in memory; arrays are left out."""
-    name = lambda inner: getattr(inner, "__name__", type(inner).__name__)
-    if isinstance(thing, Activation | Mixture):
-        return thing.name
+    if isinstance(thing, Activation):
+        return thing.name if ACTIVATIONS.get(thing.name) == thing else f"{thing.name} of {_values(thing)}"
+    if isinstance(thing, Mapping):
+        return f"({', '.join(f'{in_words(key)}: {in_words(value)}' for key, value in thing.items())})"
     if is_dataclass(thing) and not isinstance(thing, type):
         inside = ", ".join(f"{field.name}={in_words(getattr(thing, field.name))}" for field in fields(thing))
         return f"{type(thing).__name__}({inside})"
@@ -116,4 +118,11 @@ def in_words(thing: Any) -> str:
         return f"({', '.join(map(in_words, thing))})"
     if isinstance(thing, jax.Array | np.ndarray):
         return "array"
-    return name(thing) if isinstance(thing, Callable) else repr(thing)
+    if isinstance(thing, Callable) or type(thing).__repr__ is object.__repr__:
+        return getattr(thing, "__name__", type(thing).__name__)
+    return repr(thing)
+
+
+def _values(activation: Activation) -> str:
+    """An activation of one's own by a few of its values: its name says too little, and its function has none."""
+    return ", ".join(f"{float(value):.3g}" for value in activation.fn(jnp.asarray([-1.7, 0.6, 2.3])))

@@ -1,12 +1,11 @@
 """Phase 1: N overparameterised students imitate the teacher, stage by stage."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from ..base.progress import Progress, silent
@@ -15,6 +14,7 @@ from ..network import Network
 from ..objective import Objective
 from .expansion import Expansion, Student
 from .methods import ExpandConfig, Stages
+from .rounds import better_of
 from .stage import Road, StackStage, Stage
 from .store import Store, claim, fingerprint, in_words, key_fingerprint, part
 from .students_axis import over_students
@@ -45,8 +45,8 @@ def expand(
         The trained students. A student that fails is marked, and the others go on.
 
     Raises:
-        ValueError: If the method has mini-batches, and there is no key or more than one process; if the store belongs
-            to other students, data or settings.
+        ValueError: If the method has mini-batches, and there is no key or more than one process; if a stage needs more
+            of the objective than it has; if the store belongs to other students, data or settings.
     """
     config = config or ExpandConfig()
     name, stages = config.chosen(students)
@@ -61,9 +61,9 @@ def expand(
                 after = stage(start, objective, key=key, store={} if here is None else here, progress=progress)
             else:
                 after = _one_by_one(stage, start, objective, config, here, progress)
-            done = after if done is None else _followed(done, after)
+            done = after if done is None else better_of(done, after)
     assert done is not None  # a method has a stage
-    return Expansion(done.students, done.loss, done.gradient_norm, done.n_steps, done.result, name, done.history)
+    return replace(done, method=name)
 
 
 def expand_problems(
@@ -149,21 +149,6 @@ def _one_by_one(
     placed = {"placement": config.placement, "chunk": config.chunk}
     done = over_students(stage, students, objective, **placed, store=store, progress=progress)
     return Expansion(done.network, done.loss, done.gradient_norm, done.n_steps, done.result, "")
-
-
-def _followed(before: Expansion, after: Expansion) -> Expansion:
-    """What a stage made of the students of another one; epochs are counted in 32 bits, steps in 64."""
-    n_steps = jnp.asarray(before.n_steps, after.n_steps.dtype) + after.n_steps
-    history = [each.history for each in (before, after) if each.history is not None]
-    return Expansion(
-        after.students,
-        after.loss,
-        after.gradient_norm,
-        n_steps,
-        after.result,
-        "",
-        np.concatenate(history) if history else None,
-    )
 
 
 def _claim(store: Store, students: Network, objective: Objective, stages: Stages, key: PRNGKeyArray | None) -> None:

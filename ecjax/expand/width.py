@@ -38,7 +38,8 @@ def sufficient_width(
         activation: Of the hidden neurons.
         key: For the students of the short runs. Used up.
         hidden_layers: How many layers of that width a student has.
-        config: How the students will be trained; the short runs take the same road, less far.
+        config: How the students will be trained; the short runs take the same road, less far (stages of your own as
+            they are).
         progress: Called after every width.
 
     Raises:

@@ -13,6 +13,7 @@ network with one is never certified. Directions that no input can reveal are lef
 positive homogeneous activation, and weights along inputs that never vary.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -205,7 +206,7 @@ def spectrum(
 def _jacobian(network, x):
     """Derivative of every answer by every parameter, [samples, fan_out, parameters]."""
     nothing = Samples(x, jnp.zeros((len(x), network.shape[-1]), x.dtype))
-    return (nothing.jacobian(network) * np.sqrt(nothing.n_numbers)).reshape(len(x), network.shape[-1], -1)
+    return (nothing.jacobian(network) * math.sqrt(nothing.n_numbers)).reshape(len(x), network.shape[-1], -1)
 
 
 def _n_invisible(network: Network, x: Inputs) -> int:

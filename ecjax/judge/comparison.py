@@ -6,7 +6,7 @@ over the same inputs: the teacher's neurons, then the recovered neurons in exces
 that flipped neurons leave, if any. The teacher's weights on the last two are zero, so that what is there is an error.
 """
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import numpy as np
@@ -19,6 +19,11 @@ from .alignment import Match, Vectors, View, align, canonical, cosine_distance, 
 
 PerNeuron = Float[np.ndarray, " width"]
 Queries = Float[Array, "_samples fan_in"] | Float[np.ndarray, "_samples fan_in"]
+
+_COUNTS = ("layer", "teacher", "recovered", "excess", "missing")
+# Cosine distances of a LayerComparison, and what they are of. Incoming weights are compared twice: by the
+# pre-activations that they make over the queries, and as they stand, as in the paper.
+_DISTANCES = {"cosine_in": "pre-activations", "cosine_in_euclidean": "weights in", "cosine_out": "weights out"}
 
 
 @runtime_checkable
@@ -101,34 +106,58 @@ class Comparison(eqx.Module):
             return float("inf")
         return max(self.output_error, *(layer.parameter_error for layer in self.layers))
 
-    def summary(self) -> str:
-        """A table with a row for each hidden layer, as in the paper, and the errors of the whole."""
-        columns = ("layer", "teacher", "recovered", "excess", "missing", "mean", "largest", "mean", "largest")
-        rows = [
-            (
-                *(i, layer.teacher_width, layer.recovered_width, len(layer.excess), len(layer.missing)),
-                *(*_mean_and_largest(layer.cosine_in), *_mean_and_largest(layer.cosine_out)),
-            )
-            for i, layer in enumerate(self.layers, start=1)
-        ]
-        lines = [
-            f"{'':50}{'cosine distance in':>20}{'cosine distance out':>21}",
-            *("".join(f"{cell:>10}" for cell in row) for row in (columns, *rows)),
+    def rows(self) -> list[dict[str, Any]]:
+        """The table, a row for each hidden layer, as in the paper.
+
+        Returns:
+            By column, in JSON's own types: the number of the `layer`, widths of `teacher` and `recovered`, how many
+            neurons are in `excess` and `missing`, the `missing_influence` of each missing one, and of every cosine
+            distance of `LayerComparison` the mean and the largest over the neurons that were found ("cosine_in_mean",
+            "cosine_in_largest", ...), None where none was.
+        """
+        rows = []
+        for number, layer in enumerate(self.layers, start=1):
+            widths = (number, layer.teacher_width, layer.recovered_width, len(layer.excess), len(layer.missing))
+            row: dict[str, Any] = dict(zip(_COUNTS, widths, strict=True))
+            row["missing_influence"] = layer.missing_influence[list(layer.missing)].tolist()
+            for name in _DISTANCES:
+                known = getattr(layer, name)[layer.partner >= 0]
+                known = known[np.isfinite(known)]
+                row[f"{name}_mean"] = float(known.mean()) if len(known) else None
+                row[f"{name}_largest"] = float(known.max()) if len(known) else None
+            rows.append(row)
+        return rows
+
+    def verdict(self) -> str:
+        """What was found of each layer, and how exactly, in words."""
+        lines = []
+        for number, layer in enumerate(self.layers, start=1):
+            found, excess = layer.teacher_width - len(layer.missing), f"{len(layer.excess) or 'none'} in excess"
+            line = f"layer {number}: {found} of {layer.teacher_width} neurons found, {excess}"
+            if layer.missing:
+                line += f"; a missing one moves the outputs by {layer.largest_missing_influence:.0e} deviations at most"
+            lines.append(line)
+        lines.append(
             f"largest parameter error {self.parameter_error:.1e}; function error {self.function_error_rms:.1e} rms, "
-            f"{self.function_error_max:.1e} at most, in standard deviations of the outputs",
-        ]
+            f"{self.function_error_max:.1e} at most, in standard deviations of the outputs"
+        )
         lines += [
-            f"layer {i}: {layer.n_unseen} of {layer.teacher_in.shape[1] - 1} input directions never vary; not compared"
-            for i, layer in enumerate(self.layers, start=1)
+            f"layer {number}: {layer.n_unseen} of {layer.teacher_in.shape[1] - 1} input directions never vary; not "
+            "compared"
+            for number, layer in enumerate(self.layers, start=1)
             if layer.n_unseen
         ]
-        lines += [
-            f"layer {i}: what is missing moves the outputs by {layer.largest_missing_influence:.0e} of their standard "
-            "deviation at most, one neuron at a time"
-            for i, layer in enumerate(self.layers, start=1)
-            if layer.missing
-        ]
         return "\n".join(lines)
+
+    def summary(self) -> str:
+        """The table, 80 columns wide, and below it the verdict."""
+        line = "{:>5} {:>7} {:>9} {:>6} {:>7}  {:>15} {:>11} {:>11}".format
+        lines = [f"{'cosine distance, mean and largest, of':>78}", line(*_COUNTS, *_DISTANCES.values())]
+        for row in self.rows():
+            pairs = ((row[f"{name}_mean"], row[f"{name}_largest"]) for name in _DISTANCES)
+            counts = (row[name] for name in _COUNTS)
+            lines.append(line(*counts, *(" ".join("-" if x is None else f"{x:.0e}" for x in pair) for pair in pairs)))
+        return "\n".join([*lines, self.verdict()])
 
 
 def compare(
@@ -282,16 +311,10 @@ def _hidden(activation: LayerActivation, inputs: np.ndarray, vectors: Vectors, d
     """What neurons with these incoming vectors make of the inputs; there may be none."""
     if not len(vectors):
         return np.zeros((len(inputs), 0))
-    parts = (to_device(part.astype(dtype), "teacher") for part in (vectors[:, :-1], vectors[:, -1]))
-    layer = Layer(*parts, activation)
+    w, b = (to_device(part.astype(dtype), "teacher") for part in (vectors[:, :-1], vectors[:, -1]))
+    layer = Layer(w, b, activation)
     (state,) = hidden_states(Network((layer, layer)), to_device(inputs.astype(dtype), "x"))
     return _host(state.h)
-
-
-def _mean_and_largest(distances: PerNeuron) -> tuple[str, str]:
-    if np.isnan(distances).all():
-        return "-", "-"
-    return f"{np.nanmean(distances):.1e}", f"{np.nanmax(distances):.1e}"
 
 
 def _check(

@@ -24,6 +24,8 @@ _NUMBERS = 2
 # Wider students imitate better over slightly wrong layers than the teacher's own width, by a factor 1e3 at most (deep
 # toys and images), as long as that is a loss which a narrower network does not reach.
 _ROOM_ABOVE, _RIGHT_ABOVE = 1e3, 1e-6
+# A loss is near that of students if it is no more than 10 times that in amplitude: so 203 of 205 recovered toys ended.
+_NEAR_STUDENTS = 1e2
 # Loss below which rounding in the normal equations, which square a condition number of up to 1e6, may be what is in the
 # way (1e-16 * 1e6 squared is 1e-20; with gradients of that error losses up to 1e-8 were seen to come down by
 # orthogonal factors); above, it is a wrong network.
@@ -41,8 +43,8 @@ _WIDE_ENOUGH = 1e-5
 # By how much the loss on fresh queries may exceed what is exact: they may lie further out.
 _FRESH = 1e2
 # Bound of the parameter error, in units of the largest parameter, to which a network is certified: half the digits of
-# float64, so that a wrong network that imitates by chance has no such bound.
-_SURE = 1e-7
+# the precision (1e-7 in float64, 2e-3 in float32), so that a wrong network that imitates by chance has no such bound.
+_SURE_ROOTS = 7.0  # of eps
 _SIGMAS = 4.0  # of the mean square of noise, whose relative deviation is sqrt(2 / n)
 
 
@@ -130,9 +132,13 @@ class Judge:
         """Whether more counts as exact than in the judgement of a whole network."""
         return self.excused > replace(self, excused=0.0).limit
 
-    def needs_orthogonal_steps(self, loss: float) -> bool:
-        """Whether a loss is no rounding error yet, and that of the normal equations may be what is in the way."""
-        return self.limit < loss < _NEARLY
+    def needs_orthogonal_steps(self, loss: float, target: float) -> bool:
+        """Whether a refinement that had `target` in mind stopped for the rounding errors of its normal equations.
+
+        A network that is to be exact is asked to come near what students reached, who have the same rounding errors.
+        """
+        floor = _NEAR_STUDENTS * max(self.reached, self.eps**2) if self.reached < self.limit else self.limit
+        return max(target, floor) < loss < _NEARLY
 
     def target(self, asked: float) -> float:
         """The loss at which a refinement may stop, where `asked` is wanted: no further than what is exact."""
@@ -160,7 +166,7 @@ class Judge:
 
     def is_sure(self, bound: float, largest: float) -> bool:
         """Whether a bound of the parameter error, beside the largest parameter, makes a network certain."""
-        return bool(bound <= _SURE * largest)
+        return bool(bound <= _SURE_ROOTS * np.sqrt(self.eps) * largest)
 
     @property
     def numbers_for_each(self) -> int:

@@ -17,8 +17,8 @@ from .forward import answers as answers
 from .forward import hidden_states as hidden_states
 from .forward import pre_activations as pre_activations
 from .forward import respond as respond
-from .mixture import LayerActivation as LayerActivation
-from .mixture import Mixture as Mixture
+from .mixtures import LayerActivation as LayerActivation
+from .mixtures import Mixture as Mixture
 from .moves import permute_neurons as permute_neurons
 from .moves import split_neuron as split_neuron
 from .moves import take_neurons as take_neurons

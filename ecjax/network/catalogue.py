@@ -8,7 +8,7 @@ from jax.nn import sigmoid
 from jax.scipy.special import erf, erfc
 
 from .activation import Activation, Symmetry
-from .mixture import LayerActivation, Mixture
+from .mixtures import LayerActivation, Mixture
 
 
 @jax.custom_jvp
@@ -191,9 +191,7 @@ _CATALOGUE = (
         name="gaussian",
     ),
 )
-ACTIVATIONS: dict[str, Activation] = {a.name: a for a in _CATALOGUE}
-
-
+ACTIVATIONS: dict[str, Activation] = {activation.name: activation for activation in _CATALOGUE}
 IDENTITY = ACTIVATIONS["identity"]  # of an output layer
 
 
@@ -214,6 +212,13 @@ def as_activation(activation: LayerActivation | str) -> LayerActivation:
 
 
 def mixture(**counts: int) -> Mixture:
-    """A layer in which so many neurons have each of the named activations: mixture(tanh=8, softplus=4)."""
-    each = [one for name, count in counts.items() for one in [as_activation(name)] * count]
-    return Mixture(tuple(each))  # pyright: ignore[reportArgumentType]
+    """A layer in which so many neurons have each of the named activations: mixture(tanh=8, softplus=4).
+
+    Raises:
+        ValueError: If no activation has such a name, or a number is below 1.
+    """
+    for name, count in counts.items():
+        as_activation(name)  # refuses a name that is none
+        if count < 1:
+            raise ValueError(f"`{name}` is how many neurons have that activation, at least 1; got {count}.")
+    return Mixture(tuple(ACTIVATIONS[name] for name, count in counts.items() for _ in range(count)))

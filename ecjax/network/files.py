@@ -10,8 +10,8 @@ from jaxtyping import Array
 
 from ..base.files import read_arrays_and_words, write_arrays
 from ..base.precision import to_device
-from .catalogue import ACTIVATIONS
-from .mixture import LayerActivation, Mixture
+from .catalogue import ACTIVATIONS, IDENTITY
+from .mixtures import LayerActivation, Mixture
 from .network import Activations, Layer, Network, as_activations
 
 _FORMAT = "ecjax.Network"
@@ -36,17 +36,16 @@ def load_network(path: str | os.PathLike, *, activation: Activations | None = No
     tensors, about = read_arrays_and_words(path)
     n_layers = len(tensors) // 2
     wanted = {f"layers.{i}.{part}" for i in range(n_layers) for part in "wb"}
-    if about.get("format") != _FORMAT or n_layers < 1 or wanted != set(tensors):
+    named = "activations" in about or "activation" in about
+    if about.get("format") != _FORMAT or not named or n_layers < 1 or wanted != set(tensors):
         raise ValueError(f"`path`: {path} holds no ecjax network (metadata {json.dumps(about)}, {sorted(tensors)}).")
     if activation is None:
-        # Files of the first versions name one activation for all hidden layers.
-        names = json.loads(about["activations"]) if "activations" in about else [about["activation"]] * (n_layers - 1)
-        activation = [_known(name, path) for name in names]
+        activation = [_known(name, path) for name in _names(about, n_layers - 1)]
     tensors = {name: to_device(tensor, path) for name, tensor in tensors.items()}
     return network_of(tensors, "layers.", as_activations(activation, n_layers - 1))
 
 
-def arrays_of(net: Network, prefix: str = "") -> dict[str, Array]:
+def arrays_of(net: Network, prefix: str = "") -> dict[str, Array | np.ndarray]:
     """Weights and biases by name: 0.w, 0.b, 1.w, ... after a prefix."""
     return {f"{prefix}{i}.{part}": getattr(layer, part) for i, layer in enumerate(net.layers) for part in "wb"}
 
@@ -55,9 +54,13 @@ def network_of(
     arrays: Mapping[str, Array | np.ndarray], prefix: str, activations: Sequence[LayerActivation]
 ) -> Network:
     """The network that `arrays_of` took apart; other names are passed over."""
-    parts = [[jnp.asarray(arrays[f"{prefix}{i}.{part}"]) for part in "wb"] for i in range(len(activations) + 1)]
-    hidden = (Layer(*wb, one) for wb, one in zip(parts[:-1], activations, strict=True))
-    return Network((*hidden, Layer(*parts[-1])))
+    array = lambda i, part: jnp.asarray(arrays[f"{prefix}{i}.{part}"])
+    return Network(tuple(Layer(array(i, "w"), array(i, "b"), one) for i, one in enumerate((*activations, IDENTITY))))
+
+
+def _names(about: Mapping[str, str], n_hidden: int) -> list[str | list[str]]:
+    """The activations' names in the words of a file; those of the first versions name one for all hidden layers."""
+    return json.loads(about["activations"]) if "activations" in about else [about["activation"]] * n_hidden
 
 
 def _named(activation: LayerActivation) -> str | list[str]:
@@ -65,8 +68,8 @@ def _named(activation: LayerActivation) -> str | list[str]:
 
 
 def _known(name: str | list[str], path: str | os.PathLike) -> LayerActivation:
-    if isinstance(name, list):
-        return Mixture(tuple(_known(one, path) for one in name))  # pyright: ignore[reportArgumentType]
-    if name not in ACTIVATIONS:
-        raise ValueError(f"{path} was made with your own activation {name!r}: pass it as `activation`.")
-    return ACTIVATIONS[name]
+    each = [name] if isinstance(name, str) else name
+    for one in each:
+        if one not in ACTIVATIONS:
+            raise ValueError(f"{path} was made with your own activation {one!r}: pass it as `activation`.")
+    return ACTIVATIONS[name] if isinstance(name, str) else Mixture(tuple(ACTIVATIONS[one] for one in each))

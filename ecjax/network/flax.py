@@ -6,6 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from .catalogue import IDENTITY
 from .network import Activations, Layer, Network, as_activations
 
 
@@ -71,12 +72,12 @@ def from_nnx(module: Any, activation: Activations) -> Network:
         if before.shape[1] != after.shape[0]:
             raise ValueError(
                 f"`module` is not one chain of layers: {[k.shape for k in kernels]} (fan_in, fan_out). "
-                "Build the Network by hand from ecjax.Layer(w, b)."
+                "Build the Network by hand from ecjax.Layer(w, b, activation)."
             )
     biases = [
         jnp.zeros(kernel.shape[1], kernel.dtype) if layer.bias is None else layer.bias[...]
         for layer, kernel in zip(linears, kernels, strict=True)
     ]
-    *hidden, output = ((kernel.T, bias) for kernel, bias in zip(kernels, biases, strict=True))
-    activations = as_activations(activation, len(hidden))
-    return Network((*(Layer(*wb, one) for wb, one in zip(hidden, activations, strict=True)), Layer(*output)))
+    activations = (*as_activations(activation, len(linears) - 1), IDENTITY)
+    parts = zip(kernels, biases, activations, strict=True)
+    return Network(tuple(Layer(kernel.T, bias, one) for kernel, bias, one in parts))

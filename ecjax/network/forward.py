@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from ..base.precision import in_full_precision
 from .activation import Activation
-from .mixture import LayerActivation
+from .mixtures import LayerActivation
 from .network import Layer, Network
 
 

@@ -1,6 +1,6 @@
 """Moves in the space of networks: neurons taken, permuted, split, rescaled, added; most of them keep the function."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import jax.numpy as jnp
@@ -9,8 +9,11 @@ from jaxtyping import Array, Float, Int
 
 from .activation import Activation
 from .forward import hidden_states
+from .mixtures import LayerActivation, Mixture
 from .network import Layer, Network
 from .symmetries import symmetries
+
+Order = Int[Array, " neurons"] | Int[np.ndarray, " neurons"] | Sequence[int]
 
 
 def with_layers(net: Network, layer: int, inner: Layer, outer: Layer) -> Network:
@@ -18,19 +21,19 @@ def with_layers(net: Network, layer: int, inner: Layer, outer: Layer) -> Network
     return Network((*net.layers[:layer], inner, outer, *net.layers[layer + 2 :]))
 
 
-def take_neurons(net: Network, order: Int[Array, " neurons"] | Sequence[int], *, layer: int) -> Network:
+def take_neurons(net: Network, order: Order, *, layer: int) -> Network:
     """The network with neurons `order` of hidden layer `layer`, in that order; the others are removed."""
-    order = np.asarray(order, dtype=int)
+    which = np.asarray(order, dtype=int)
     inner, outer = net.layers[layer], net.layers[layer + 1]
     return with_layers(
         net,
         layer,
-        Layer(inner.w[..., order, :], inner.b[..., order], inner.activation.take(order)),
-        replace(outer, w=outer.w[..., :, order]),
+        Layer(inner.w[..., which, :], inner.b[..., which], inner.activation.take(which)),
+        replace(outer, w=outer.w[..., :, which]),
     )
 
 
-def permute_neurons(net: Network, order: Int[Array, " width"] | Sequence[int], *, layer: int) -> Network:
+def permute_neurons(net: Network, order: Order, *, layer: int) -> Network:
     """The same function with the neurons of hidden layer `layer` in another order.
 
     Raises:
@@ -88,19 +91,24 @@ def with_unit_pre_activations(net: Network, x: Float[Array, "samples fan_in"]) -
 
 
 def pad_neurons(net: Network, width: int, *, layer: int) -> Network:
-    """The same function with silent neurons at the end of a hidden layer, so that it has `width` of them."""
+    """The same function with silent neurons at the end of a hidden layer, so that it has `width` of them.
+
+    Raises:
+        ValueError: If it has more already.
+    """
     inner, outer = net.layers[layer], net.layers[layer + 1]
     n, extra = len(inner.b), width - len(inner.b)
+    if extra < 0:
+        raise ValueError(f"`width` is at least {n}, that of hidden layer {layer}; got {width}.")
     order = [*range(n), *[n - 1] * extra]  # of a mixture the last one's activation
     padded = Layer(jnp.pad(inner.w, ((0, extra), (0, 0))), jnp.pad(inner.b, (0, extra)), inner.activation.take(order))
     return with_layers(net, layer, padded, replace(outer, w=jnp.pad(outer.w, ((0, 0), (0, extra)))))
 
 
-def with_activation(net: Network, change) -> Network:
-    """The same weights with every activation replaced by what `change` makes of it."""
+def with_activation(net: Network, change: Callable[[Activation], Activation]) -> Network:
+    """The same weights with every hidden neuron's activation replaced by what `change` makes of it."""
 
-    def changed(layer: Layer) -> Layer:
-        return replace(layer, activation=change(layer.activation) if isinstance(layer.activation, Activation) else
-                       type(layer.activation)(tuple(map(change, layer.activation.each))))  # fmt: skip
+    def changed(one: LayerActivation) -> LayerActivation:
+        return Mixture(tuple(map(change, one.each))) if isinstance(one, Mixture) else change(one)
 
-    return Network((*map(changed, net.hidden), net.output))
+    return Network((*(replace(layer, activation=changed(layer.activation)) for layer in net.hidden), net.output))

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from .activation import Activation
-from .mixture import LayerActivation
+from .mixtures import LayerActivation
 
 PerNeuron = Float[np.ndarray, " width"]
 
@@ -29,14 +29,12 @@ class Symmetries(NamedTuple):
 
 def symmetries(activation: LayerActivation, width: int) -> Symmetries:
     """Of the neurons of a layer of that width."""
-    each = list(range(width))
-    for one, members in activation.groups(width):
-        for i in members:
-            each[i] = one
+    of_neuron = {int(i): one for one, members in activation.groups(width) for i in members}
+    each = tuple(of_neuron[i] for i in range(width))
     told = [one.symmetry for one in each]
     number = lambda name: np.array([getattr(symmetry, name) for symmetry in told], float)
     return Symmetries(
-        tuple(each),
+        each,
         number("parity"),
         number("constant"),
         number("linear"),

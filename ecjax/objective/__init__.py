@@ -11,4 +11,3 @@ from .samples import Outputs as Outputs
 from .samples import Samples as Samples
 from .samples import imitation_loss as imitation_loss
 from .scaling import Scaling as Scaling
-from .scaling import scaling as scaling

@@ -1,5 +1,7 @@
 """Products of all rows with each other, for matrices of curvature."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -18,7 +20,7 @@ def gram(rows: Float[Array, "rows samples"]) -> Float[Array, "rows rows"]:
     n = len(rows)
     n_blocks = -(-n // _BLOCK)
     edges = [n * k // n_blocks for k in range(n_blocks + 1)]
-    blocks = jax.lax.optimization_barrier([rows[start:end] for start, end in zip(edges, edges[1:], strict=False)])
+    blocks = jax.lax.optimization_barrier([rows[start:end] for start, end in itertools.pairwise(edges)])
     upper = [[left @ right.T for right in blocks[k:]] for k, left in enumerate(blocks)]
     return jnp.block(
         [[upper[k][j - k] if k <= j else upper[j][k - j].T for j in range(n_blocks)] for k in range(n_blocks)]

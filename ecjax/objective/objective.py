@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
+from ..base.precision import in_full_precision
 from ..network import Network
 
 Theta = Float[Array, " parameters"]
@@ -26,7 +27,7 @@ Square = Float[Array, "parameters parameters"]
 
 
 def flatten(net: Network) -> tuple[Theta, Callable[[Theta], Network]]:
-    """The weights of one network as a vector, and the way back."""
+    """The weights of one network as a vector, w and b layer by layer, and the way back."""
     return ravel_pytree(net)
 
 
@@ -83,6 +84,7 @@ class LeastSquares(Objective):
         _, transposed = jax.vjp(fn, theta)
         return 2 * transposed(second)[0]
 
+    @in_full_precision
     def curvature(self, net: Network, *, exact: bool) -> Square:
         if exact:
             return super().curvature(net, exact=True)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ..base.precision import in_full_precision
 from ..network import Network, answers
 from . import shallow
 from .objective import LeastSquares, Residuals, Square, flatten
@@ -25,7 +26,10 @@ class Samples(LeastSquares):
     Attributes:
         x: Queries, one a row.
         y: Answers, in the unit in which the error counts.
-        weights: How much each sample counts, in any unit; None for all alike.
+        weights: How much each sample counts, 0 or above, in any unit; None for all alike.
+
+    Raises:
+        ValueError: If these have not one row a sample.
     """
 
     x: Inputs
@@ -35,6 +39,10 @@ class Samples(LeastSquares):
     def __check_init__(self):
         if len(self.x) != len(self.y):
             raise ValueError(f"`x` and `y` have one row a sample; got {len(self.x)} and {len(self.y)} rows.")
+        if self.weights is not None and self.weights.shape != self.x.shape[:1]:
+            raise ValueError(
+                f"`weights` has a number for each of {len(self.x)} samples; got shape {self.weights.shape}."
+            )
 
     @property
     def n_numbers(self) -> int:
@@ -48,6 +56,7 @@ class Samples(LeastSquares):
             return jnp.asarray(1 / self.y.size, self.y.dtype)
         return (self.weights / (self.weights.sum() * self.y.shape[1]))[:, None]
 
+    @in_full_precision
     def errors(self, net: Network) -> Outputs:
         """What the network answers too much, sample by sample."""
         return answers(net, self.x) - self.y
@@ -59,6 +68,7 @@ class Samples(LeastSquares):
     def residuals(self, net: Network) -> Residuals:
         return (jnp.sqrt(self.share) * self.errors(net)).reshape(-1)
 
+    @in_full_precision
     def jacobian(self, net: Network) -> Float[Array, "residuals parameters"]:
         if shallow.fits(net):
             by_sample = shallow.jacobian(net, self.x)
@@ -66,8 +76,10 @@ class Samples(LeastSquares):
             theta, unflatten = flatten(net)
             one_sample = jax.jacrev(lambda theta, x: answers(unflatten(theta), x))
             by_sample = jax.vmap(one_sample, in_axes=(None, 0))(theta, self.x)
-        return (jnp.sqrt(self.share)[..., None] * by_sample).reshape(self.y.size, -1)
+        share = self.share.reshape(-1, 1, 1)  # of all samples, or of each
+        return (jnp.sqrt(share) * by_sample).reshape(self.y.size, -1)
 
+    @in_full_precision
     def curvature(self, net: Network, *, exact: bool) -> Square:
         if not shallow.fits(net):
             return super().curvature(net, exact=exact)

@@ -66,9 +66,8 @@ def curvature(
         error = pre_activations(net.output, state.h) - y
         error = error if one_share else share * error
         with_bias = jnp.concatenate([x, jnp.ones_like(x[:, :1])], axis=1)
-        one, other = np.triu_indices(fan_in + 1)
-        pairs = with_bias.T[one] * with_bias.T[other]
-        own = (pairs @ ((error @ a) * activation.d2(state.z))).T[:, _pair_of(fan_in + 1)]
+        one, other, place = _pairs(fan_in + 1)  # every product of two inputs once
+        own = ((with_bias.T[one] * with_bias.T[other]) @ ((error @ a) * activation.d2(state.z))).T[:, place]
         mixed = jnp.einsum("no,ni,np->oip", error, slope, with_bias)
         values = jnp.concatenate([own.reshape(-1), mixed.reshape(-1), mixed.reshape(-1)])
         matrix = matrix.at[_within_neurons(fan_in, width, fan_out)].add(values, unique_indices=True)
@@ -85,12 +84,12 @@ def _basis_of_parameters(fan_in: int, width: int, fan_out: int) -> Int[np.ndarra
     return np.concatenate([np.arange(n_hidden), np.tile(phi, fan_out), np.full(fan_out, n_hidden + width)])
 
 
-def _pair_of(n: int) -> Int[np.ndarray, "n n"]:
-    """The number of each pair of n things in the order of `np.triu_indices`."""
-    number = np.zeros((n, n), int)
+def _pairs(n: int) -> tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"], Int[np.ndarray, "n n"]]:
+    """The pairs of n things, a thing with itself included, one and the other, and which pair stands where in [n, n]."""
     one, other = np.triu_indices(n)
-    number[one, other] = number[other, one] = np.arange(len(one))
-    return number
+    place = np.zeros((n, n), int)
+    place[one, other] = place[other, one] = np.arange(len(one))
+    return one, other, place
 
 
 def _within_neurons(
@@ -108,5 +107,7 @@ def _within_neurons(
     outgoing = incoming.size + np.arange(fan_out * width).reshape(fan_out, width, 1)
     own = np.broadcast_arrays(incoming[:, :, None], incoming[:, None])
     mixed = np.broadcast_arrays(incoming[None], outgoing)
-    rows, columns = zip(own, mixed, mixed[::-1], strict=True)
-    return tuple(np.concatenate([each.reshape(-1) for each in part]) for part in (rows, columns))
+    rows, columns = (
+        np.concatenate([each.reshape(-1) for each in part]) for part in zip(own, mixed, mixed[::-1], strict=True)
+    )
+    return rows, columns

@@ -5,7 +5,7 @@ first, each against its own size, then directions with every column in units of 
 not depend on the units of the inputs.
 
 (The cluster phase measures neurons by the second moment of the inputs alone, in which small variations drown in the
-rounding of large ones; what it leaves out is documented in `ecjax.cluster.embedding`.)
+rounding of large ones; what it leaves out is documented in `ecjax.cluster.metric`.)
 """
 
 from typing import NamedTuple
@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-_ROUNDINGS = 4  # of a column's largest entry, within which it is constant: a sum, a product, and their rounding
+# A number is rounded once when it is written, and again by what made it: four roundings of its size bound both.
+_ROUNDINGS = 4
 
 
 class Variation(NamedTuple):
@@ -22,28 +23,41 @@ class Variation(NamedTuple):
     mean: Float[np.ndarray, " inputs"]
     spread: Float[np.ndarray, " inputs"]  # standard deviation of every column; 1 where it is constant
     constant: Bool[np.ndarray, " inputs"]
-    unseen: Float[np.ndarray, "inputs unseen"]  # orthonormal directions in which the inputs do not vary
+    axes: Float[np.ndarray, "rank inputs"]  # orthonormal directions of x / spread in which it varies, widest first
+    unseen: Float[np.ndarray, "inputs unseen"]  # orthonormal directions of x in which it does not vary
 
     @property
     def rank(self) -> int:
         """How many independent directions the inputs vary in."""
-        return self.unseen.shape[0] - self.unseen.shape[1]
+        return len(self.axes)
 
 
 def variation(x: Float[Array, "samples inputs"] | Float[np.ndarray, "samples inputs"]) -> Variation:
     """How these inputs vary; their dtype says what rounding may do to them."""
-    eps = float(np.finfo(x.dtype).eps)
+    eps, constant = float(np.finfo(x.dtype).eps), constant_columns(x)
     x = np.asarray(x, float)
     shifted = x - x[:1]  # exactly zero where an input is constant, which subtracting the mean is not
-    constant = np.ptp(x, axis=0) <= _ROUNDINGS * eps * np.abs(x).max(axis=0)
     shift = shifted.mean(axis=0)
-    spread = np.where(constant, 1.0, x.std(axis=0))
+    mean, spread = x[0] + shift, np.where(constant, 1.0, x.std(axis=0))
     varying = ((shifted - shift) / spread)[:, ~constant]
-    unseen = np.eye(x.shape[1])[:, constant]
+    axes, unseen = np.zeros((0, x.shape[1])), np.eye(x.shape[1])[:, constant]
     if varying.shape[1]:
         _, singular, directions = np.linalg.svd(np.linalg.qr(varying, mode="r"))
-        rank = np.count_nonzero(singular > max(varying.shape) * eps * singular.max(initial=0.0))
+        size = np.hypot(mean, spread)[~constant] / spread[~constant]  # of a number, in units of its column's spread
+        rounding = _ROUNDINGS * np.sqrt(len(x)) * np.linalg.norm(size)
+        rank = np.count_nonzero(singular > eps * max(rounding, max(varying.shape) * singular.max(initial=0.0)))
+        axes = np.zeros((rank, x.shape[1]))
+        axes[:, ~constant] = directions[:rank]
         flat = np.zeros((x.shape[1], varying.shape[1] - rank))
         flat[~constant] = directions[rank:].T / spread[~constant, None]
         unseen = np.linalg.qr(np.hstack([unseen, flat]))[0] if flat.shape[1] else unseen
-    return Variation(x[0] + shift, spread, constant, unseen)
+    return Variation(mean, spread, constant, axes, unseen)
+
+
+def constant_columns(
+    x: Float[Array, "samples columns"] | Float[np.ndarray, "samples columns"],
+) -> Bool[np.ndarray, " columns"]:
+    """Which columns are the same in every row, but for rounding."""
+    eps = float(np.finfo(x.dtype).eps)
+    x = np.asarray(x, float)
+    return np.ptp(x, axis=0) <= _ROUNDINGS * eps * np.abs(x).max(axis=0)

@@ -42,7 +42,7 @@ def eliminate(start: Candidate, samples: Samples, tools: Tools, *, n_tries: int 
     while current.neurons.width > 1:
         costs = _costs(current.network, samples)
         for neuron in np.argsort(costs, kind="stable")[:n_tries]:
-            if current.fits and not judge.is_free(costs[neuron]):
+            if current.fits and not judge.is_free(float(costs[neuron])):
                 return best
             origin = (*current.origin[:neuron], *current.origin[neuron + 1 :])
             rest = current.neurons.without(int(neuron))
@@ -90,7 +90,7 @@ def _without_cheapest(net: Network, layer: int, samples: Samples, judge: Judge) 
     upper = Network(net.layers[layer:])
     costs = _costs(upper, replace(samples, x=x))
     cheapest = int(np.argmin(costs))
-    if not judge.is_free(costs[cheapest]):
+    if not judge.is_free(float(costs[cheapest])):
         return None
     rest = [i for i in range(net.widths[layer]) if i != cheapest]
     fit = fit_output(neurons_of(net, layer).take(np.array(rest)), x, wanted(upper, x, samples.y))

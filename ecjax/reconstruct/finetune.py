@@ -7,10 +7,9 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from ..base.precision import compiled
-from ..expand import Conjugate, Descent, LevenbergMarquardt, Orthogonal, Stopping, is_small
+from ..expand import Conjugate, Descent, LevenbergMarquardt, Orthogonal, Stopping, Student, is_small
 from ..judge import Judge
 from ..network import Network
 from ..network.moves import pad_neurons, take_neurons, with_unit_pre_activations
@@ -23,9 +22,15 @@ _ORTHOGONAL_UP_TO = 10_000_000_000
 _SOFT_STEPS = 10  # of a refinement with soft kinks, whose network is not the end
 
 
+def _descend(descent: type[Descent], stop: Stopping, net: Network, samples: Samples, free) -> Student:
+    """One compiled program for all targets: a limit that follows what students reached differs in every recovery."""
+    target = jnp.asarray(stop.target_loss, net.dtype)
+    return _descend_to(descent(replace(stop, target_loss=0.0)), target, net, samples, free)
+
+
 @compiled
-def _descend(descent: Descent, net: Network, samples: Samples, free):
-    return descent(net, samples, free=free)
+def _descend_to(descent: Descent, target_loss, net: Network, samples: Samples, free) -> Student:
+    return descent(net, samples, free=free, target_loss=target_loss)
 
 
 def finetune(net: Network, samples: Samples, *, stop: Stopping, judge: Judge, pad_to: int = 0) -> tuple[Network, float]:
@@ -49,14 +54,14 @@ def finetune(net: Network, samples: Samples, *, stop: Stopping, judge: Judge, pa
     padded, free = _padded(net, _shared_width(width, pad_to) if is_small(net) else width)
     if not is_small(net):
         padded = _past_kinks(padded, free, samples, stop, judge)
-        refined = _descend(Conjugate(stop), padded, samples, free)
+        refined = _descend(Conjugate, stop, padded, samples, free)
     else:
-        refined = _descend(LevenbergMarquardt(stop), padded, samples, free)
+        refined = _descend(LevenbergMarquardt, stop, padded, samples, free)
         affordable = samples.n_numbers * padded.n_parameters**2 <= _ORTHOGONAL_UP_TO
-        if affordable and judge.needs_orthogonal_steps(float(refined.loss)):
-            more = _descend(Orthogonal(stop), refined.network, samples, free)
+        if affordable and judge.needs_orthogonal_steps(float(refined.loss), stop.target_loss):
+            more = _descend(Orthogonal, stop, refined.network, samples, free)
             refined = more if float(more.loss) < float(refined.loss) else refined
-    return take_neurons(refined.network, np.arange(width), layer=0), float(refined.loss)
+    return take_neurons(refined.network, range(width), layer=0), float(refined.loss)
 
 
 def _past_kinks(net: Network, free, samples: Samples, stop: Stopping, judge: Judge) -> Network:
@@ -68,7 +73,7 @@ def _past_kinks(net: Network, free, samples: Samples, stop: Stopping, judge: Jud
     for sharpness in SHARPNESS:
         if judge.fits(float(samples.value(net))):
             break
-        soft = _descend(Conjugate(stop), with_soft_kinks(net, sharpness), samples, free).network
+        soft = _descend(Conjugate, stop, with_soft_kinks(net, sharpness), samples, free).network
         net = jax.tree.unflatten(jax.tree.structure(sharp), jax.tree.leaves(soft))
     return net
 

@@ -3,13 +3,13 @@
 import numpy as np
 from jaxtyping import Float, Int
 
-from ..cluster import Clustering
+from ..cluster import LayerClustering
 from ..network import LayerActivation, Mixture
 from .output import Neurons
 
 
 def merge(
-    clustering: Clustering,
+    clustering: LayerClustering,
     loss: Float[np.ndarray, " students"],
     activation: LayerActivation,
     *,

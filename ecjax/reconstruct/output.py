@@ -129,9 +129,11 @@ def removal_costs(
 
 
 def _basis(phi: np.ndarray, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Columns of a fit and their norms, so that they compare by direction."""
+    """Columns of a fit and their norms, so that they compare by direction; what is below rounding is nothing."""
     basis = np.concatenate([phi, inputs, np.ones((len(phi), 1))], axis=1)
-    return basis, np.maximum(np.linalg.norm(basis, axis=0), np.finfo(float).tiny)
+    norm = np.linalg.norm(basis, axis=0)
+    silent = norm <= np.finfo(float).eps * norm.max()  # of unit norm, rounding errors would get weights of any size
+    return np.where(silent, 0, basis), np.where(silent, 1, norm)
 
 
 def neurons_of(net: Network, layer: int = 0) -> Neurons:

@@ -14,7 +14,7 @@ excess are taken away from an exact network at little cost.
 import numpy as np
 
 from ..base.progress import Progress, silent
-from ..cluster import Clustering, recut
+from ..cluster import LayerClustering, recut
 from ..expand import Expansion, Stopping, is_small
 from ..judge import Judge
 from ..network import student
@@ -34,7 +34,7 @@ class NoClustersError(ValueError):
 
 def reconstruct_layer(
     expansion: Expansion,
-    clustering: Clustering,
+    clustering: LayerClustering,
     samples: Samples,
     *,
     stop: Stopping,
@@ -100,9 +100,11 @@ def reconstruct_layer(
             if refined.fits:
                 refined = eliminate(refined, samples, tools)
                 if refined.is_exact:
+                    progress("reconstruct", len(proposals), len(proposals))
                     return refined, source
                 break
         answer = answer or (_without_silent(refined, samples, tools), source)
+    progress("reconstruct", len(proposals), len(proposals))
     if answer is None:
         raise NoClustersError(
             f"No cluster reaches {clustering.needed} of {clustering.n_students} students (losses {loss.min():.1e} to "
@@ -111,7 +113,7 @@ def reconstruct_layer(
     return answer
 
 
-def removed_clusters(clustering: Clustering, candidate: Candidate, found_by: str) -> tuple[str, ...]:
+def removed_clusters(clustering: LayerClustering, candidate: Candidate, found_by: str) -> tuple[str, ...]:
     """Kept clusters that are not in the answer, each with the reason, in words; those that all students hold first.
 
     Args:
@@ -136,7 +138,7 @@ def removed_clusters(clustering: Clustering, candidate: Candidate, found_by: str
     )
 
 
-def _laxer(clustering: Clustering, *, n_most: int) -> tuple[Clustering, np.ndarray]:
+def _laxer(clustering: LayerClustering, *, n_most: int) -> tuple[LayerClustering, np.ndarray]:
     """The same dendrogram cut for half as many students and any angle, and its most stable clusters."""
     share = max(clustering.config.gamma / 2, 2 / clustering.n_students)
     lax = recut(clustering, gamma=min(share, 1.0), beta=np.pi / 2)

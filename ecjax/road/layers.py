@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..base.precision import in_full_precision
 from ..base.progress import Progress, Stopwatch
-from ..cluster import Clustering, cluster_layer
+from ..cluster import LayerClustering, cluster_layer
 from ..expand import Expansion, better_of, expand, renewed
 from ..expand.store import Store, part
 from ..judge import Judge
@@ -30,12 +30,12 @@ class Found(NamedTuple):
     candidate: Candidate  # the layer is the first of its network
     found_by: str
     expansion: Expansion
-    clustering: Clustering
+    clustering: LayerClustering
 
     def or_better(self, later: "Found") -> "Found":
         """Of two answers the exact one, or else the one with the lower loss."""
-        rank = lambda found: (not found.candidate.is_exact, found.candidate.loss)
-        return later if not rank(self) <= rank(later) else self
+        rank = lambda found: (not found.candidate.is_exact, np.nan_to_num(found.candidate.loss, nan=np.inf))
+        return later if rank(later) < rank(self) else self
 
 
 def next_layer(
@@ -104,7 +104,7 @@ def next_layer(
 
 def reconstructed(
     expansion: Expansion,
-    clustering: Clustering,
+    clustering: LayerClustering,
     samples: Samples,
     config: RecoveryConfig,
     judge: Judge,
@@ -129,7 +129,7 @@ def reconstructed(
 @in_full_precision
 def upper_students(
     expansion: Expansion, candidate: Candidate, inputs: Inputs, config: RecoveryConfig, *, key: PRNGKeyArray
-) -> tuple[Network, Inputs]:
+) -> tuple[Network, Float[Array, "samples width"]]:
     """Students of the layers above a reconstructed one, and the queries that these see.
 
     A student's next layer is carried over by least squares: the weights with which the reconstructed neurons come
@@ -150,7 +150,7 @@ def upper_students(
     return stack(uppers), features
 
 
-def cluster_students(expansion: Expansion, inputs: Inputs, config: RecoveryConfig) -> Clustering:
+def cluster_students(expansion: Expansion, inputs: Inputs, config: RecoveryConfig) -> LayerClustering:
     """Cluster the first hidden layer's neurons of all students that did not diverge."""
     hidden = expansion.students.layers[0]
     return cluster_layer(

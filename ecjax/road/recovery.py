@@ -3,7 +3,7 @@
 import equinox as eqx
 import numpy as np
 
-from ..cluster import Clustering
+from ..cluster import LayerClustering
 from ..expand import Expansion
 from ..judge import Certificate, Judge
 from ..network import Layer, Network
@@ -45,7 +45,7 @@ class Recovery(eqx.Module):
     removed: tuple[str, ...] = eqx.field(static=True)
     unidentified: tuple[str, ...] = eqx.field(static=True)
     expansions: tuple[Expansion, ...]
-    clusterings: tuple[Clustering, ...]
+    clusterings: tuple[LayerClustering, ...]
     scaling: Scaling
     config: RecoveryConfig = eqx.field(static=True)
     judge: Judge = eqx.field(static=True)

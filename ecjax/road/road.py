@@ -9,6 +9,7 @@ over by least squares) or afresh. At the end all weights are fine-tuned together
 `recover` alone knows all phases. Every phase can be called by itself with the records of the one before.
 """
 
+import itertools
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
@@ -20,12 +21,12 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..base.precision import in_full_precision
 from ..base.progress import Progress, Stopwatch, silent
 from ..base.threads import one_blas_thread
-from ..cluster import Clustering
+from ..cluster import LayerClustering, Metric
 from ..data import Data
 from ..expand import Expansion, is_small, sufficient_width
 from ..expand.store import Store, part
 from ..judge import certify, unrecoverable_neurons
-from ..network import Activations, LayerActivation, Network, as_activations, check_symmetry, random_students
+from ..network import Activations, LayerActivation, Mixture, Network, as_activations, check_symmetry, random_students
 from ..network.moves import with_unit_vectors
 from ..objective import Samples, Scaling
 from ..reconstruct import Candidate, eliminate_in_all_layers, finetune, removed_clusters
@@ -52,7 +53,7 @@ def recover(
     n_students: int | None = None,
     gamma: float | None = None,
     beta: float | None = None,
-    metric: str | None = None,
+    metric: str | Metric | None = None,
     policy: str | None = None,
     n_clusters: int | None = None,
     height: float | None = None,
@@ -177,7 +178,8 @@ def checked_activations(activation: Activations, hidden_layers: int) -> tuple[La
         ValueError: If nothing can recover its neurons, or a symmetry is not what it claims.
     """
     activations = as_activations(activation, hidden_layers)
-    for one in dict.fromkeys(kind for layer in activations for kind in getattr(layer, "each", (layer,))):
+    kinds = (layer.each if isinstance(layer, Mixture) else (layer,) for layer in activations)
+    for one in dict.fromkeys(itertools.chain.from_iterable(kinds)):
         if one.symmetry.polynomial:
             raise ValueError(
                 f"`activation` {one.name} is a polynomial: a sum of such neurons can be written in infinitely many "
@@ -216,7 +218,7 @@ def _found_width(
 
 def rebuild(
     recovery: Recovery,
-    clustering: Clustering,
+    clustering: LayerClustering,
     x: Any,
     y: Any = None,
     *,

@@ -22,7 +22,7 @@ class RecoveryConfig:
 
     Attributes:
         student_width: Neurons in a hidden layer of every student, one number for all layers or one for each; about four
-            times what you expect of the teacher. "auto" finds a width by short runs (`ecjax.sufficient_width`).
+            times what you expect of the teacher. "auto" finds a width by short runs (`ecjax.expand.sufficient_width`).
         n_students: How many students imitate the teacher.
         rounds: How often students are trained at most. A round after the first is for a network that is not exact yet:
             students that ran out of steps go on, others give way to fresh ones, and the better of old and new count.
@@ -38,7 +38,8 @@ class RecoveryConfig:
             clusters count, as in the paper.
         expand: How the students are trained.
         cluster: Thresholds, metric and cut.
-        finetune: When the refinement of the reconstructed network stops.
+        finetune: When the refinement of the reconstructed network stops. No gradient is too small: along the direction
+            that the answers show worst it vanishes long before the error does.
         exact_loss: Loss, in units of the targets' variance, at which a reconstructed network counts as exact; by
             default what rounding errors explain. Refining thousands of weights that far takes long, and is not needed
             to tell a right width from a wrong one.
@@ -54,7 +55,7 @@ class RecoveryConfig:
     propose: bool = True
     expand: ExpandConfig = field(default_factory=ExpandConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
-    finetune: Stopping = field(default_factory=lambda: Stopping(max_steps=200, patience=30))
+    finetune: Stopping = field(default_factory=lambda: Stopping(max_steps=200, patience=30, gradient_norm=0.0))
     exact_loss: float | None = None
     noise: float = 0.0
 
@@ -80,11 +81,7 @@ class RecoveryConfig:
             raise ValueError(
                 f"`n_students` is at least 2, since neurons are known by students agreeing; got {self.n_students}."
             )
-        if self.cluster.gamma * self.n_students < 2:
-            raise ValueError(
-                f"gamma * n_students = {self.cluster.gamma * self.n_students:g} is below 2: one student alone "
-                f"would make a cluster. Raise `n_students` (now {self.n_students}) or `gamma`."
-            )
+        self.cluster.n_needed(self.n_students)  # refuses fewer than two
 
     @property
     def n_rounds(self) -> int:

@@ -3,8 +3,9 @@
     config.json           what was asked for: the command, every setting, a fingerprint of the data
     versions.json         with what it was made: packages, Python, device, precision, time
     result.json           what came out: widths, losses, cluster by cluster, seconds per phase
+    comparison.json       the same against the teacher, where it is known: layer by layer and neuron by neuron
     network.safetensors   the recovered network; students.safetensors and teacher.safetensors beside it
-    data.safetensors      queries and targets
+    data.safetensors      queries and answers, fresh ones too
     layers.safetensors    the dendrogram and the clusters of every layer
     figures/*.png         the same as pictures
 

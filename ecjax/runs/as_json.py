@@ -36,6 +36,8 @@ def as_json(value: Any) -> Any:
         return str(value)
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if callable(value):
+        return getattr(value, "__qualname__", type(value).__name__)  # and no address in memory
     return str(value)
 
 

@@ -1,35 +1,20 @@
-"""What the terminal shows: progress while students train, and a summary at the end."""
+"""What the terminal shows while a recovery is at work."""
 
 import time
 from collections.abc import Mapping
-from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
-from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import TimeRemainingColumn as TimeLeft
-from rich.table import Table
-
-from ..cluster import Clustering
-from ..judge.comparison import Comparison
-from ..road.road import Recovery
-from .against import layer_table, verdict
 
 _SECONDS_BETWEEN_LINES = 60
-_MOST_ROWS = 40  # of a table of candidates
-_ADVICE = (
-    "Not the whole teacher. Neurons are missed where students did not come to a low loss, and in excess where the cut\n"
-    "is too lax: give students more steps or epochs, more of them (--n-students), more questions (--n, --n-samples),\n"
-    "or another cut (--gamma, --beta)."
-)
 
 
-class Screen:
-    """Shows the phases of a recovery as they go; the `progress` argument of `ecjax.road.road`.
+class ProgressBars:
+    """Shows the phases of a recovery as they go; the `progress` argument of `ecjax.recover`.
 
     Use it as a context manager, so that the terminal is left in order whatever happens. Where the output is no terminal
     but a file, it gets a line when a phase ends, and one a minute in between.
@@ -72,7 +57,7 @@ class Screen:
             self.console.print(self._unsaid, markup=False, highlight=False, soft_wrap=True)
         self._said_at, self._unsaid = time.monotonic(), ""
 
-    def __enter__(self) -> "Screen":
+    def __enter__(self) -> "ProgressBars":
         self._bars.start()
         return self
 
@@ -93,47 +78,3 @@ def _note(info: Mapping[str, Any]) -> str:
     # Students that are done have no loss in later epochs; without epochs, every loss is that of a finished student.
     failed = [f"{len(losses) - len(finite)} failed"] if len(finite) < len(losses) and not epoch else []
     return ", ".join([*epoch, f"loss {finite.min():.0e} to {finite.max():.0e}", *failed])
-
-
-def report(console: Console, recovery: Recovery, comparison: Comparison | None, folder: Path) -> None:
-    """What came out: widths, which neurons, how sure, where the files are."""
-    say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
-    say(recovery.summary())
-    for i, clustering in enumerate(recovery.clusterings, start=1):
-        console.print()
-        console.print(_clusters(clustering, f"candidates in hidden layer {i}"))
-        removed = clustering.width - recovery.widths[i - 1]
-        if recovery.found_by[i - 1] == "clusters" and removed > 0:
-            say(f"{removed} of these were taken away again: the network is as good without them")
-    if comparison is not None:
-        console.print()
-        console.print(layer_table(comparison))
-        say(verdict(comparison))
-        if comparison.n_missing or comparison.n_excess:
-            say(_ADVICE)
-    say(f"\nrun      {folder}")
-    figures = sorted(path.name for path in (folder / "figures").glob("*.png"))
-    if figures:
-        say(f"figures  {folder / 'figures'}: {', '.join(figures)}")
-
-
-def _clusters(clustering: Clustering, title: str) -> Table:
-    """Every candidate cluster of a layer, those that were kept first."""
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="", pad_edge=False)
-    for name in ("cluster", "students", "copies", "median angle", "spread"):
-        table.add_column(name, justify="right")
-    table.add_column("verdict")
-    order = np.argsort(~clustering.kept, kind="stable")
-    for k in order[:_MOST_ROWS]:
-        table.add_row(
-            str(k),
-            f"{clustering.n_present[k]}/{clustering.n_students}",
-            str(clustering.n_vectors[k]),
-            f"{clustering.median_angle[k]:.1e}",
-            f"{clustering.spread[k]:.1e}",
-            clustering.verdict[k],
-            style=None if clustering.kept[k] else "dim",
-        )
-    if len(order) > _MOST_ROWS:
-        table.caption = f"and {len(order) - _MOST_ROWS} more, all of them in result.json"
-    return table

@@ -7,33 +7,33 @@ from pathlib import Path
 from typing import Any
 
 from ..runs import UNFINISHED, close_run, default_folder, open_run
-from .commands import Place
+from .commands import Output
 
 _LOCK = "in-use"
 
 
 @contextmanager
-def workplace(place: Place, name: str, description: Mapping[str, Any]) -> Iterator[tuple[Path, bool]]:
+def run_folder(output: Output, name: str, description: Mapping[str, Any]) -> Iterator[tuple[Path, bool]]:
     """The unfinished folder to write into, and whether it is that of an interrupted run.
 
     Without a folder asked for, it is the last one in runs/ that the same command left unfinished, or else a new one.
 
     Args:
-        place: What the user asked for.
+        output: What the user asked for.
         name: Of the command; default folders start with it.
         description: Everything that decides the result. Only a run of the same description is taken up.
 
     Raises:
         ValueError: If the folder asked for holds something else, or another process works in it.
     """
-    for folder in _candidates(place, name, description):
-        interrupted = _unfinished(folder).exists() and not place.overwrite
-        partial = open_run(folder, description, overwrite=place.overwrite)
+    for folder in _candidates(output, name, description):
+        interrupted = _unfinished(folder).exists() and not output.overwrite
+        partial = open_run(folder, description, overwrite=output.overwrite)
         lock = _lock(partial)
         if lock is not None:
             break
     else:
-        raise ValueError(f"`out`: another process is at work in {place.out}{UNFINISHED}; wait for it or stop it.")
+        raise ValueError(f"`out`: another process is at work in {output.out}{UNFINISHED}; wait for it or stop it.")
     try:
         yield partial, interrupted
     finally:
@@ -46,13 +46,13 @@ def finish(partial: Path) -> Path:
     return close_run(partial)
 
 
-def _candidates(place: Place, name: str, description: Mapping[str, Any]) -> Iterator[Path]:
-    if place.out is not None:
-        yield place.out
+def _candidates(output: Output, name: str, description: Mapping[str, Any]) -> Iterator[Path]:
+    if output.out is not None:
+        yield output.out
         return
     for partial in sorted(Path("runs").glob(f"{name}-*{UNFINISHED}"), reverse=True):
         folder = partial.with_name(partial.name.removesuffix(UNFINISHED))
-        if (partial / "config.json").is_file() and not folder.exists() and not place.overwrite:
+        if (partial / "config.json").is_file() and not folder.exists() and not output.overwrite:
             try:
                 open_run(folder, description)
             except ValueError:  # other settings, data or versions

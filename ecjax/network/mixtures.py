@@ -22,13 +22,13 @@ class Mixture:
         each: The activation of every neuron.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If one of them is something else.
     """
 
     each: tuple[Activation, ...]
 
     def __post_init__(self):
-        if not self.each or not all(isinstance(one, Activation) for one in self.each):
+        if not all(isinstance(one, Activation) for one in self.each):
             raise ValueError(f"`each` is an ecjax.Activation for every neuron; got {self.each!r}.")
 
     def __call__(self, z: Float[Array, "*samples width"]) -> Float[Array, "*samples width"]:
@@ -66,12 +66,14 @@ class Mixture:
             ValueError: If the layer has another width.
         """
         if width != len(self.each):
-            raise ValueError(f"{self!r} is of {len(self.each)} neurons, the layer has {width}.")
+            raise ValueError(f"`activation` {self!r} is of {len(self.each)} neurons, and the layer has {width}.")
         kinds = list(dict.fromkeys(self.each))
         return [(kind, np.array([i for i, one in enumerate(self.each) if one == kind])) for kind in kinds]
 
     def _by_group(self, which: Callable[[Activation], Elementwise], z: Array) -> Array:
         groups = self.groups(z.shape[-1])
+        if not groups:
+            return z  # of a layer without neurons
         parts = [which(one)(z[..., members]) for one, members in groups]
         order = np.argsort(np.concatenate([members for _, members in groups]), kind="stable")
         return jnp.concatenate(parts, axis=-1)[..., order]

@@ -45,7 +45,7 @@ def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
                 raise ValueError(f"it holds the arrays {sorted(file.files)}")
             x, y = file["x"], file["y"]
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"`file`: {path} can't be used: {error}. {WANTED}") from error
+        raise ValueError(f"`file`: {path} is no such file: {error}. {WANTED}") from error
     for name, array in (("x", x), ("y", y)):
         if array.dtype.kind not in "fiub":
             raise ValueError(f"`file`: {name} in {path} is made of {array.dtype}, not of numbers. {WANTED}")

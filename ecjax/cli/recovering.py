@@ -1,0 +1,222 @@
+"""`ecjax recover`: have a problem, recover it in a run folder, write the run, say what came out."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import jax
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+from rich.console import Console
+from rich.text import Text
+
+from ..base.devices import is_first
+from ..base.threads import one_blas_thread
+from ..data import Data
+from ..data.queries import gaussian_queries, noisy_copies
+from ..data.teachers import digits_teacher, synthetic_teacher
+from ..expand.store import fingerprint
+from ..judge import compare, unrecoverable_neurons
+from ..network import LayerActivation, Network, respond
+from ..road import PRESETS, Recovery, recover
+from ..road.choice import Choice, chosen_from
+from ..runs import StudentFiles, as_json, save_recovery
+from .commands import (
+    Output,
+    Recover,
+    RecoverData,
+    RecoverDigits,
+    RecoverImages,
+    RecoverToy,
+    Settings,
+    named_activations,
+)
+from .data_files import read_data
+from .progress_bars import ProgressBars
+from .report import report
+from .run_folder import finish, run_folder
+from .teach import images, read_teacher
+
+_N_FRESH = 10_000
+_NOISE = 2**29  # folded into a key for errors in answers; the library folds in small numbers and those from 2**30 on
+IMAGE_SHAPES = {"mnist": (28, 28), "fashion-mnist": (28, 28), "cifar-10": (3, 32, 32)}
+
+
+class Interrupted(Exception):
+    """Ctrl-C, with a message that says what is safe."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is asked to be recovered, and what is known of the answer.
+
+    Attributes:
+        data: Queries and answers.
+        activations: Of the teacher's hidden layers.
+        teacher: Where it is known.
+        image: [Channels,] height and width, if the inputs are pixels.
+        chosen: What was chosen from the data, in words.
+    """
+
+    data: Data
+    activations: tuple[LayerActivation, ...]
+    teacher: Network | None = None
+    image: tuple[int, ...] | None = None
+    chosen: tuple[str, ...] = ()
+
+
+def recover_toy(command: RecoverToy, console: Console) -> None:
+    """`ecjax recover toy`."""
+    teacher_key, query_key, key = jr.split(jr.key(command.seed), 3)
+    widths = (command.width,) * command.hidden_layers
+    activations = named_activations(command.activation, command.hidden_layers)
+    teacher = synthetic_teacher(command.d_in, widths, command.d_out, activations, key=teacher_key)
+    x = gaussian_queries(command.n_samples, command.d_in, key=query_key)
+    fresh = gaussian_queries(_N_FRESH, command.d_in, key=jr.fold_in(query_key, 1))
+    _recover("toy", command, _asked(teacher, x, fresh, command, key), key, console)
+
+
+def recover_digits(command: RecoverDigits, console: Console) -> None:
+    """`ecjax recover digits`."""
+    if command.copies < 0 or not command.copy_noise > 0:
+        raise ValueError(
+            "`copies` is 0 or more noisy copies of every image, `copy_noise` the standard deviation of their noise, "
+            f"above 0; got {command.copies} and {command.copy_noise:g}."
+        )
+    teacher_key, noise_key, key = jr.split(jr.key(command.seed), 3)
+    trained = digits_teacher(command.width, command.activation, key=teacher_key)
+    x, fresh = trained.x, None
+    if command.copies:
+        x = noisy_copies(trained.x, command.copies, command.copy_noise, key=noise_key)
+        fresh = noisy_copies(trained.x, 1, command.copy_noise, key=jr.fold_in(noise_key, 1))
+    shape = "-".join(map(str, trained.network.shape))
+    console.print(f"teacher: a {shape} network that reads {trained.accuracy:.1%} of held-out digits", highlight=False)
+    problem = replace(_asked(trained.network, x, fresh, command, key), image=(8, 8))
+    _recover("digits", command, problem, key, console)
+
+
+def recover_images(command: RecoverImages, console: Console) -> None:
+    """`ecjax recover images`."""
+    saved = read_teacher(command.teacher, command.dataset)
+    command.settings.widths(len(saved.network.widths))  # refused before the images are read, if they do not fit
+    x, _ = images(saved.dataset, command.data, saved.n if command.n is None else command.n)
+    teacher = jax.tree.map(lambda leaf: leaf.astype(command.precision), saved.network)
+    shape = "-".join(map(str, teacher.shape))
+    kinds = " and ".join(dict.fromkeys(one.name for one in teacher.activations))
+    seen = f", which reads {saved.about['accuracy']:.1%} of held-out images" if "accuracy" in saved.about else ""
+    console.print(
+        f"teacher: a {shape} {kinds} network{seen}\n"
+        f"asked about {len(x):,} images of {saved.dataset}, in {command.precision}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    key = jr.key(command.seed)
+    problem = replace(
+        _asked(teacher, x.astype(command.precision), None, command, key), image=IMAGE_SHAPES[saved.dataset]
+    )
+    for each in unrecoverable_neurons(teacher, problem.data.x):
+        console.print(Text.assemble(("warning  ", "bold yellow"), f"the teacher's {each}"), soft_wrap=True)
+    _recover("images", command, problem, key, console)
+
+
+def recover_data(command: RecoverData, console: Console, again: Callable[[Settings], RecoverData]) -> None:
+    """`ecjax recover data`.
+
+    Args:
+        command: What was asked.
+        console: Where to say what comes of it.
+        again: The same command with other settings in the place of those that the user did not give.
+    """
+    data = Data.of(*read_data(command.file, outputs=command.outputs))
+    activations = named_activations(command.activation, command.hidden_layers)
+    start = PRESETS.get(command.preset)
+    choice = chosen_from(data, activations) if start is None else Choice(start(), ())
+    command = again(Settings.of(choice.config))
+    given = command.settings.options_unlike(choice.config) if choice.words else []
+    chosen = (*choice.words, *([f"{', '.join(given)} as you say"] if given else []))
+    for each in chosen:
+        console.print(f"chosen   {each}", markup=False, highlight=False, soft_wrap=True)
+    _recover("data", command, Problem(data, activations, chosen=chosen), jr.key(command.seed), console)
+
+
+def _asked(
+    teacher: Network,
+    x: Float[Array, "samples fan_in"],
+    fresh: Float[Array, "fresh fan_in"] | None,
+    command: RecoverToy | RecoverDigits | RecoverImages,
+    key: PRNGKeyArray,
+) -> Problem:
+    """The problem that the answers of a known teacher are, with the errors that the settings speak of.
+
+    Args:
+        teacher: Who answers.
+        x: Queries.
+        fresh: More of them, for the certificate.
+        command: Whose `noise` the errors have.
+        key: Of the recovery.
+    """
+    noise = command.settings.noise
+
+    def answers(x: Array, number: int) -> Array:
+        y = respond(teacher, x)
+        if not noise:
+            return y
+        return y + noise * y.std(axis=0)[None] * jr.normal(jr.fold_in(key, _NOISE + number), y.shape, y.dtype)
+
+    pair = None if fresh is None else (fresh, answers(fresh, 1))
+    return Problem(Data.of(x, answers(x, 0), fresh=pair), teacher.activations, teacher)
+
+
+# --- the road of every recovery ------------------------------------------------------------------------------------
+
+
+def _recover(name: str, command: Recover, problem: Problem, key: PRNGKeyArray, console: Console) -> None:
+    """Recover in a run folder, taking up an interrupted run."""
+    n_students = command.settings.n_students
+    work = lambda **more: recover(
+        problem.data,
+        activation=problem.activations,
+        config=command.settings.config,
+        key=key,
+        hidden_layers=len(problem.activations),
+        allow_few_samples=command.allow_few_samples,
+        **more,
+    )
+    if not is_first():  # a process that trains its share of the students, and leaves the run to the first one
+        with one_blas_thread():
+            work()
+        return
+    asked = {key: value for key, value in as_json(command).items() if key != "output"}
+    description = {"command": name, **asked, "image": problem.image, "data": fingerprint(problem.data)}
+    with run_folder(command.output, name, description) as (partial, interrupted):
+        store = StudentFiles(partial / "students", problem.activations)
+        if interrupted:
+            there = f"going on in {partial}: {store.describe(n_students)} are there"
+            console.print(there, highlight=False, soft_wrap=True)
+        try:
+            with ProgressBars(console) as progress, one_blas_thread():
+                recovery = work(store=store, progress=progress)
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"interrupted; {store.describe(n_students)} are safe in {partial}\nthe same command goes on from there"
+            ) from None
+        except ValueError:
+            if not len(store):
+                shutil.rmtree(partial)  # refused before a student was trained: there is nothing to go on with
+            raise
+        recovery = replace(recovery, chosen=(*problem.chosen, *recovery.chosen))
+        finish_run(partial, recovery, problem, console, command.output)
+
+
+def finish_run(partial: Path, recovery: Recovery, problem: Problem, console: Console, output: Output) -> None:
+    """Write the run, give it its name, and report."""
+    comparison = None if problem.teacher is None else compare(recovery, problem.teacher, problem.data.x)
+    save_recovery(partial, recovery, data=problem.data, teacher=problem.teacher, comparison=comparison)
+    if output.figures:
+        from ..figures import save_figures  # Matplotlib is slow to import, and --help has no need of it
+
+        folder = partial / "figures"
+        save_figures(folder, recovery, problem.data.x, problem.teacher, comparison, image=problem.image)
+    shutil.rmtree(partial / "students", ignore_errors=True)  # all of them are in students.safetensors now
+    report(console, recovery, comparison, finish(partial))

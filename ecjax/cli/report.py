@@ -1,0 +1,70 @@
+"""What the terminal shows at the end of a recovery."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from ..cluster import LayerClustering
+from ..judge import Comparison
+from ..road import Recovery
+
+_MOST_ROWS = 40  # of a table of candidates
+_ADVICE = (
+    "Not the whole teacher. Neurons are missed where students did not come to a low loss, and in excess where the cut\n"
+    "is too lax: give students more steps or epochs, more of them (--n-students), more questions (--n, --n-samples),\n"
+    "or another cut (--gamma, --beta)."
+)
+
+
+def report(console: Console, recovery: Recovery, comparison: Comparison | None, folder: Path) -> None:
+    """What came out: widths, which neurons, how sure, where the files are."""
+    say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+    say(recovery.summary())
+    for i, (clustering, expansion) in enumerate(zip(recovery.clusterings, recovery.expansions, strict=True), start=1):
+        students = expansion.students
+        kinds = [kind.name for kind, _ in students.layers[0].activation.groups(students.widths[0])]
+        console.print()
+        console.print(_clusters(clustering, kinds, f"candidates in hidden layer {i}"))
+    if comparison is not None:
+        say(f"\nagainst the teacher\n{comparison.summary()}")
+        if comparison.n_missing or comparison.n_excess:
+            say(_ADVICE)
+    say(f"\nrun      {folder}")
+    figures = sorted(path.name for path in (folder / "figures").glob("*.png"))
+    if figures:
+        say(f"figures  {folder / 'figures'}: {', '.join(figures)}")
+
+
+def _clusters(clustering: LayerClustering, kinds: list[str], title: str) -> Table:
+    """Every candidate cluster of a layer, those that were kept first.
+
+    Args:
+        clustering: Of the layer.
+        kinds: Names of the activations of its groups.
+        title: Above the table.
+    """
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="", pad_edge=False)
+    for name in ("cluster", "students", "copies", "median angle", "spread"):
+        table.add_column(name, justify="right")
+    if len(kinds) > 1:
+        table.add_column("activation")
+    table.add_column("verdict")
+    order = np.argsort(~clustering.kept, kind="stable")
+    for k in order[:_MOST_ROWS]:
+        table.add_row(
+            str(k),
+            f"{clustering.n_present[k]}/{clustering.n_students}",
+            str(clustering.n_vectors[k]),
+            f"{clustering.median_angle[k]:.1e}",
+            f"{clustering.spread[k]:.1e}",
+            *([kinds[clustering.group_of(k)]] if len(kinds) > 1 else []),
+            clustering.verdict[k],
+            style=None if clustering.kept[k] else "dim",
+        )
+    if len(order) > _MOST_ROWS:
+        table.caption = f"and {len(order) - _MOST_ROWS} more, all of them in result.json"
+    return table

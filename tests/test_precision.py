@@ -1,0 +1,233 @@
+"""Precision: every matrix product whose accuracy something depends on asks for all bits, where it is compiled or not.
+
+Recent accelerators multiply float32 in 10 bits of mantissa unless a product says otherwise. What a program asks for
+stands in its text before it is compiled, on any machine.
+"""
+
+import ast
+import functools
+import importlib
+import re
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import pytest
+
+import ecjax
+from ecjax.base.devices import COPIED, SPREAD, placed, students_mesh
+from ecjax.data import teachers
+from ecjax.expand import (
+    BFGS,
+    LBFGS,
+    Adam,
+    Conjugate,
+    Flow,
+    LevenbergMarquardt,
+    Minibatch,
+    Newton,
+    Orthogonal,
+    Road,
+    minibatch,
+    narrowing,
+    students_axis,
+)
+from ecjax.judge import certificate
+from ecjax.network import random_network, random_students, respond
+from ecjax.objective import Samples, flatten, imitation_loss
+from ecjax.objective.scaling import scaling
+
+FINETUNE = importlib.import_module("ecjax.reconstruct.finetune")  # the room has a function of that name
+
+SINGLE = jnp.float32
+SHAPES = [(3, 4, 2), (3, 4, 5, 2)]
+STAGES = {
+    "adam": Adam(n_steps=2),
+    "flow": Flow(max_steps=2),
+    "explicit flow": Flow(solver="tsit5", max_steps=2),
+    "levenberg_marquardt": LevenbergMarquardt(),
+    "newton": Newton(),
+    "orthogonal": Orthogonal(),
+    "conjugate": Conjugate(),
+    "bfgs": BFGS(),
+    "lbfgs": LBFGS(),
+}
+
+
+def problem(shape=SHAPES[0], weighted=False):
+    net = random_network(shape, "softplus", key=jr.key(0), dtype=SINGLE)
+    x = jr.normal(jr.key(1), (20, 3), SINGLE)
+    return net, Samples(x, x[:, :2], jnp.ones(20, SINGLE) if weighted else None)
+
+
+def students_of(net):
+    return random_students(2, net.shape, net.activations, key=jr.key(0), dtype=SINGLE)
+
+
+def products(text):
+    """The matrix products of a program's text, and those of them that are left to the machine."""
+    every = [
+        line.strip() for line in text.splitlines() if re.search(r"stablehlo\.(dot_general|dot|convolution)\b", line)
+    ]
+    return every, [line for line in every if "precision = [HIGHEST, HIGHEST]" not in line]
+
+
+def assert_full(program, *arguments):
+    """All bits of float32, and no more: a session with float64 switched on takes no array along to it."""
+    text = program.lower(*arguments).as_text()
+    every, left = products(text)
+    assert every, "no matrix product at all: the test looks at the wrong text"
+    assert not left, left
+    wider = re.findall(r".*tensor<(?:\d+x)+f64>.*", text)
+    assert not wider, wider[:3]
+
+
+# --- compiled programs -----------------------------------------------------------------------------------------------
+
+PROGRAMS = {}  # by the name of the jitted function that a case belongs to
+
+
+def program(name, **cases):
+    """A case, or several, of the public jitted function of that name."""
+
+    def note(fn):
+        PROGRAMS.setdefault(name, {}).update({case: functools.partial(fn, *given) for case, given in cases.items()})
+        return fn
+
+    return note
+
+
+@program("students_axis._solve_one", **{name: (stage, SHAPES[0]) for name, stage in STAGES.items()})
+@program("students_axis._solve_one", deep=(STAGES["conjugate"], SHAPES[1]))
+def _one(stage, shape):
+    net, samples = problem(shape)
+    assert_full(students_axis._solve_one, stage, net, (samples,))
+
+
+@program("students_axis._solve_batch", road=())
+def _batch():
+    net, samples = problem(weighted=True)
+    assert_full(students_axis._solve_batch, Road((Adam(n_steps=2), LBFGS())), students_of(net), (samples,))
+
+
+@program("students_axis._solve_spread", mesh=())
+def _spread():
+    net, samples = problem()
+    mesh = students_mesh()
+    students, data = placed(students_of(net), mesh, SPREAD), placed((samples,), mesh, COPIED)
+    assert_full(students_axis._solve_spread, LevenbergMarquardt(), students, data, mesh, False)
+
+
+@program("minibatch._train", highest=())
+def _epochs():
+    net, samples = problem()
+    config, key = Minibatch(batch=5, max_epochs=2), jr.key(0)
+    state = minibatch._begin(students_of(net), config, key)
+    assert_full(minibatch._train, state, samples.x, samples.y, key, config)
+
+
+@program("minibatch._expansion", highest=())
+def _measured():
+    net, samples = problem()
+    config = Minibatch(batch=6, max_epochs=2)
+    state = minibatch._begin(students_of(net), config, jr.key(0))
+    assert_full(minibatch._expansion, state, samples.x, samples.y, config)
+
+
+@program("teachers._train", teacher=())
+def _teacher():
+    net, samples = problem()
+    options = {"n_steps": 2, "batch_size": 4, "learning_rate": 1e-3, "weight_decay": 0.1}
+    given = (net, samples.x, jnp.zeros(20, int))
+    assert_full(eqx.filter_jit(lambda *given: teachers._train(*given, key=jr.key(0), **options)), *given)
+
+
+@program("finetune._descend", descent=())
+def _descend():
+    net, samples = problem()
+    assert_full(FINETUNE._descend, LevenbergMarquardt(), net, samples, jnp.ones(net.n_parameters, bool))
+
+
+@program("certificate._jacobian", shallow=(SHAPES[0],), deep=(SHAPES[1],))
+def _jacobian(shape):
+    net, samples = problem(shape)
+    assert_full(certificate._jacobian, net, samples.x)
+
+
+@pytest.mark.parametrize(("name", "case"), [(name, case) for name, cases in PROGRAMS.items() for case in cases])
+def test_compiled_programs_ask_for_all_bits(name, case):
+    PROGRAMS[name][case]()
+
+
+def test_every_compiled_program_is_looked_at():
+    """All but those of the cluster phase, whose products have a test of their own."""
+    found = set()
+    for path in Path(ecjax.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and path.parent.name != "cluster":
+                how = " ".join(map(ast.unparse, node.decorator_list))
+                found |= {f"{path.stem}.{node.name}"} if re.search(r"compiled|jit", how) else set()
+    assert found == set(PROGRAMS)
+
+
+def test_a_setting_may_ask_for_less():
+    """So that the tests above can fail, and since some want their speed."""
+    net, samples = problem()
+    for config, least in ((Minibatch(batch=5, precision="default"), 3), (Minibatch(batch=5, precision="high"), 3)):
+        state = minibatch._begin(students_of(net), config, jr.key(0))
+        _, left = products(minibatch._train.lower(state, samples.x, samples.y, jr.key(0), config).as_text())
+        assert len(left) >= least
+
+
+# --- what runs operation by operation --------------------------------------------------------------------------------
+
+EAGER = {
+    "respond": lambda net, samples: respond(net, samples.x),
+    "imitation_loss": lambda net, samples: imitation_loss(net, samples.x, samples.y),
+    "value": lambda net, samples: samples.value(net),
+    "residuals": lambda net, samples: samples.residuals(net),
+    "gradient": lambda net, samples: samples.gradient(net),
+    "jacobian": lambda net, samples: samples.jacobian(net),
+    "hessian": lambda net, samples: samples.curvature(net, exact=True),
+    "gauss_newton": lambda net, samples: samples.curvature(net, exact=False),
+    "products": lambda net, samples: samples.products(net)[1](samples.products(net)[0](flatten(net)[0])),
+    "bend": lambda net, samples: samples.bend(net, flatten(net)[0]),
+    "scaling": lambda net, samples: scaling(*SEEN, standardise="common").samples(samples.x, samples.y),
+    **{name: (lambda net, samples, stage=stage: stage(net, samples)) for name, stage in STAGES.items()},
+}
+SEEN = (jr.normal(jr.key(1), (20, 3), SINGLE), jr.normal(jr.key(2), (20, 2), SINGLE))
+
+
+SAME_AT_ANY_DEPTH = ("scaling", *STAGES)
+CASES = [(name, shape) for name in EAGER for shape in SHAPES if shape == SHAPES[0] or name not in SAME_AT_ANY_DEPTH]
+
+
+@pytest.mark.parametrize(("name", "shape"), CASES, ids=lambda part: part if isinstance(part, str) else str(len(part)))
+def test_so_does_what_is_called_by_itself(name, shape):
+    assert_full(eqx.filter_jit(EAGER[name]), *problem(shape, weighted=name == "gauss_newton"))
+
+
+def test_teachers_are_drawn_in_full_precision():
+    """JAX's own draws are left out: they are made in float64 where that is switched on."""
+    draw = jax.jit(lambda key: ecjax.synthetic_teacher(3, (4, 5), 2, "g", key=key, dtype=SINGLE))
+    every, left = products(draw.lower(jr.key(0)).as_text())
+    assert every
+    assert not left, left
+
+
+def test_students_are_narrowed_in_full_precision(monkeypatch):
+    """On the host but for one forward pass, whose scope is looked at."""
+    seen = []
+    original = narrowing.hidden_states
+
+    def watched(*given):
+        seen.append(jax.config.jax_default_matmul_precision)
+        return original(*given)
+
+    monkeypatch.setattr(narrowing, "hidden_states", watched)
+    net, samples = problem()
+    narrowing.shrunk(students_of(net), samples.x, (2,))
+    assert seen == ["highest"] * 2
+    assert jax.config.jax_default_matmul_precision is None  # outside nothing has changed
