@@ -66,8 +66,8 @@ def curvature(
         error = pre_activations(net.output, state.h) - y
         error = error if one_share else share * error
         with_bias = jnp.concatenate([x, jnp.ones_like(x[:, :1])], axis=1)
-        # Products of three, two of which einsum multiplies first: those that make the smaller array.
-        own = jnp.einsum("ni,np,nq->ipq", (error @ a) * activation.d2(state.z), with_bias, with_bias)
+        one, other, place = _pairs(fan_in + 1)  # every product of two inputs once
+        own = ((with_bias.T[one] * with_bias.T[other]) @ ((error @ a) * activation.d2(state.z))).T[:, place]
         mixed = jnp.einsum("no,ni,np->oip", error, slope, with_bias)
         values = jnp.concatenate([own.reshape(-1), mixed.reshape(-1), mixed.reshape(-1)])
         matrix = matrix.at[_within_neurons(fan_in, width, fan_out)].add(values, unique_indices=True)
@@ -82,6 +82,14 @@ def _basis_of_parameters(fan_in: int, width: int, fan_out: int) -> Int[np.ndarra
     n_hidden = width * (fan_in + 1)
     phi = n_hidden + np.arange(width)
     return np.concatenate([np.arange(n_hidden), np.tile(phi, fan_out), np.full(fan_out, n_hidden + width)])
+
+
+def _pairs(n: int) -> tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"], Int[np.ndarray, "n n"]]:
+    """The pairs of n things, a thing with itself included, one and the other, and which pair stands where in [n, n]."""
+    one, other = np.triu_indices(n)
+    place = np.zeros((n, n), int)
+    place[one, other] = place[other, one] = np.arange(len(one))
+    return one, other, place
 
 
 def _within_neurons(
