@@ -45,8 +45,8 @@ def expand(
         The trained students. A student that fails is marked, and the others go on.
 
     Raises:
-        ValueError: If the method has mini-batches, and there is no key or more than one process; if the store belongs
-            to other students, data or settings.
+        ValueError: If the method has mini-batches, and there is no key or more than one process; if a stage needs more
+            of the objective than it has; if the store belongs to other students, data or settings.
     """
     config = config or ExpandConfig()
     name, stages = config.chosen(students)

@@ -107,6 +107,9 @@ def random_network(shape: Sequence[int], activation: Activations, *, key: PRNGKe
         key: Used up.
         dtype: Of the weights; by default JAX's default float.
 
+    Raises:
+        ValueError: If a size is below 1, an activation is unknown, or a mixture is of another width than its layer.
+
     Source:
         Martinelli et al., ICML 2024 (arXiv:2304.12794), initialisation of the students.
     """
@@ -117,11 +120,11 @@ def random_network(shape: Sequence[int], activation: Activations, *, key: PRNGKe
     for width, one in zip(shape[1:], activations, strict=True):
         one.groups(width)  # refuses a mixture of another width
 
+    dtype = dtype or jnp.zeros(()).dtype
+    draw = jax.nn.initializers.glorot_normal(in_axis=-1, out_axis=-2)
+
     def layer(key, fan_in, fan_out, activation):
-        w = jax.nn.initializers.glorot_normal(in_axis=-1, out_axis=-2)(
-            key, (fan_out, fan_in), dtype or jnp.zeros(()).dtype
-        )
-        return Layer(w, jnp.zeros(fan_out, w.dtype), activation)
+        return Layer(draw(key, (fan_out, fan_in), dtype), jnp.zeros(fan_out, dtype), activation)
 
     return Network(tuple(layer(*each) for each in zip(keys, shape[:-1], shape[1:], activations, strict=True)))
 
@@ -141,7 +144,11 @@ def student(students: Network, i: int) -> Network:
 
 
 def stack(networks: Sequence[Network]) -> Network:
-    """Networks of one shape and activation as one stack of students."""
+    """Networks of one shape and activation as one stack of students.
+
+    Raises:
+        ValueError: If they are of several kinds.
+    """
     shapes = {(net.shape, net.activations) for net in networks}
     if len(shapes) != 1:
         raise ValueError(f"A stack needs networks of one shape and activation; got {len(shapes)} kinds: {shapes}.")
