@@ -54,8 +54,9 @@ def test_students_too_wide_for_second_order_steps_start_small():
     assert choice.words
 
 
-def test_many_samples_of_many_inputs_are_trained_on_in_batches():
-    x = ec.gaussian_queries(8000, 300, key=jr.key(0))
+def test_many_samples_of_many_inputs_are_trained_on_in_batches(monkeypatch):
+    monkeypatch.setattr("ecjax.road.choice._MANY", 1e4)
+    x = ec.gaussian_queries(1000, 20, key=jr.key(0))
     assert chosen(x, 10).config.expand.trains_stacks
     assert chosen(x, 10, depth=2).config.expand.method == ec.RecoveryConfig.images_deep().expand.method
 

@@ -138,6 +138,7 @@ def is_recovered(activation, seed) -> bool:
 DEEP = ["g", "softplus", "relu", ("tanh", "softplus")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", DEEP, ids=str)
 def test_deep_teachers_of_other_activations_are_recovered(activation):
     assert is_recovered(activation, 0)

@@ -144,10 +144,11 @@ def _teacher():
     assert_full(eqx.filter_jit(lambda *given: teachers._train(*given, key=jr.key(0), **options)), *given)
 
 
-@program("finetune._descend", descent=())
-def _descend():
+@program("finetune._descend_to", descent=())
+def _descend_to():
     net, samples = problem()
-    assert_full(FINETUNE._descend, LevenbergMarquardt(), net, samples, jnp.ones(net.n_parameters, bool))
+    free, target = jnp.ones(net.n_parameters, bool), jnp.zeros((), net.dtype)
+    assert_full(FINETUNE._descend_to, LevenbergMarquardt(), target, net, samples, free)
 
 
 @program("certificate._jacobian", shallow=(SHAPES[0],), deep=(SHAPES[1],))
