@@ -35,19 +35,17 @@ def test_the_answer_does_not_depend_on_units_and_offsets(dtype, seed, units, off
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), units=UNITS)
-def test_axes_and_unseen_directions_are_what_they_are_called(seed, units):
+def test_nothing_varies_in_unseen_directions(seed, units):
     x = np.column_stack([drawn(seed, units), np.full(50, 0.1)])
     seen = variation(x)
-    assert (seen.rank, seen.axes.shape, seen.unseen.shape) == (3, (3, 5), (5, 2))
-    np.testing.assert_allclose(seen.axes @ seen.axes.T, np.eye(3), atol=1e-12)
+    assert (seen.rank, seen.unseen.shape) == (3, (5, 2))
     np.testing.assert_allclose(seen.unseen.T @ seen.unseen, np.eye(2), atol=1e-12)
     np.testing.assert_allclose(seen.mean / seen.spread, x.mean(axis=0) / seen.spread, atol=1e-10)
     np.testing.assert_allclose(seen.spread[:4], x[:, :4].std(axis=0), rtol=1e-10)
     away = x - seen.mean
     assert np.abs(away @ seen.unseen).max() <= 1e-12 * np.abs(away).max()  # nothing varies along them
-    widths = (away / seen.spread) @ seen.axes.T
-    np.testing.assert_allclose((widths @ seen.axes), away / seen.spread, atol=1e-10)  # the axes leave nothing out
-    assert np.all(np.diff(widths.std(axis=0)) <= 1e-12)
+    others = np.linalg.qr(seen.unseen, mode="complete")[0][:, 2:] * seen.spread[:, None]
+    assert variation((away / seen.spread) @ np.linalg.qr(others)[0]).rank == 3  # in all others something does
 
 
 CONSTANT = {
@@ -65,7 +63,6 @@ def test_constant_columns_do_not_vary_though_they_be_rounded(name):
     np.testing.assert_array_equal(seen.constant, [False, False, True])
     np.testing.assert_array_equal(constant_columns(x), seen.constant)
     np.testing.assert_array_equal(seen.unseen[:, 0], [0, 0, 1])
-    np.testing.assert_array_equal(seen.axes[:, 2], 0)
     assert (seen.rank, seen.spread[2]) == (2, 1)
 
 

@@ -3,7 +3,7 @@
 Students are trained on x' = map (x - mean) and y' = (y - mean) / scale. Any affine change of the inputs is a change of
 the first layer's weights, so nothing is lost: `undo` returns the network that does on x what the other did on x'. Input
 directions that do not vary over the queries are left out of x'; the weights along them are invisible, and come back as
-zero (with every input in units of its own spread).
+zero.
 """
 
 from typing import Literal
@@ -99,11 +99,11 @@ def scaling(x: Inputs, y: Outputs, *, standardise: Standardise = "columns") -> S
     elif standardise == "common":
         spread = np.full_like(spread, np.sqrt(np.mean(spread[~seen.constant] ** 2)))
     x_map = np.diag(1 / spread)[~seen.constant]
-    if seen.rank < len(x_map):  # columns that depend on each other: principal axes of the directions that vary
-        # First those of the columns in their own spread, where rounding is smallest; then sizes as in the mode.
-        _, size, turn = np.linalg.svd((seen.axes * seen.spread / spread).T, full_matrices=False)
-        x_map = size[:, None] * turn @ (seen.axes / seen.spread)
-        x_map = np.linalg.svd(np.linalg.qr((x64 - mean) @ x_map.T, mode="r"))[2] @ x_map
+    if seen.rank < len(x_map):  # columns that depend on each other: an orthonormal basis of the directions that vary
+        # Those that vary most in these units. Directions of `seen`, in units of every column's own spread, would be
+        # oblique here: what pixels that light up twice have beside them would leak in (a factor of 8 on 2,000 images).
+        _, _, directions = np.linalg.svd(np.linalg.qr((x64 - mean) @ x_map.T, mode="r"))
+        x_map = directions[: seen.rank] @ x_map
     if standardise == "no" and len(x_map) == x64.shape[1]:
         mean = np.zeros_like(mean)  # plain inputs, as they came
     return Scaling(mean, x_map, y64.mean(0), y64.std(0))

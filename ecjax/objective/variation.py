@@ -23,13 +23,12 @@ class Variation(NamedTuple):
     mean: Float[np.ndarray, " inputs"]
     spread: Float[np.ndarray, " inputs"]  # standard deviation of every column; 1 where it is constant
     constant: Bool[np.ndarray, " inputs"]
-    axes: Float[np.ndarray, "rank inputs"]  # orthonormal directions of x / spread in which it varies, widest first
-    unseen: Float[np.ndarray, "inputs unseen"]  # orthonormal directions of x in which it does not vary
+    unseen: Float[np.ndarray, "inputs unseen"]  # orthonormal directions in which the inputs do not vary
 
     @property
     def rank(self) -> int:
         """How many independent directions the inputs vary in."""
-        return len(self.axes)
+        return self.unseen.shape[0] - self.unseen.shape[1]
 
 
 def variation(x: Float[Array, "samples inputs"] | Float[np.ndarray, "samples inputs"]) -> Variation:
@@ -40,18 +39,16 @@ def variation(x: Float[Array, "samples inputs"] | Float[np.ndarray, "samples inp
     shift = shifted.mean(axis=0)
     mean, spread = x[0] + shift, np.where(constant, 1.0, x.std(axis=0))
     varying = ((shifted - shift) / spread)[:, ~constant]
-    axes, unseen = np.zeros((0, x.shape[1])), np.eye(x.shape[1])[:, constant]
+    unseen = np.eye(x.shape[1])[:, constant]
     if varying.shape[1]:
         _, singular, directions = np.linalg.svd(np.linalg.qr(varying, mode="r"))
         size = np.hypot(mean, spread)[~constant] / spread[~constant]  # of a number, in units of its column's spread
         rounding = _ROUNDINGS * np.sqrt(len(x)) * np.linalg.norm(size)
         rank = np.count_nonzero(singular > eps * max(rounding, max(varying.shape) * singular.max(initial=0.0)))
-        axes = np.zeros((rank, x.shape[1]))
-        axes[:, ~constant] = directions[:rank]
         flat = np.zeros((x.shape[1], varying.shape[1] - rank))
         flat[~constant] = directions[rank:].T / spread[~constant, None]
         unseen = np.linalg.qr(np.hstack([unseen, flat]))[0] if flat.shape[1] else unseen
-    return Variation(mean, spread, constant, axes, unseen)
+    return Variation(mean, spread, constant, unseen)
 
 
 def constant_columns(
