@@ -22,3 +22,16 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 def key(request):
     """A key of the test's own, the same in every run."""
     return jr.key(zlib.crc32(request.node.nodeid.encode()))
+
+
+# A process may map 65,530 pieces of memory (Linux's vm.max_map_count), a compiled program takes several, and XLA ends
+# the process where there are no more: seen after some 1,900 tests in one process.
+_MAPS = 20_000
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _room_for_compiled_programs():
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > _MAPS:
+        jax.clear_caches()

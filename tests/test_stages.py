@@ -134,6 +134,7 @@ STAGES = {
     "flow_newton": (Flow, Newton),
     "flow_bfgs": (Flow, BFGS),
     "adam_levenberg_marquardt": (Adam, LevenbergMarquardt),
+    "adam_conjugate": (Adam, Conjugate),
     "adam_lbfgs": (Adam, LBFGS),
     "minibatch": (NarrowedMinibatch,),
     "minibatch_lbfgs": (NarrowedMinibatch, LBFGS),
@@ -144,6 +145,7 @@ CONFIG = ExpandConfig(
     flow=Flow(solver="tsit5", max_steps=30),  # implicit solvers take seconds to compile, and are tested in test_expand
     minibatch=Minibatch(batch=40, learning_rate=1e-2, max_epochs=20),
     descent=SHORT,
+    conjugate=SHORT,
     lbfgs=SHORT,
 )
 
@@ -164,7 +166,8 @@ def test_every_name_stands_for_its_stages():
 
 @pytest.mark.parametrize("method", STAGES)
 def test_every_method_goes_its_road(method):
-    students, samples = problem("relu" if method.startswith("adam") else "tanh")
+    kinked = ("adam_levenberg_marquardt", "adam_lbfgs")
+    students, samples = problem("relu" if method in kinked else "tanh")
     expansion = expand(students, samples, config=with_method(method), key=jr.key(1))
     assert expansion.method == method
     start = jax.vmap(samples.value)(students)

@@ -25,6 +25,7 @@ from .minibatch import MinibatchState as MinibatchState
 from .narrowing import NarrowedMinibatch as NarrowedMinibatch
 from .narrowing import Narrowing as Narrowing
 from .newton import Newton as Newton
+from .on_fewer import OnFewer as OnFewer
 from .orthogonal import Orthogonal as Orthogonal
 from .rounds import better_of as better_of
 from .rounds import renewed as renewed

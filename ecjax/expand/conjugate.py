@@ -33,6 +33,7 @@ from jaxtyping import Array, Float
 
 from ..network import Layer, Network, hidden_states
 from ..objective import Inputs, Outputs, Samples, Theta, flatten
+from ..objective.derivatives import sensitivities
 from .descent import Descent, Free, GaussNewton, Search, Trust, require
 
 # Products with J^T J in a step, and the norm of the linear residual, in that of the gradient, at which to stop before.
@@ -85,13 +86,8 @@ def kronecker_factors(net: Network, x: Inputs, of_inputs: Spectrum) -> list[tupl
     """
     states = hidden_states(net, x)
     over_inputs = [of_inputs, *(spectrum(second_moment(state.h)) for state in states[:-1])]
-    fan_out = len(net.output.b)
-    derivative = jnp.eye(fan_out, dtype=x.dtype)[:, None]  # answers, samples, neurons
-    over_neurons = []
-    for layer, above, state in zip(reversed(net.hidden), reversed(net.layers), reversed(states), strict=False):
-        derivative = (derivative @ above.w) * layer.activation.d1(state.z)[None]
-        flat = derivative.reshape(-1, derivative.shape[-1])
-        over_neurons.insert(0, spectrum(flat.T @ flat / (len(x) * fan_out)))
+    flat = (by_z.reshape(-1, by_z.shape[-1]) for by_z in sensitivities(net, states))
+    over_neurons = [spectrum(rows.T @ rows / len(rows)) for rows in flat]
     return list(zip(over_neurons, over_inputs, strict=True))
 
 

@@ -14,7 +14,9 @@ from jaxtyping import Array, Float
 from ..base.precision import in_full_precision
 from ..network import Network, answers
 from . import shallow
-from .objective import LeastSquares, Residuals, Square, flatten
+from .derivatives import jacobian_rows
+from .gram import gram
+from .objective import LeastSquares, Residuals, Square
 
 Inputs = Float[Array, "samples fan_in"]
 Outputs = Float[Array, "samples fan_out"]
@@ -70,20 +72,18 @@ class Samples(LeastSquares):
 
     @in_full_precision
     def jacobian(self, net: Network) -> Float[Array, "residuals parameters"]:
-        if shallow.fits(net):
-            by_sample = shallow.jacobian(net, self.x)
-        else:
-            theta, unflatten = flatten(net)
-            one_sample = jax.jacrev(lambda theta, x: answers(unflatten(theta), x))
-            by_sample = jax.vmap(one_sample, in_axes=(None, 0))(theta, self.x)
+        by_sample = jnp.moveaxis(jacobian_rows(net, self.x), 0, -1).swapaxes(0, 1)  # samples, fan_out, parameters
         share = self.share.reshape(-1, 1, 1)  # of all samples, or of each
         return (jnp.sqrt(share) * by_sample).reshape(self.y.size, -1)
 
     @in_full_precision
     def curvature(self, net: Network, *, exact: bool) -> Square:
-        if not shallow.fits(net):
-            return super().curvature(net, exact=exact)
-        return shallow.curvature(net, self.x, self.y, self.share, exact=exact)
+        if shallow.fits(net):
+            return shallow.curvature(net, self.x, self.y, self.share, exact=exact)
+        if exact:
+            return super().curvature(net, exact=True)
+        rows = jacobian_rows(net, self.x)
+        return 2 * gram((jnp.sqrt(self.share.reshape(1, 1, -1)) * rows).reshape(len(rows), -1))
 
     def take(self, rows) -> "Samples":
         """Some of the samples only."""

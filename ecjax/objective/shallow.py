@@ -1,4 +1,4 @@
-"""Closed forms for one hidden layer: Jacobian of the answers, and curvature of the mean squared error.
+"""Closed form for one hidden layer: the curvature of the mean squared error.
 
 With z the pre-activations, phi = activation(z), phi' and phi'' its derivatives, the derivative of an answer by a
 parameter is one of the basis functions phi' x, phi', phi, 1 times a factor that no sample changes (an outgoing weight
@@ -21,19 +21,6 @@ from .gram import gram
 def fits(net: Network) -> bool:
     """Whether the network has one hidden layer."""
     return len(net.layers) == 2
-
-
-def jacobian(net: Network, x: Float[Array, "samples fan_in"]) -> Float[Array, "samples fan_out parameters"]:
-    """Derivative of every answer by every parameter."""
-    (state,) = hidden_states(net, x)
-    a, slope = net.output.w, net.hidden[0].activation.d1(state.z)
-    (n_samples, width), fan_out = state.h.shape, a.shape[0]
-    by_z = a[None] * slope[:, None]  # samples, fan_out, width
-    by_w = (by_z[..., None] * x[:, None, None]).reshape(n_samples, fan_out, -1)
-    one_per_output = jnp.eye(fan_out, dtype=x.dtype)
-    by_a = (one_per_output[None, :, :, None] * state.h[:, None, None]).reshape(n_samples, fan_out, fan_out * width)
-    by_c = jnp.broadcast_to(one_per_output, (n_samples, fan_out, fan_out))
-    return jnp.concatenate([by_w, by_z, by_a, by_c], axis=-1)
 
 
 def curvature(

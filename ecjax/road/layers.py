@@ -31,6 +31,7 @@ class Found(NamedTuple):
     found_by: str
     expansion: Expansion
     clustering: LayerClustering
+    n_rounds: int = 1  # that students were trained in
 
     def or_better(self, later: "Found") -> "Found":
         """Of two answers the exact one, or else the one with the lower loss."""
@@ -50,6 +51,8 @@ def next_layer(
     progress: Progress,
     seconds: Stopwatch,
     trained: Expansion | None = None,
+    patient: bool = True,
+    before: Found | None = None,
 ) -> Found:
     """Expand, cluster and reconstruct; again with renewed students as long as the network is not exact.
 
@@ -67,18 +70,21 @@ def next_layer(
         progress: Called as the work advances.
         seconds: Where time is noted.
         trained: The first round's students, if they have been trained already.
+        patient: Whether rounds go on where the layer is not certain.
+        before: What earlier rounds have found.
     """
-    expansion, found, trouble = None, None, None
-    for turn in range(config.n_rounds):
+    expansion, first = (None, 0) if before is None else (before.expansion, before.n_rounds)
+    found, trouble = before, None
+    for turn in range(first, config.n_rounds):
         with seconds.of("expand"):
-            if trained is None or turn > 0:
+            if trained is None or turn > first:
                 begun = (
                     students
                     if expansion is None
                     else renewed(expansion, key=jr.fold_in(key, turn), scale=config.init_scale)
                 )
                 here = store if turn == 0 else part(store, f"round-{turn + 1}")
-                trained = expand(begun, samples, config=config.expand, key=key, store=here, progress=progress)
+                trained = expand(begun, samples, config=config.training(turn), key=key, store=here, progress=progress)
             expansion = jax.block_until_ready(trained if expansion is None else better_of(expansion, trained))
         _check_finite(expansion, config)
         progress("cluster", 0, 1)
@@ -93,8 +99,8 @@ def next_layer(
             except NoClustersError as error:
                 trouble = error
                 continue
-        found = now if found is None else found.or_better(now)
-        if found.candidate.is_exact and (frozen_below or not found.candidate.judge.is_excused()):
+        found = (now if found is None else found.or_better(now))._replace(n_rounds=turn + 1)
+        if found.candidate.is_exact and (frozen_below or not (patient and found.candidate.judge.is_excused())):
             break
     if found is None:
         assert trouble is not None  # no round without an answer or an error

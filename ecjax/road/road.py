@@ -11,6 +11,7 @@ over by least squares) or afresh. At the end all weights are fine-tuned together
 
 import itertools
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import jax
@@ -146,9 +147,35 @@ def follow(
         config = replace(config, student_width=width)
         choice = choice.replaced(config, f"student width {width}, by short runs")
     scale, samples, students = fresh_students(data, activations, config, key, allow_few=allow_few)
-    judge, targets = config.judge(samples), samples.y
+    begin = partial(
+        _layers, students, samples, config, key, store=store, progress=progress, seconds=seconds, trained=trained
+    )
+    found = begin()
+    recovery = _finished(data, found, scale, choice, seconds, progress)
+    # Layers below others are taken at first as they are, nearly right: the joint refinement makes that good or not.
+    doubtful = any(each.candidate.judge.is_excused() and each.n_rounds < config.n_rounds for each in found[:-1])
+    if doubtful and not recovery.is_exact:
+        recovery = _finished(data, begin(before=found), scale, choice, seconds, progress)
+    return recovery
+
+
+def _layers(
+    students: Network,
+    samples: Samples,
+    config: RecoveryConfig,
+    key: PRNGKeyArray,
+    *,
+    store: Store | None,
+    progress: Progress,
+    seconds: Stopwatch,
+    trained: Expansion | None,
+    before: list[Found] | None = None,
+) -> list[Found]:
+    """All hidden layers, first to last; with more rounds for the first of them than before, if there was a before."""
+    judge, targets, depth = config.judge(samples), samples.y, len(students.hidden)
     found: list[Found] = []
     for number in range(1, depth + 1):
+        name = f"layer-{number}" if before is None else f"again-layer-{number}"
         found.append(
             next_layer(
                 students,
@@ -158,17 +185,19 @@ def follow(
                 # Students use up fold_in(key, 0), fold_in(key, 1), ...: everything else comes from the other end.
                 key=jr.fold_in(key, 2**32 - number),
                 frozen_below=number > 1,
-                store=store if number == 1 else part(store, f"layer-{number}"),
+                store=store if number == 1 else part(store, name),
                 progress=progress if number == 1 else _numbered(progress, number),
                 seconds=seconds,
-                trained=trained if number == 1 else None,
+                trained=trained if number == 1 and before is None else None,
+                patient=before is not None,
+                before=before[0] if number == 1 and before is not None else None,
             )
         )
         if number < depth:
             latest, key_above = found[-1], jr.fold_in(key, 2**31 + number)
             students, inputs = upper_students(latest.expansion, latest.candidate, samples.x, config, key=key_above)
             samples = Samples(inputs, targets)
-    return _finished(data, found, scale, choice, seconds, progress)
+    return found
 
 
 def checked_activations(activation: Activations, hidden_layers: int) -> tuple[LayerActivation, ...]:

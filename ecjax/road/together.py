@@ -66,7 +66,9 @@ def recover_problems(
     samples, students = jax.tree.map(lambda *leaves: jnp.stack(leaves), *begun)
     seconds = Stopwatch()
     with seconds.of("expand"):
-        expansions = expand_problems(students, samples, config=choice.config.expand, store=store, progress=progress)
+        expansions = expand_problems(
+            students, samples, config=choice.config.training(0), store=store, progress=progress
+        )
         expansions = jax.block_until_ready(expansions)
     recoveries = []
     for expansion, data, key in zip(expansions, problems, keys, strict=True):
