@@ -1,4 +1,4 @@
-"""The quick first round: fewer answers, fewer steps, nearly right layers taken as they are; and the careful one after."""
+"""The quick first round: fewer answers and steps, nearly right layers taken as they are; and the careful one after."""
 
 from dataclasses import dataclass, replace
 
