@@ -73,13 +73,14 @@ def test_only_the_first_of_rounds_that_nobody_asked_for_is_quick():
     config = ec.RecoveryConfig.toy()
     assert config.training(0).answers == 10.0
     assert config.training(0).descent.max_steps == 150
+    assert config.training(0).conjugate.max_steps == 30
     assert config.training(1) == config.expand
     assert config.n_rounds == 4
     for other in (replace(config, rounds=3), ec.RecoveryConfig.images()):
         assert other.training(0) == other.expand
     short = replace(config.expand, answers=3.0, descent=Stopping(max_steps=20))
     quick = replace(config, expand=short).training(0)
-    assert (quick.answers, quick.descent.max_steps) == (3.0, 20)  # never more than asked for
+    assert (quick.answers, quick.descent.max_steps) == (3.0, 6)  # never more than asked for
 
 
 def test_deep_students_too_large_for_a_matrix_end_by_conjugate_gradients():

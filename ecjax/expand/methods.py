@@ -51,7 +51,7 @@ class ExpandConfig:
         minibatch: Its settings, where the method has it.
         narrowing: Whether and how students trained on mini-batches then become narrower.
         descent: When the second-order end of a method stops.
-        conjugate: When conjugate gradients stop, where "adam_conjugate" ends with them: a step costs up to 200 gradients.
+        conjugate: When conjugate gradients stop, where "adam_conjugate" ends with them; a step costs 200 gradients.
         lbfgs: When L-BFGS stops, where the method ends with it: many cheap steps, and patience with slow ones.
         placement: "map", "vmap", "mesh" or "auto"; see `ecjax.expand.students_axis`.
         chunk: Students of one device in one call under "vmap" and "mesh".
