@@ -161,6 +161,7 @@ def test_layers_of_two_activations_are_said(key):
         ec.compare(other, net, x)
 
 
+@pytest.mark.slow
 def test_an_interrupted_deep_recovery_ends_as_if_it_had_not_been(tmp_path):
     """Killed in the middle of each layer's training, with the students on disk; each layer has its own activation."""
     activations = ("tanh", "softplus")

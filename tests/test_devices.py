@@ -168,6 +168,7 @@ def test_a_mesh_of_one_device_is_a_device(method):
 # --- two processes -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_run_of_one(tmp_path):
     """The command line on the loopback interface; the second process is told nothing and writes nothing."""
     ours, theirs = tmp_path / "one", tmp_path / "two"

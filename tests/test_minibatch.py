@@ -91,7 +91,10 @@ def slow_expansion(students, samples, config, key):
     return stack(trained), np.array(histories).T
 
 
-@pytest.mark.parametrize(("shape", "activation"), [((3, 5, 4, 2), "g"), ((3, 4, 2), mixture(relu=3, tanh=1))])
+@pytest.mark.parametrize(
+    ("shape", "activation"),
+    [pytest.param((3, 5, 4, 2), "g", marks=pytest.mark.slow), ((3, 4, 2), mixture(relu=3, tanh=1))],
+)
 def test_the_stack_is_trained_as_its_students_would_be_one_by_one(shape, activation, key):
     students, samples = problem(shape, activation=activation, key=key)
     config = dataclasses.replace(CONFIG, max_epochs=3)

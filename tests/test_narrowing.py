@@ -72,6 +72,7 @@ def test_widths_fall_until_nothing_is_left_to_fall():
     assert list(narrower((8,), 1.0)) == []
 
 
+@pytest.mark.slow
 def test_students_stop_before_they_are_too_narrow(key):
     teacher = random_network((3, 3, 2), "tanh", key=key)
     teacher = jax.tree.map(lambda leaf: 1.5 * leaf, teacher)

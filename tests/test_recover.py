@@ -93,7 +93,14 @@ def assert_same_bits(a: ec.Recovery, b: ec.Recovery):
 
 
 @pytest.mark.parametrize(
-    ("activation", "d_out"), [("tanh", 1), ("softplus", 1), ("relu", 1), ("g", 1), ("tanh", 2)], ids=str
+    ("activation", "d_out"),
+    [
+        pytest.param("tanh", 1, marks=pytest.mark.slow),
+        ("softplus", 1),
+        ("relu", 1),
+        pytest.param("g", 1, marks=pytest.mark.slow),
+        ("tanh", 2),
+    ],
 )
 def test_a_teacher_is_recovered_exactly(activation, d_out):
     teacher, x, y = problem(activation, d_out)
@@ -154,7 +161,9 @@ def test_numpy_and_one_number_a_sample_are_as_good():
     assert_same_bits(recover(np.asarray(x), np.asarray(y)[:, 0], store=dict(store)), recovery)
 
 
-@pytest.mark.parametrize("activation", ["tanh", "g", "softplus"])
+@pytest.mark.parametrize(
+    "activation", [pytest.param("tanh", marks=pytest.mark.slow), "g", pytest.param("softplus", marks=pytest.mark.slow)]
+)
 def test_float32_recovers_what_float32_can_tell(activation):
     """Four of four keys. Answers are rounded by 6e-8 of their size, and more in sums; what that leaves open of the
     weights is in the certificate: 4e-6 to 7e-5 for these teachers, whose errors are up to 4e-6.

@@ -167,7 +167,7 @@ def test_rounds_are_refused_where_students_are_trained_together():
 # --- the width -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("activation", "width"), [("g", 3), ("relu", 2)])
+@pytest.mark.parametrize(("activation", "width"), [pytest.param("g", 3, marks=pytest.mark.slow), ("relu", 2)])
 def test_the_width_found_has_room_for_the_teacher(activation, width):
     _, samples = problem(activation, width=width, n=300)
     told = []

@@ -120,6 +120,7 @@ def tiny(suite, monkeypatch):
     return problems.Trial(method="ours", expansion=2, problem=problems.Problem(d_in=2, width=2, seed=0))
 
 
+@pytest.mark.slow
 def test_plain_clusters_are_those_of_the_same_students(suite, tiny, monkeypatch):
     solving, trained = suite("solve"), []
     monkeypatch.setattr(solving, "recover", lambda *a, **k: trained.append(ec.recover(*a, **k)) or trained[-1])

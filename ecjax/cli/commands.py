@@ -31,9 +31,10 @@ class NamedExpandConfig(ExpandConfig):
     """An ExpandConfig whose method has a name.
 
     Attributes:
-        method: How the students are trained. auto: by smoothness and size, one of the next two or adam_lbfgs.
+        method: How the students are trained. auto: by smoothness and size, one of the next four.
             levenberg_marquardt: second-order steps, for smooth activations and some hundred parameters.
-            adam_levenberg_marquardt: Adam before them, for activations with kinks. adam_lbfgs: for more parameters.
+            adam_levenberg_marquardt: Adam before them, for activations with kinks. adam_lbfgs: for more parameters;
+            adam_conjugate: for more parameters of deep students.
             flow: gradient flow, then second-order steps; flow_newton and flow_bfgs: then what the paper ends with.
             minibatch: Adam on mini-batches, for many samples; minibatch_lbfgs and minibatch_conjugate: then a
             second-order end, the latter for deep students.
