@@ -26,9 +26,8 @@ from sklearn import datasets
 
 import ecjax as ec
 from ecjax.network import hidden_states
-from ecjax.runs import read_json, versions, write_json
 
-from .rows import Table, as_text, from_file, timed
+from .rows import Table, as_text, solved, timed
 
 INPUTS = {
     "digits": datasets.load_digits,
@@ -67,10 +66,10 @@ def solve(inputs: str, activation: str, seed: int) -> dict[str, Any]:
     recovery, seconds, cpu = timed(lambda: ec.recover(x, y, activation=activation, key=jr.key(seed), **told))
     comparison = ec.compare(recovery, teacher, x)
     return {
-        **{"inputs": inputs, "activation": activation, "seed": seed, "student_width": told["student_width"]},
+        "student_width": told["student_width"],
         **{"width": recovery.widths[0], "missing": comparison.n_missing, "excess": comparison.n_excess},
         "cosine": float(np.max(comparison.layers[0].cosine_in)),
-        **{"exact": recovery.is_exact, "loss": recovery.loss, "chosen": recovery.chosen},
+        **{"exact": recovery.is_exact, "loss": recovery.loss},
         **{"seconds": seconds, "cpu_seconds": cpu},
     }
 
@@ -96,16 +95,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmark_chosen.json"), help="JSON file; goes on from it")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     asked = parser.parse_args(arguments)
-    kept = from_file(read_json(asked.out)["problems"]) if asked.out.exists() else []
-    rows = {(row["inputs"], row["activation"], row["seed"]): row for row in kept}
-    wanted = list(itertools.product(asked.inputs, asked.activations, asked.seeds))
+    wanted = itertools.product(asked.inputs, asked.activations, asked.seeds)
     with jax.enable_x64(True):
-        for problem in wanted:
-            if problem not in rows:
-                rows[problem] = row = solve(*problem)
-                write_json(asked.out, {"about": versions(), "problems": list(rows.values())})
-                print({name: value for name, value in row.items() if name != "chosen"}, flush=True)
-    print(f"\n{as_text(rates([rows[problem] for problem in wanted]), markdown=asked.markdown)}")
+        rows = solved(
+            (dict(zip(("inputs", "activation", "seed"), one, strict=True)) for one in wanted), solve, asked.out
+        )
+    print(f"\n{as_text(rates(rows), markdown=asked.markdown)}")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
 """What several benchmarks measure, keep and print alike: the quality of an answer, its cost, tables of text."""
 
 import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
 from ecjax import Recovery, compare
+from ecjax.runs import read_json, versions, write_json
 
 Table = list[list[str]]  # rows of cells, the header first
 
@@ -44,6 +47,29 @@ def from_file(value: Any) -> Any:
     if isinstance(value, list):
         return [from_file(inner) for inner in value]
     return float(value) if value in ("inf", "-inf", "nan") else value
+
+
+def solved(
+    problems: Iterable[dict[str, Any]], solve: Callable[..., dict[str, Any]], path: Path
+) -> list[dict[str, Any]]:
+    """A row for each problem, which begins with the problem itself: read from the file, or solved and written to it.
+
+    Args:
+        problems: Arguments of `solve`.
+        solve: What came out, and what it cost.
+        path: JSON file; a killed run goes on from it.
+    """
+    rows = from_file(read_json(path)["problems"]) if path.exists() else []
+    wanted = []
+    for problem in problems:
+        found = [row for row in rows if problem.items() <= row.items()]
+        if not found:
+            found = [problem | solve(**problem)]
+            rows += found
+            write_json(path, {"about": versions(), "problems": rows})
+            print(found[0], flush=True)
+        wanted += found
+    return wanted
 
 
 def three(losses) -> list[float]:
