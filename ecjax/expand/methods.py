@@ -90,10 +90,10 @@ class ExpandConfig:
             stages = METHODS[name](self)
         else:
             name, stages = " + ".join(type(stage).__name__ for stage in self.method), self.method
-        if self.answers is None:
-            return name, stages
-        fewer = lambda stage: OnFewer(stage, self.answers) if isinstance(stage, Stage) else stage
-        return name, tuple(map(fewer, stages))
+        answers = self.answers
+        if answers is not None:
+            stages = tuple(OnFewer(stage, answers) if isinstance(stage, Stage) else stage for stage in stages)
+        return name, stages
 
     @property
     def trains_stacks(self) -> bool:
