@@ -26,6 +26,7 @@ from .narrowing import NarrowedMinibatch as NarrowedMinibatch
 from .narrowing import Narrowing as Narrowing
 from .newton import Newton as Newton
 from .on_fewer import OnFewer as OnFewer
+from .on_fewer import fewer as fewer
 from .orthogonal import Orthogonal as Orthogonal
 from .rounds import better_of as better_of
 from .rounds import renewed as renewed

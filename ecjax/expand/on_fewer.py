@@ -31,13 +31,19 @@ class OnFewer(Stage):
     answers: float
 
     def __call__(self, student: Network, objective: Objective) -> Student:
-        if not isinstance(objective, Samples) or not student.smooth:
-            return self.stage(student, objective)
-        n_samples, fan_out = objective.y.shape
-        n = math.ceil(self.answers * student.n_parameters / fan_out)
-        if n >= n_samples:
-            return self.stage(student, objective)
-        rows = np.random.default_rng(0).permutation(n_samples)[:n]  # always the same, so that a resumed run goes on
-        done = self.stage(student, objective.take(jnp.asarray(rows)))
+        seen = fewer(objective, student, self.answers) if isinstance(objective, Samples) else objective
+        done = self.stage(student, seen)
+        if seen is objective:
+            return done
         theta, _ = flatten(done.network)
         return judged(theta, student, objective, n_steps=done.n_steps, result=done.result, target_loss=0.0)
+
+
+def fewer(samples: Samples, net: Network, answers: float) -> Samples:
+    """Some of the samples, so many numbers for each parameter of the network; all, if it has kinks."""
+    n_samples, fan_out = samples.y.shape
+    n = math.ceil(answers * net.n_parameters / fan_out)
+    if n >= n_samples or not net.smooth:
+        return samples
+    rows = np.random.default_rng(0).permutation(n_samples)[:n]  # always the same, so that a resumed run goes on
+    return samples.take(jnp.asarray(rows))

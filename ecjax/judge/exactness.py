@@ -109,9 +109,14 @@ class Judge:
         return replace(self, excused=max(reached, min(room * reached, _RIGHT_ABOVE)))
 
     @property
+    def rounding(self) -> float:
+        """The largest loss that rounding errors may explain, whatever was accepted or reached."""
+        return (_ROUNDINGS * self.eps) ** 2
+
+    @property
     def limit(self) -> float:
         """The largest loss that counts as exact."""
-        rounding = (_ROUNDINGS * self.eps) ** 2 if self.accepted is None else self.accepted
+        rounding = self.rounding if self.accepted is None else self.accepted
         shown = max(_BEYOND_STUDENTS * self.reached, (_FEWEST_ROUNDINGS * self.eps) ** 2)
         noise = self.noise * (1 + _SIGMAS * np.sqrt(2 / max(self.n_numbers, 1)))
         return float(max(min(rounding, shown), noise, self.excused))
@@ -175,6 +180,6 @@ class Judge:
 
     def words(self) -> str:
         """What exact means here."""
-        if self.noise and self.limit > (_ROUNDINGS * self.eps) ** 2:
+        if self.noise and self.limit > self.rounding:
             return "exact to the noise of the answers"
         return "exact to machine precision" if self.accepted is None else "exact"

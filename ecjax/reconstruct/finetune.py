@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ..base.precision import compiled
-from ..expand import Conjugate, Descent, LevenbergMarquardt, Orthogonal, Stopping, Student, is_small
+from ..expand import Conjugate, Descent, LevenbergMarquardt, Orthogonal, Stopping, Student, fewer, is_small
 from ..judge import Judge
 from ..network import Network
 from ..network.moves import pad_neurons, take_neurons, with_unit_pre_activations
@@ -19,6 +19,7 @@ from .soften import SHARPNESS, with_soft_kinks
 
 # Orthogonal factors of a Jacobian of so many entries, times parameters, take about a second a step.
 _ORTHOGONAL_UP_TO = 10_000_000_000
+_ANSWERS = 10.0  # for each parameter, before all of them are looked at
 _SOFT_STEPS = 10  # of a refinement with soft kinks, whose network is not the end
 
 
@@ -50,18 +51,36 @@ def finetune(net: Network, samples: Samples, *, stop: Stopping, judge: Judge, pa
     Returns:
         The refined network, and its loss; the given one if it could not be improved.
     """
-    width = net.widths[0]
-    padded, free = _padded(net, _shared_width(width, pad_to) if is_small(net) else width)
     if not is_small(net):
-        padded = _past_kinks(padded, free, samples, stop, judge)
-        refined = _descend(Conjugate, stop, padded, samples, free)
-    else:
-        refined = _descend(LevenbergMarquardt, stop, padded, samples, free)
-        affordable = samples.n_numbers * padded.n_parameters**2 <= _ORTHOGONAL_UP_TO
-        if affordable and judge.needs_orthogonal_steps(float(refined.loss), stop.target_loss):
-            more = _descend(Orthogonal, stop, refined.network, samples, free)
-            refined = more if float(more.loss) < float(refined.loss) else refined
+        return _large(net, samples, stop, judge)
+    width = net.widths[0]
+    padded, free = _padded(net, _shared_width(width, pad_to))
+    refined = _descend(LevenbergMarquardt, stop, padded, samples, free)
+    affordable = samples.n_numbers * padded.n_parameters**2 <= _ORTHOGONAL_UP_TO
+    if affordable and judge.needs_orthogonal_steps(float(refined.loss), stop.target_loss):
+        more = _descend(Orthogonal, stop, refined.network, samples, free)
+        refined = more if float(more.loss) < float(refined.loss) else refined
     return take_neurons(refined.network, range(width), layer=0), float(refined.loss)
+
+
+def _large(net: Network, samples: Samples, stop: Stopping, judge: Judge) -> tuple[Network, float]:
+    """Without a matrix, and no further than rounding: a step costs hundreds of gradients.
+
+    First on no more answers than the weights need. Who explains these explains all of them, but for their noise.
+    """
+    stop = replace(stop, target_loss=max(stop.target_loss, judge.rounding))
+    everything = jnp.ones(net.n_parameters, bool)
+    refine = lambda net, samples: _descend(
+        Conjugate, stop, _past_kinks(net, everything, samples, stop, judge), samples, everything
+    )
+    some = fewer(samples, net, _ANSWERS)
+    if some is not samples:
+        net = refine(net, some).network
+        loss = float(samples.value(net))
+        if loss <= stop.target_loss and not judge.noise:
+            return net, loss
+    refined = refine(net, samples)
+    return refined.network, float(refined.loss)
 
 
 def _past_kinks(net: Network, free, samples: Samples, stop: Stopping, judge: Judge) -> Network:
