@@ -27,6 +27,8 @@ from .cluster import Clustering as Clustering
 from .cluster import recut as recut
 from .cluster import suggest_gamma_beta as suggest_gamma_beta
 from .data import Data as Data
+from .data import Teacher as Teacher
+from .data import TeacherError as TeacherError
 from .data import digits_teacher as digits_teacher
 from .data import gaussian_queries as gaussian_queries
 from .data import grid_queries as grid_queries
