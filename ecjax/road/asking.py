@@ -1,0 +1,266 @@
+"""The road where the teacher can be asked: probes propose neurons, and the phases after that are those of every road.
+
+    row space  ->  proposals  ->  cluster  ->  profile, isolate, polish  ->  finetune (where still needed)  ->  Recovery
+
+Every phase asks questions of its own. What they found is judged by questions that none of them has seen.
+"""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from ..base.precision import require_float64
+from ..base.progress import Progress, Stopwatch
+from ..cluster import ClusterConfig, Clustering, cluster_neurons
+from ..data import Data, Teacher
+from ..judge import Judge, certify
+from ..network import ACTIVATIONS, Activation, Layer, LayerActivation, Mixture, Network
+from ..network.moves import with_unit_vectors
+from ..objective import Samples, Scaling
+from ..probe import (
+    DIRECTIONS,
+    LINE,
+    N_PAIRS,
+    Isolated,
+    NoRestError,
+    Probes,
+    RowSpace,
+    Shallow,
+    columns,
+    fit_profile,
+    hessians,
+    named,
+    natural_scale,
+    polished,
+    proposals,
+    row_space,
+)
+from ..probe.differences import Asked
+from ..reconstruct import finetune
+from .recovery import Recovery
+from .settings import RecoveryConfig
+
+AUTO = "auto"
+_AGREE = ClusterConfig(metric="euclidean", gamma=0.5)  # half of the proposers, whose vectors agree to many digits
+_POINTS = (2, 3, 5)  # at which Hessians are taken, more and more as long as neurons are missing
+_SHARE_FRESH = 0.05  # of the last questions, kept for the certificate
+_LOOKED_AT = 7  # neurons whose profiles name the activation
+_SPREAD = 0.7  # of the last questions, in units of the inputs' scale
+_MORE = 1.02  # numbers asked beyond those that the judge wants
+
+
+class ProbesFailedError(ValueError):
+    """No probe found a network that explains the answers."""
+
+
+class Found(NamedTuple):
+    """The last hidden layer as probes found it."""
+
+    net: Shallow  # in the coordinates of the row space
+    probes: Probes
+    clustering: Clustering
+
+
+class Asking:
+    """One recovery by asking: the teacher, the precision of its answers, and what all probes share."""
+
+    def __init__(self, teacher: Teacher, activation: Activation | None, key: PRNGKeyArray, progress: Progress):
+        self.teacher, self.progress, self.seconds = teacher, progress, Stopwatch()
+        self.rng = np.random.default_rng(np.asarray(jr.key_data(key), np.uint32))
+        known = [one for one in ACTIVATIONS.values() if not one.symmetry.polynomial]
+        self.candidates = known if activation is None else [activation]
+        self.activation = activation
+
+    def tell(self, phase: str, done: int, total: int) -> None:
+        """Progress, with the questions asked so far."""
+        self.progress(phase, done, total, questions=self.teacher.asked)
+
+    def shallow(self) -> tuple[Found, RowSpace]:
+        """A network of one hidden layer, in the inputs as they are; no more neurons than inputs."""
+        teacher, rng = self.teacher, self.rng
+        self.tell("row space", 0, 1)
+        with self.seconds.of("row space"):
+            fan_in = teacher.fan_in
+            teacher(np.zeros((1, fan_in)))  # the first answer tells how precise answers are
+            scale = natural_scale(teacher, fan_in, precision=teacher.precision, rng=rng)
+            space = row_space(teacher, fan_in, precision=teacher.precision, scale=scale, rng=rng)
+        self.tell("row space", 1, 1)
+        found = self.last_layer(space.within(teacher), space)
+        if space.rank < fan_in and len(found.net.w) == space.rank:
+            with self.seconds.of("measure"):
+                net = found.net
+                w = columns(teacher, net.activation, space.basis, net.w, net.b, net.a, scale=space.scale, rng=rng)
+            return found._replace(net=net._replace(w=w)), space
+        return found._replace(net=found.net._replace(w=found.net.w @ space.basis)), space
+
+    def last_layer(self, ask: Asked, space: RowSpace) -> Found:
+        """The last hidden layer from Hessians of the answers, in the coordinates of the row space.
+
+        Raises:
+            ProbesFailedError: If there are not as many neurons as directions.
+        """
+        found = np.zeros((0, space.rank, space.rank))
+        for n_points in _POINTS:
+            self.tell("probe", len(found), 0)
+            with self.seconds.of("probe"):
+                n_there = n_points - len(found) // (self.teacher.fan_out or 1)
+                options = {"precision": self.teacher.precision, "scale": space.scale, "rng": self.rng}
+                found = np.concatenate([found, hessians(ask, space.rank, n_points=max(1, n_there), **options)])
+                vectors, proposer = proposals(found, rng=self.rng)
+                if len(vectors) < 2:
+                    continue
+                vectors = np.concatenate([vectors, np.zeros((len(vectors), 1))], axis=1)
+            probes = Probes(
+                vectors, proposer, N_PAIRS, space.basis, space.singular, "Hessians", self.teacher.asked
+            )  # fmt: skip
+            clustering = self.clustered(probes)
+            if clustering.width == space.rank:
+                directions = np.stack([clustering.aligned(k).vectors[0][:-1] for k in clustering.kept_clusters])
+                directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+                return Found(self.measured(ask, directions, space.scale), probes, clustering)
+        raise ProbesFailedError(f"Hessians show {clustering.width} neurons in {space.rank} directions.")
+
+    def clustered(self, probes: Probes) -> Clustering:
+        """What independent probes agree on."""
+        with self.seconds.of("cluster"):
+            return cluster_neurons(
+                probes.vectors, probes.proposer, n_students=probes.n_proposers, symmetry=DIRECTIONS, config=_AGREE
+            )
+
+    def measured(self, ask: Asked, directions: np.ndarray, scale: float) -> Shallow:
+        """Activation, scales, biases and output layer of as many neurons as directions."""
+        self.tell("measure", 0, 1)
+        with self.seconds.of("measure"):
+            dual = np.linalg.inv(directions)
+            size = np.linalg.norm(dual, axis=0)
+            places = scale * LINE  # along each dual direction, made a unit vector
+            lines = [ask(places[:, None] * one[None]) for one in (dual / size).T]
+            strongest = np.argsort([-np.ptp(line, axis=0).max() for line in lines])[:_LOOKED_AT]
+            kind, _ = named(self.candidates, places, [lines[i] for i in strongest])
+            fits = [fit_profile(kind, places, line) for line in lines]
+            w = np.array([fit.alpha for fit in fits])[:, None] * size[:, None] * directions
+            b = np.array([fit.beta for fit in fits])
+            try:
+                isolated = Isolated(ask, kind, w, b, self.rng)
+                w, b = isolated.w, isolated.b
+            except NoRestError:
+                pass  # sin and cos: what is left to do is the refinement's
+            net = polished(ask, kind, w, b, scale=_SPREAD * scale, rng=self.rng)
+        self.tell("measure", 1, 1)
+        return net
+
+
+def recover_by_asking(
+    teacher: Teacher,
+    activations: tuple[LayerActivation, ...] | None,
+    *,
+    hidden_layers: int,
+    key: PRNGKeyArray,
+    config: RecoveryConfig | None,
+    progress: Progress,
+) -> Recovery:
+    """Recover a network of one hidden layer by asking.
+
+    Args:
+        teacher: Who answers.
+        activations: Of the hidden layers; None to look at them.
+        hidden_layers: How many there are.
+        key: Decides the questions.
+        config: Settings of the refinement and the judge.
+        progress: Called as the work advances, with the `questions` asked.
+
+    Raises:
+        ProbesFailedError: If probes find no network.
+        ValueError: If JAX is in float32-only mode.
+    """
+    require_float64("A recovery by asking")
+    config = RecoveryConfig.toy() if config is None else config
+    if hidden_layers != 1 or (activations and isinstance(activations[0], Mixture)):
+        raise ValueError("`x`: probes find one hidden layer of one activation; take `Data` for students.")
+    activation = None if activations is None else activations[0]
+    assert activation is None or isinstance(activation, Activation)
+    asking = Asking(teacher, activation, key, progress)
+    found, space = asking.shallow()
+    return finished(asking, (found,), network_of(found.net), space, config)
+
+
+def network_of(net: Shallow) -> Network:
+    """The same as a record."""
+    return Network((Layer(jnp.asarray(net.w), jnp.asarray(net.b), net.activation), _output(net)))
+
+
+def _output(net: Shallow) -> Layer:
+    return Layer(jnp.asarray(net.a), jnp.asarray(net.c))
+
+
+def finished(
+    asking: Asking, found: tuple[Found, ...], network: Network, space: RowSpace, config: RecoveryConfig
+) -> Recovery:
+    """Judged on new questions, and refined if that is still needed."""
+    teacher, seconds = asking.teacher, asking.seconds
+    with seconds.of("ask"):
+        data = _judged_on(asking, network, space)
+    scale = Scaling(np.zeros(teacher.fan_in), space.basis, np.asarray(data.y).mean(0), np.asarray(data.y).std(0))
+    samples = scale.samples(data.x, data.y)
+    judge = Judge(
+        eps=teacher.precision, n_numbers=data.n_numbers, accepted=config.exact_loss, noise=config.noise**2
+    )  # fmt: skip
+    loss_of = lambda network: float(np.mean((np.asarray(Samples(data.x, data.y).errors(network)) / scale.y_scale) ** 2))
+    loss = loss_of(network)
+    if not judge.fits(loss):
+        asking.tell("finetune", 0, 1)
+        with seconds.of("finetune"):
+            stop = replace(config.finetune, target_loss=judge.target(config.finetune.target_loss))
+            refined, _ = finetune(_scaled(network, scale), samples, stop=stop, judge=judge)
+            refined, _ = scale.undo(refined, None)
+        if loss_of(refined) < loss:
+            network, loss = refined, loss_of(refined)
+        asking.tell("finetune", 1, 1)
+    network = with_unit_vectors(network)
+    with seconds.of("certify"):
+        certificate = certify(network, data.x, data.y, judge=judge, fresh=data.fresh)
+    kinds = " and ".join(dict.fromkeys(each.net.activation.name for each in found))
+    return Recovery(
+        network=network,
+        linear=None,
+        loss=loss,
+        is_exact=judge.is_exact(loss, network.n_parameters),
+        found_by=tuple(each.probes.method for each in found),
+        certificate=certificate,
+        chosen=() if asking.activation else (f"activation {kinds}, by the profiles of {_LOOKED_AT} neurons at most",),
+        removed=(),
+        unidentified=(),
+        expansions=(),
+        clusterings=tuple(each.clustering for each in found),
+        scaling=scale,
+        config=config,
+        judge=judge,
+        seconds=seconds.seconds,
+        probes=tuple(each.probes for each in found),
+        questions=teacher.asked,
+    )
+
+
+def _judged_on(asking: Asking, network: Network, space: RowSpace) -> Data:
+    """Questions that had no part in what was found, as many as explain the network's parameters."""
+    teacher, fan_out = asking.teacher, network.shape[-1]
+    wanted = Judge(eps=0.0, n_numbers=0).numbers_for_each * network.n_parameters / fan_out
+    n = int(np.ceil(_MORE * wanted)) + 10
+    n_fresh = int(np.ceil(_SHARE_FRESH * n)) + 2
+    x = _SPREAD * space.scale * asking.rng.standard_normal((n + n_fresh, teacher.fan_in))
+    y = teacher(x)
+    return Data.of(x[:n], y[:n], fresh=(x[n:], y[n:]), ask=teacher)
+
+
+def _scaled(network: Network, scale: Scaling) -> Network:
+    """The network as it is in scaled inputs and outputs, where those inputs are coordinates of the row space."""
+    first, *middle, last = network.layers
+    inside = jnp.asarray(np.linalg.pinv(scale.x_map))
+    unit = jnp.asarray(1 / scale.y_scale)
+    first = replace(first, w=first.w @ inside)
+    last = replace(last, w=last.w * unit[:, None], b=(last.b - jnp.asarray(scale.y_mean)) * unit)
+    return Network((first, *middle, last))
