@@ -25,6 +25,7 @@ _FARTHEST = 100.0
 _DRAWS = 16  # of the sides on which the others stand; the nearest of these questions is asked
 _LINE = np.linspace(-4.0, 4.0, 17)  # pre-activations of a profile
 _NEWTON = 30  # steps at most
+_ROUNDS = 5  # where neurons never quite rest: three digits each
 
 
 class NoRestError(ValueError):
@@ -67,12 +68,15 @@ class Isolated:
         self._is_sloped = bool(
             np.abs(slope_values(activation, np.array([-self.far, self.far]))).max() > _NEARLY_STRAIGHT
         )
-        inverse = np.linalg.inv(w)
-        measured = [self._measure(ask, i, inverse, rng) for i in range(len(w))]
-        self.w = np.stack([each[0] for each in measured])
-        self.b = np.array([each[1] for each in measured])
-        self.a = np.stack([each[2] for each in measured], axis=1)
-        self.misfit = np.array([each[3] for each in measured])
+        self.a = np.zeros((0, len(w)))
+        # Where the others never quite rest, what they still do is subtracted as far as it is known by then.
+        for _ in range(1 if self.far < _FARTHEST else _ROUNDS):
+            inverse = np.linalg.inv(self.w)
+            measured = [self._measure(ask, i, inverse, rng) for i in range(len(w))]
+            self.w = np.stack([each[0] for each in measured])
+            self.b = np.array([each[1] for each in measured])
+            self.a = np.stack([each[2] for each in measured], axis=1)
+            self.misfit = np.array([each[3] for each in measured])
 
     def _measure(self, ask: Asked, i: int, inverse: np.ndarray, rng: np.random.Generator):
         """Weights, bias and outgoing weights of neuron i."""
@@ -87,7 +91,12 @@ class Isolated:
         sites = (place + z_here * along, place + z_there * along)
         questions = [place + line[:, None] * along, sites[0] + steps]
         questions += [sites[1] + steps] if self._is_sloped else []
-        answers = np.split(ask(np.concatenate(questions)), np.cumsum([len(each) for each in questions])[:-1])
+        asked = np.concatenate(questions)
+        answers = ask(asked)
+        if len(self.a):
+            others = np.delete(np.arange(width), i)
+            answers = answers - values(self.activation, asked @ self.w[others].T + self.b[others]) @ self.a[:, others].T
+        answers = np.split(answers, np.cumsum([len(each) for each in questions])[:-1])
         profile = fit_profile(self.activation, line, answers[0], (1.0, 0.0), sloped=self._is_sloped)
         # Along the line the pre-activation is alpha t + beta: `along` was made for alpha 1, beta 0 of the last weights.
         moved = answers[1] - answers[0][-2]

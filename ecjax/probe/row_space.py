@@ -14,6 +14,7 @@ from .differences import Asked, gradient, gradient_step
 
 # Gradients for each dimension of the space, before its end is believed to have been seen.
 _GRADIENTS = 1.3
+_POINTS = 12  # at least: a relu neuron is silent at every other point
 _SPREAD = 0.7  # of the points, in units of the scale of the inputs
 # A drop of the singular values below the noise of the differences, eps^(2/3) of the largest, is the end of the space;
 # noise itself falls by much less from one to the next. Signals down to 1e-8 were seen in trained teachers.
@@ -60,14 +61,15 @@ def row_space(ask: Asked, fan_in: int, *, precision: float, scale: float, rng: n
         rng: For the points.
     """
     step, everything = gradient_step(precision, scale), np.eye(fan_in)
-    rows = np.zeros((0, fan_in))
+    rows, n_points = np.zeros((0, fan_in)), 0
     while True:
         point = _SPREAD * scale * rng.standard_normal(fan_in)
         rows = np.concatenate([rows, gradient(ask, point, everything, step).T])
         # Below twice the inputs a decomposition a point is cheap; the points are few.
         _, singular, basis = np.linalg.svd(rows, full_matrices=False)
         rank = _rank(singular, precision)
-        if len(rows) > max(_GRADIENTS * rank, rank + 1):
+        n_points += 1
+        if n_points >= _POINTS and len(rows) > max(_GRADIENTS * rank, rank + 1):
             return RowSpace(basis[:rank], singular / singular[0], scale)
 
 

@@ -46,7 +46,7 @@ from .settings import RecoveryConfig
 
 AUTO = "auto"
 _AGREE = ClusterConfig(metric="euclidean", gamma=0.5)  # half of the proposers, whose vectors agree to many digits
-_POINTS = (2, 3, 5)  # at which Hessians are taken, more and more as long as neurons are missing
+_POINTS = (3, 6, 12)  # at which Hessians are taken, more and more as long as neurons are missing
 _SHARE_FRESH = 0.05  # of the last questions, kept for the certificate
 _LOOKED_AT = 7  # neurons whose profiles name the activation
 _SPREAD = 0.7  # of the last questions, in units of the inputs' scale
@@ -103,26 +103,27 @@ class Asking:
         Raises:
             ProbesFailedError: If there are not as many neurons as directions.
         """
-        found = np.zeros((0, space.rank, space.rank))
+        found, n_found = np.zeros((0, space.rank, space.rank)), 0
         for n_points in _POINTS:
             self.tell("probe", len(found), 0)
             with self.seconds.of("probe"):
-                n_there = n_points - len(found) // (self.teacher.fan_out or 1)
+                n_there = n_points - round(len(found) / (self.teacher.fan_out or 1))
                 options = {"precision": self.teacher.precision, "scale": space.scale, "rng": self.rng}
                 found = np.concatenate([found, hessians(ask, space.rank, n_points=max(1, n_there), **options)])
                 vectors, proposer = proposals(found, rng=self.rng)
-                if len(vectors) < 2:
-                    continue
-                vectors = np.concatenate([vectors, np.zeros((len(vectors), 1))], axis=1)
+            if len(vectors) < 2:
+                continue
+            vectors = np.concatenate([vectors, np.zeros((len(vectors), 1))], axis=1)
             probes = Probes(
                 vectors, proposer, N_PAIRS, space.basis, space.singular, "Hessians", self.teacher.asked
             )  # fmt: skip
             clustering = self.clustered(probes)
-            if clustering.width == space.rank:
+            n_found = clustering.width
+            if n_found == space.rank:
                 directions = np.stack([clustering.aligned(k).vectors[0][:-1] for k in clustering.kept_clusters])
                 directions /= np.linalg.norm(directions, axis=1, keepdims=True)
                 return Found(self.measured(ask, directions, space.scale), probes, clustering)
-        raise ProbesFailedError(f"Hessians show {clustering.width} neurons in {space.rank} directions.")
+        raise ProbesFailedError(f"Hessians show {n_found} neurons in {space.rank} directions.")
 
     def clustered(self, probes: Probes) -> Clustering:
         """What independent probes agree on."""
@@ -204,7 +205,8 @@ def finished(
     teacher, seconds = asking.teacher, asking.seconds
     with seconds.of("ask"):
         data = _judged_on(asking, network, space)
-    scale = Scaling(np.zeros(teacher.fan_in), space.basis, np.asarray(data.y).mean(0), np.asarray(data.y).std(0))
+    # All inputs as they are: outside the row space as it was found there may still be errors to refine.
+    scale = Scaling(np.zeros(teacher.fan_in), np.eye(teacher.fan_in), np.asarray(data.y).mean(0), np.asarray(data.y).std(0))
     samples = scale.samples(data.x, data.y)
     judge = Judge(
         eps=teacher.precision, n_numbers=data.n_numbers, accepted=config.exact_loss, noise=config.noise**2
@@ -257,10 +259,7 @@ def _judged_on(asking: Asking, network: Network, space: RowSpace) -> Data:
 
 
 def _scaled(network: Network, scale: Scaling) -> Network:
-    """The network as it is in scaled inputs and outputs, where those inputs are coordinates of the row space."""
-    first, *middle, last = network.layers
-    inside = jnp.asarray(np.linalg.pinv(scale.x_map))
-    unit = jnp.asarray(1 / scale.y_scale)
-    first = replace(first, w=first.w @ inside)
+    """The network for outputs in units of their own spread."""
+    last, unit = network.output, jnp.asarray(1 / scale.y_scale)
     last = replace(last, w=last.w * unit[:, None], b=(last.b - jnp.asarray(scale.y_mean)) * unit)
-    return Network((first, *middle, last))
+    return Network((*network.hidden, last))
