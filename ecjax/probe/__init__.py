@@ -21,4 +21,9 @@ from .record import DIRECTIONS as DIRECTIONS
 from .record import Probes as Probes
 from .row_space import RowSpace as RowSpace
 from .row_space import row_space as row_space
+from .scale import Scale as Scale
 from .scale import natural_scale as natural_scale
+from .sweep import Crossing as Crossing
+from .sweep import Shape as Shape
+from .sweep import shape_far_out as shape_far_out
+from .sweep import sweep as sweep

@@ -26,6 +26,7 @@ _REACH = 2.0 ** np.arange(-5, 7, 0.75)
 LINE = np.concatenate([-_REACH[::-1], [0.0], _REACH])
 _PIECES = (1.0, 4.0, 16.0)  # of the line, in units of its median distance
 _SCALES = 2.0 ** np.arange(-5, 6, 0.5)  # of the first guess, in units of one over that distance
+_NOTHING = 1e-9  # share of a curve that is left when its slope is gone, below which it is rounding
 _HOPEFUL, _ROUGH = 10.0, 0.1  # misfit beside the best in the tables, and as such, up to which an activation is fitted
 _ALIKE = 1.5  # by how much the misfit of a later activation of the catalogue must be smaller to be preferred
 
@@ -69,18 +70,20 @@ def fit_profile(
         # A short piece first: over a long one, the table's steps lose count of the periods of sin and cos.
         for reach in _PIECES:
             inside = np.abs(t) <= reach * np.median(np.abs(t))
-            part = fit_profile(activation, t[inside], y[inside], start or _looked_up(activation, t[inside], y[inside]))
+            begin = start or _looked_up(activation, t[inside], y[inside], sloped)
+            part = fit_profile(activation, t[inside], y[inside], begin, sloped=sloped)
             start = (part.alpha, part.beta)
-        wide = fit_profile(activation, t, y, start)
-        other = fit_profile(activation, t, y, _looked_up(activation, t, y))  # a step may lie outside all short pieces
+        wide = fit_profile(activation, t, y, start, sloped=sloped)
+        # A step may lie outside all short pieces.
+        other = fit_profile(activation, t, y, _looked_up(activation, t, y, sloped), sloped=sloped)
         return min(wide, other, key=lambda profile: profile.misfit)
-    mean = y.mean(axis=0)
-    size, direction = _main(y - mean)
-    signal = (y - mean) @ direction / size
+    rest = _without(t, y.T, sloped).T
+    size, direction = _main(rest)
+    signal = (y - y.mean(axis=0)) @ direction / size
     alpha, beta = start
 
     def basis(theta):
-        shape = values(activation, theta[0] * t + theta[1])
+        shape = np.nan_to_num(values(activation, theta[0] * t + theta[1]))  # who runs away fits badly
         return np.stack([shape, np.ones_like(t), *([t] if sloped else [])], axis=1)
 
     def residuals(theta):
@@ -90,7 +93,7 @@ def fit_profile(
     def jacobian(theta):
         columns = basis(theta)
         weights = np.linalg.lstsq(columns, signal, rcond=None)[0]
-        along = weights[0] * slope_values(activation, theta[0] * t + theta[1])
+        along = weights[0] * np.nan_to_num(slope_values(activation, theta[0] * t + theta[1]))
         moved = np.stack([along * t, along], axis=1)
         return moved - columns @ np.linalg.lstsq(columns, moved, rcond=None)[0]  # Kaufman's, of variable projection
 
@@ -98,7 +101,7 @@ def fit_profile(
     alpha, beta = found.x
     weights, *_ = np.linalg.lstsq(basis(found.x), y, rcond=None)
     left = basis(found.x) @ weights - y
-    misfit = np.sqrt(np.sum(left**2) / max(np.sum((y - mean) ** 2), np.finfo(float).tiny))
+    misfit = np.sqrt(np.sum(left**2) / max(np.sum(rest**2), np.finfo(float).tiny))
     return Profile(float(alpha), float(beta), weights[0], weights[1], float(misfit))
 
 
@@ -108,29 +111,43 @@ def _main(y: Float[np.ndarray, "line fan_out"]) -> tuple[float, Float[np.ndarray
     return float(singular[0]) or 1.0, directions[0]
 
 
-def _looked_up(activation: Activation, t: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+def _looked_up(activation: Activation, t: np.ndarray, y: np.ndarray, sloped: bool) -> tuple[float, float]:
     """The scale and shift of a table that fit best."""
-    signal = (y - y.mean(axis=0)) @ _main(y - y.mean(axis=0))[1]
-    alpha, beta, shape = _table(activation, tuple(t.tolist()))
+    y = _without(t, y.T, sloped).T
+    signal = y @ _main(y)[1]
+    alpha, beta, shape = _table(activation, tuple(t.tolist()), sloped)
     best = int(np.argmax(np.abs(shape @ signal)))
     return float(alpha[best]), float(beta[best])
 
 
 @lru_cache(maxsize=256)  # the lines of all neurons have the same places
-def _table(activation: Activation, places: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scales, shifts, and the activation along the line with each of them, centred and of norm 1."""
+def _table(
+    activation: Activation, places: tuple[float, ...], sloped: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scales, shifts, and the activation along the line with each of them, what others may add left out, of norm 1."""
     t = np.array(places)
     alpha, centre = (each.ravel() for each in np.meshgrid(_SCALES / np.median(np.abs(t)), t, indexing="ij"))
     if not (activation.symmetry.is_sign_free and activation.symmetry.linear == 0):
         alpha, centre = np.concatenate([alpha, -alpha]), np.concatenate([centre, centre])
     shape = values(activation, alpha[:, None] * (t - centre[:, None]))
-    shape = shape - shape.mean(axis=1, keepdims=True)
+    whole = np.linalg.norm(shape, axis=1, keepdims=True)
+    shape = _without(t, shape, sloped)
     size = np.linalg.norm(shape, axis=1, keepdims=True)
-    return alpha, -alpha * centre, shape / np.where(size > 0, size, np.inf)
+    return alpha, -alpha * centre, shape / np.where(size > _NOTHING * whole, size, np.inf)
+
+
+def _without(t: np.ndarray, curves: Float[np.ndarray, "curves line"], sloped: bool) -> Float[np.ndarray, "curves line"]:
+    """Curves without their mean, and without their slope if that may be others'."""
+    q, _ = np.linalg.qr(np.stack([np.ones_like(t), *([t] if sloped else [])], axis=1))
+    return curves - (curves @ q) @ q.T
 
 
 def named(
-    candidates: Sequence[Activation], t: Float[np.ndarray, " line"], lines: Sequence[Float[np.ndarray, "line fan_out"]]
+    candidates: Sequence[Activation],
+    t: Float[np.ndarray, " line"],
+    lines: Sequence[Float[np.ndarray, "line fan_out"]],
+    *,
+    sloped: bool = False,
 ) -> tuple[Activation, dict[str, float]]:
     """The activation that fits several neurons best, and the median misfit of each candidate.
 
@@ -138,21 +155,24 @@ def named(
         candidates: In order of preference among those that are the same function.
         t: Places on the lines.
         lines: Answers along the line of each neuron.
+        sloped: Whether others may add a slope; then relu, leaky relu and |x| are one, and the first is named.
     """
-    tables = {one: float(np.median([_table_misfit(one, t, y) for y in lines])) for one in candidates}
+    tables = {one: float(np.median([_table_misfit(one, t, y, sloped) for y in lines])) for one in candidates}
     hopeful = [one for one in candidates if tables[one] <= max(_HOPEFUL * min(tables.values()), _ROUGH)]
-    misfit = {one.name: float(np.median([fit_profile(one, t, y).misfit for y in lines])) for one in hopeful}
+    misfit = {
+        one.name: float(np.median([fit_profile(one, t, y, sloped=sloped).misfit for y in lines])) for one in hopeful
+    }
     best = min(misfit.values())
     return next(one for one in hopeful if misfit[one.name] <= _ALIKE * best), misfit
 
 
-def _table_misfit(activation: Activation, t: np.ndarray, y: np.ndarray) -> float:
+def _table_misfit(activation: Activation, t: np.ndarray, y: np.ndarray, sloped: bool) -> float:
     """Of the best entry of the table, over the short piece that suits it best."""
     misfits = []
     for reach in (*_PIECES, np.inf):
         inside = np.abs(t) <= reach * np.median(np.abs(t))
-        centred = y[inside] - y[inside].mean(axis=0)
-        signal = centred @ _main(centred)[1]
-        shape = _table(activation, tuple(t[inside].tolist()))[2]
+        rest = _without(t[inside], y[inside].T, sloped).T
+        signal = rest @ _main(rest)[1]
+        shape = _table(activation, tuple(t[inside].tolist()), sloped)[2]
         misfits.append(1 - np.abs(shape @ signal).max() / (np.linalg.norm(signal) or 1.0))
     return float(np.median(misfits))

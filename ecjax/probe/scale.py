@@ -1,18 +1,34 @@
 """About how far one has to go for the neurons to bend: the unit of all steps and points."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from .differences import Asked
 
-_LINES = 3  # through the origin, of which the middle one counts
+_LINES = 6  # through the origin, taken together: on one of them parts may cancel
 _REACH = 2.0 ** np.arange(-14, 15)
-# Share of the answers' change that is not linear, at half the scale: then pre-activations deviate by about 1. Much less,
-# and neurons look like parabolas, which all activations do.
+# Share of the answers' change that is not linear, at half the scale: pre-activations then deviate by about 1. Where
+# they deviate by much less, all activations look like parabolas.
 _BENT = 0.3
 _AUDIBLE = 1e5  # roundings; below that a change says nothing
+_PLACES, _SHORT, _STRAIGHT = 20, 1e-4, 1e3  # where second differences are looked at, their step, roundings allowed
+_BEYOND = 8.0  # where kinks begin, some neurons have theirs; all of them have it so many times further out
 
 
-def natural_scale(ask: Asked, fan_in: int, *, precision: float, rng: np.random.Generator) -> float:
+class Scale(NamedTuple):
+    """The unit of the inputs.
+
+    Attributes:
+        unit: Deviation of the inputs at which neurons bend.
+        is_straight: Whether they do so in kinks, with straight lines in between.
+    """
+
+    unit: float
+    is_straight: bool
+
+
+def natural_scale(ask: Asked, fan_in: int, *, precision: float, rng: np.random.Generator) -> Scale:
     """Twice the deviation of inputs at which the answers' change is no longer linear; 1 if that is so everywhere.
 
     Args:
@@ -21,17 +37,27 @@ def natural_scale(ask: Asked, fan_in: int, *, precision: float, rng: np.random.G
         precision: Relative error of its answers.
         rng: For the lines.
     """
-    n, found = len(_REACH), []
+    n = len(_REACH)
+    bent, size, audible = np.zeros(n - 1), np.zeros(n - 1), np.ones(n - 1, bool)
     for _ in range(_LINES):
-        line = np.concatenate([[0.0], _REACH, -_REACH])[:, None] * rng.standard_normal(fan_in)
-        f = ask(line)
+        f = ask(np.concatenate([[0.0], _REACH, -_REACH])[:, None] * rng.standard_normal(fan_in))
         up, down = f[1 : n + 1] - f[0], f[n + 1 :] - f[0]
         even, odd = up + down, up - down
-        size = np.linalg.norm(up, axis=1) + np.linalg.norm(down, axis=1)
-        bent = np.linalg.norm(even, axis=1)[:-1] + np.linalg.norm(odd[1:] - 2 * odd[:-1], axis=1) / 2
-        audible = size[:-1] > _AUDIBLE * precision * np.abs(f).max(axis=1)[1:n]
-        share = np.where(audible, bent / np.where(size[:-1] > 0, size[:-1], 1), 0)
-        there = np.flatnonzero(share > _BENT)
-        is_everywhere = len(there) == 0 or not (audible & (share <= _BENT)).any()
-        found.append(1.0 if is_everywhere else 2 * float(_REACH[there[0]]))
-    return float(np.median(found))
+        size += np.sum(up**2 + down**2, axis=1)[:-1]
+        bent += np.sum(even**2, axis=1)[:-1] + np.sum((odd[1:] - 2 * odd[:-1]) ** 2, axis=1) / 4
+        audible &= np.linalg.norm(up, axis=1)[:-1] > _AUDIBLE * precision * np.abs(f).max(axis=1)[1:n]
+    share = np.sqrt(np.where(audible, bent / np.where(size > 0, size, 1), 0))
+    there = np.flatnonzero(share > _BENT)
+    begins = 2 * float(_REACH[there[0]]) if len(there) and (audible & (share <= _BENT)).any() else 1.0
+    if _is_straight(ask, fan_in, begins, precision, rng):
+        return Scale(max(1.0, _BEYOND * begins), True)
+    return Scale(begins, False)
+
+
+def _is_straight(ask: Asked, fan_in: int, scale: float, precision: float, rng: np.random.Generator) -> bool:
+    """Whether second differences vanish at most places."""
+    place = scale * rng.standard_normal((_PLACES, fan_in))
+    step = _SHORT * scale * rng.standard_normal((_PLACES, fan_in))
+    low, here, high = ask(place - step), ask(place), ask(place + step)
+    off = np.abs(low + high - 2 * here).max(axis=1) > _STRAIGHT * precision * np.abs(here).max(axis=1)
+    return bool(np.mean(off) < 0.5)

@@ -17,19 +17,22 @@ from ..base.precision import require_float64
 from ..base.progress import Progress, Stopwatch
 from ..cluster import ClusterConfig, Clustering, cluster_neurons
 from ..data import Data, Teacher
+from ..expand import Stopping
 from ..judge import Judge, certify
-from ..network import ACTIVATIONS, Activation, Layer, LayerActivation, Mixture, Network
+from ..network import ACTIVATIONS, Activation, Layer, LayerActivation, Mixture, Network, Symmetry
 from ..network.moves import with_unit_vectors
 from ..objective import Samples, Scaling
 from ..probe import (
     DIRECTIONS,
     LINE,
     N_PAIRS,
+    Crossing,
     Isolated,
     NoRestError,
     Probes,
     RowSpace,
     Shallow,
+    Shape,
     columns,
     fit_profile,
     hessians,
@@ -38,17 +41,25 @@ from ..probe import (
     polished,
     proposals,
     row_space,
+    shape_far_out,
+    sweep,
 )
 from ..probe.differences import Asked
 from ..reconstruct import finetune
+from ..reconstruct.assemble import Tools, assemble
+from ..reconstruct.output import Neurons
 from .recovery import Recovery
 from .settings import RecoveryConfig
 
 AUTO = "auto"
-_AGREE = ClusterConfig(metric="euclidean", gamma=0.5)  # half of the proposers, whose vectors agree to many digits
-_POINTS = (3, 6, 12)  # at which Hessians are taken, more and more as long as neurons are missing
+_FAR = 1e5  # of a sweep, in units of the inputs' scale
+_SWEEPS, _AGAIN = 12, 3  # sweeps at most; how often in a row they have to show as many neurons
+_ENOUGH = 8  # questions for each incoming weight, of a refinement with more neurons than inputs
+_POINTS = (2, 4, 8, 16, 32)  # at which Hessians are taken, more and more as long as neurons are missing
+_AFFORDABLE = 100_000  # questions about Hessians, before sweeps are tried
 _SHARE_FRESH = 0.05  # of the last questions, kept for the certificate
 _LOOKED_AT = 7  # neurons whose profiles name the activation
+_NO_PROFILE = 1e-2  # misfit of directions that are no neurons'; of neurons some 1e-5
 _SPREAD = 0.7  # of the last questions, in units of the inputs' scale
 _MORE = 1.02  # numbers asked beyond those that the judge wants
 
@@ -68,8 +79,15 @@ class Found(NamedTuple):
 class Asking:
     """One recovery by asking: the teacher, the precision of its answers, and what all probes share."""
 
-    def __init__(self, teacher: Teacher, activation: Activation | None, key: PRNGKeyArray, progress: Progress):
-        self.teacher, self.progress, self.seconds = teacher, progress, Stopwatch()
+    def __init__(
+        self,
+        teacher: Teacher,
+        activation: Activation | None,
+        key: PRNGKeyArray,
+        progress: Progress,
+        stop: Stopping,
+    ):
+        self.teacher, self.progress, self.seconds, self.stop = teacher, progress, Stopwatch(), stop
         self.rng = np.random.default_rng(np.asarray(jr.key_data(key), np.uint32))
         known = [one for one in ACTIVATIONS.values() if not one.symmetry.polynomial]
         self.candidates = known if activation is None else [activation]
@@ -80,22 +98,32 @@ class Asking:
         self.progress(phase, done, total, questions=self.teacher.asked)
 
     def shallow(self) -> tuple[Found, RowSpace]:
-        """A network of one hidden layer, in the inputs as they are; no more neurons than inputs."""
-        teacher, rng = self.teacher, self.rng
+        """A network of one hidden layer, in the inputs as they are."""
+        teacher, rng, fan_in = self.teacher, self.rng, self.teacher.fan_in
         self.tell("row space", 0, 1)
         with self.seconds.of("row space"):
-            fan_in = teacher.fan_in
             teacher(np.zeros((1, fan_in)))  # the first answer tells how precise answers are
             scale = natural_scale(teacher, fan_in, precision=teacher.precision, rng=rng)
-            space = row_space(teacher, fan_in, precision=teacher.precision, scale=scale, rng=rng)
+            space = row_space(teacher, fan_in, precision=teacher.precision, scale=scale.unit, rng=rng)
+        # Any activation that grows looks like relu from far enough, and is no candidate where there are no bends at all.
+        straight = [one for one in self.candidates if one.symmetry.homogeneous == scale.is_straight]
+        self.candidates = straight or self.candidates
         self.tell("row space", 1, 1)
-        found = self.last_layer(space.within(teacher), space)
-        if space.rank < fan_in and len(found.net.w) == space.rank:
+        ask = space.within(teacher)
+        trouble = []
+        for way in (self.by_sweeps,) if scale.is_straight else (self.last_layer, self.by_sweeps):
+            try:
+                found = way(ask, space)
+            except ProbesFailedError as error:
+                trouble.append(str(error))
+                continue
+            net = found.net
+            if space.is_all or len(net.w) != space.rank:
+                return found._replace(net=net._replace(w=net.w @ space.basis)), space
             with self.seconds.of("measure"):
-                net = found.net
                 w = columns(teacher, net.activation, space.basis, net.w, net.b, net.a, scale=space.scale, rng=rng)
             return found._replace(net=net._replace(w=w)), space
-        return found._replace(net=found.net._replace(w=found.net.w @ space.basis)), space
+        raise ProbesFailedError(" ".join(trouble))
 
     def last_layer(self, ask: Asked, space: RowSpace) -> Found:
         """The last hidden layer from Hessians of the answers, in the coordinates of the row space.
@@ -105,6 +133,8 @@ class Asking:
         """
         found, n_found = np.zeros((0, space.rank, space.rank)), 0
         for n_points in _POINTS:
+            if n_points * space.rank**2 > _AFFORDABLE:
+                break
             self.tell("probe", len(found), 0)
             with self.seconds.of("probe"):
                 n_there = n_points - round(len(found) / (self.teacher.fan_out or 1))
@@ -125,12 +155,89 @@ class Asking:
                 return Found(self.measured(ask, directions, space.scale), probes, clustering)
         raise ProbesFailedError(f"Hessians show {n_found} neurons in {space.rank} directions.")
 
-    def clustered(self, probes: Probes) -> Clustering:
-        """What independent probes agree on."""
+    def by_sweeps(self, ask: Asked, space: RowSpace) -> Found:
+        """The first hidden layer from crossings far out, be there more neurons than inputs or not.
+
+        Raises:
+            ProbesFailedError: If nothing crosses, or sweeps do not come to agree.
+        """
+        distance, precision = _FAR * space.scale, self.teacher.precision
+        shape = shape_far_out(ask, space.rank, distance=distance, rng=self.rng)
+        crossings, proposer, kept = [], [], []
+        for number in range(_SWEEPS):
+            self.tell("sweep", number, _SWEEPS)
+            with self.seconds.of("probe"):
+                options = {"distance": distance, "scale": space.scale, "precision": precision, "rng": self.rng}
+                swept = sweep(ask, space.rank, shape, **options)
+            crossings += swept
+            proposer += [number] * len(swept)
+            if number == 0 or len(crossings) < 2:
+                continue
+            directions = np.stack([crossing.direction for crossing in crossings])
+            vectors = np.concatenate([directions, np.zeros((len(directions), 1))], axis=1)
+            probes = Probes(
+                vectors, np.array(proposer), number + 1, space.basis, space.singular, "sweeps", self.teacher.asked
+            )
+            clustering = self.clustered(probes)
+            kept.append(clustering.width)
+            if clustering.width == space.rank and not space.is_all:
+                directions = np.stack([clustering.aligned(k).vectors[0][:-1] for k in clustering.kept_clusters])
+                directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+                return Found(self.measured(ask, directions, space.scale), probes, clustering)
+            if kept[-1] and kept[-_AGAIN:] == [kept[-1]] * _AGAIN:
+                return self.overcomplete(ask, space, crossings, np.array(proposer), number + 1, shape)
+        raise ProbesFailedError(
+            f"{_SWEEPS} sweeps far out show {', '.join(map(str, kept)) or 'no'} neurons in {space.rank} directions."
+        )
+
+    def overcomplete(
+        self, ask: Asked, space: RowSpace, crossings: list[Crossing], proposer: np.ndarray, n: int, shape: Shape
+    ) -> Found:
+        """More neurons than inputs: each is looked at where it crosses, all others being far from their middle."""
+        self.tell("measure", 0, 1)
+        with self.seconds.of("measure"):
+            places, sloped = space.scale * LINE, shape == "kinks"
+            lines = [ask(each.place + places[:, None] * each.direction) for each in crossings]
+            kind, _ = named(self.candidates, places, lines[:_LOOKED_AT], sloped=sloped)
+            fits = [fit_profile(kind, places, line, sloped=sloped) for line in lines]
+            w = np.stack([fit.alpha * each.direction for fit, each in zip(fits, crossings, strict=True)])
+            b = np.array([fit.beta - one @ each.place for fit, one, each in zip(fits, w, crossings, strict=True)])
+        vectors = np.concatenate([w, b[:, None]], axis=1)
+        if kind.symmetry.homogeneous:
+            vectors = vectors / np.linalg.norm(w, axis=1, keepdims=True)
+        probes = Probes(vectors, proposer, n, space.basis, space.singular, "sweeps", self.teacher.asked)
+        clustering = self.clustered(probes, kind.symmetry)
+        if not clustering.width:
+            raise ProbesFailedError(f"{n} sweeps agree on directions and on no neuron.")
+        found = np.stack([clustering.aligned(k).vectors[0] for k in clustering.kept_clusters])
+        with self.seconds.of("measure"):
+            x = _SPREAD * space.scale * self.rng.standard_normal((_ENOUGH * found.size, space.rank))
+            samples = Samples(jnp.asarray(x), jnp.asarray(ask(x)))
+            scale = Scaling(np.zeros(space.rank), np.eye(space.rank), np.asarray(samples.y).mean(0),
+                            np.asarray(samples.y).std(0))  # fmt: skip
+            samples = scale.samples(samples.x, samples.y)
+            judge = Judge.of(samples)
+            output = Layer(jnp.zeros((samples.y.shape[1], len(found))), jnp.zeros(samples.y.shape[1]))
+            within = Network((Layer(jnp.asarray(found[:, :-1]), jnp.asarray(found[:, -1]), kind), output))
+            done = assemble(Neurons(found, kind), samples, within, Tools(self.stop, judge, keep_linear=False))
+            network, _ = scale.undo(done.network, None)
+        self.tell("measure", 1, 1)
+        first, last = network.layers
+        return Found(Shallow(kind, *(np.asarray(each, float) for each in (first.w, first.b, last.w, last.b))),
+                     probes, clustering)  # fmt: skip
+
+    def clustered(self, probes: Probes, symmetry: Symmetry = DIRECTIONS) -> Clustering:
+        """What independent probes agree on: half of them, or three sweeps."""
+        share = (
+            0.5
+            if probes.method == "Hessians"
+            else min(1.0, max(2, min(3, probes.n_proposers / 2)) / probes.n_proposers)
+        )
         with self.seconds.of("cluster"):
             return cluster_neurons(
-                probes.vectors, probes.proposer, n_students=probes.n_proposers, symmetry=DIRECTIONS, config=_AGREE
-            )
+                probes.vectors, probes.proposer, n_students=probes.n_proposers, symmetry=symmetry,
+                config=ClusterConfig(metric="euclidean", gamma=share),
+            )  # fmt: skip
 
     def measured(self, ask: Asked, directions: np.ndarray, scale: float) -> Shallow:
         """Activation, scales, biases and output layer of as many neurons as directions."""
@@ -143,8 +250,11 @@ class Asking:
             strongest = np.argsort([-np.ptp(line, axis=0).max() for line in lines])[:_LOOKED_AT]
             kind, _ = named(self.candidates, places, [lines[i] for i in strongest])
             fits = [fit_profile(kind, places, line) for line in lines]
-            w = np.array([fit.alpha for fit in fits])[:, None] * size[:, None] * directions
-            b = np.array([fit.beta for fit in fits])
+            if np.median([fit.misfit for fit in fits]) > _NO_PROFILE:
+                raise ProbesFailedError(f"Along {len(lines)} directions the answers are no profiles of single neurons.")
+            alpha, b = np.array([fit.alpha for fit in fits]) * size, np.array([fit.beta for fit in fits])
+            shrink = 1 / np.abs(alpha) if kind.symmetry.homogeneous else np.ones_like(alpha)  # their scale is anything
+            w, b = (shrink * alpha)[:, None] * directions, shrink * b
             try:
                 isolated = Isolated(ask, kind, w, b, self.rng)
                 w, b = isolated.w, isolated.b
@@ -184,7 +294,7 @@ def recover_by_asking(
         raise ValueError("`x`: probes find one hidden layer of one activation; take `Data` for students.")
     activation = None if activations is None else activations[0]
     assert activation is None or isinstance(activation, Activation)
-    asking = Asking(teacher, activation, key, progress)
+    asking = Asking(teacher, activation, key, progress, config.finetune)
     found, space = asking.shallow()
     return finished(asking, (found,), network_of(found.net), space, config)
 
@@ -206,7 +316,9 @@ def finished(
     with seconds.of("ask"):
         data = _judged_on(asking, network, space)
     # All inputs as they are: outside the row space as it was found there may still be errors to refine.
-    scale = Scaling(np.zeros(teacher.fan_in), np.eye(teacher.fan_in), np.asarray(data.y).mean(0), np.asarray(data.y).std(0))
+    scale = Scaling(
+        np.zeros(teacher.fan_in), np.eye(teacher.fan_in), np.asarray(data.y).mean(0), np.asarray(data.y).std(0)
+    )
     samples = scale.samples(data.x, data.y)
     judge = Judge(
         eps=teacher.precision, n_numbers=data.n_numbers, accepted=config.exact_loss, noise=config.noise**2
