@@ -14,6 +14,7 @@ from .differences import Asked, gradient, gradient_step
 
 # Gradients for each dimension of the space, before its end is believed to have been seen.
 _GRADIENTS = 1.3
+_AT_ONCE = 4096  # questions that are written out in all inputs at the same time
 _POINTS = 12  # at least: a relu neuron is silent at every other point
 _SPREAD = 0.7  # of the points, in units of the scale of the inputs
 # A drop of the singular values below the noise of the differences, eps^(2/3) of the largest, is the end of the space;
@@ -47,7 +48,12 @@ class RowSpace(NamedTuple):
 
     def within(self, ask: Asked) -> Asked:
         """The same teacher, asked in the coordinates of the basis."""
-        return lambda u: ask(u @ self.basis)
+
+        def inside(u: Float[np.ndarray, "samples rank"]) -> Float[np.ndarray, "samples fan_out"]:
+            parts = np.split(u, range(_AT_ONCE, len(u), _AT_ONCE))
+            return np.concatenate([ask(part @ self.basis) for part in parts])
+
+        return inside
 
 
 def row_space(ask: Asked, fan_in: int, *, precision: float, scale: float, rng: np.random.Generator) -> RowSpace:
