@@ -68,7 +68,10 @@ def polished(
             break
         best, least = found, size
         slope = slope_values(activation, found.z(u))
-        along = np.concatenate([slope * (u @ found.w.T), slope], axis=1)  # by the scale and the bias of each neuron
+        by_scale = slope * (u @ found.w.T)
+        if activation.symmetry.homogeneous:
+            by_scale = 0 * by_scale  # it is that of the outgoing weights
+        along = np.concatenate([by_scale, slope], axis=1)  # by the scale and the bias of each neuron
         hidden = np.concatenate([values(activation, found.z(u)), np.ones((n, 1))], axis=1)
         # Outgoing weights are linear, the same columns for every output: project them out.
         q, _ = np.linalg.qr(hidden)

@@ -82,8 +82,13 @@ def fit_profile(
     signal = (y - y.mean(axis=0)) @ direction / size
     alpha, beta = start
 
+    def scaled(theta):
+        """alpha and beta; of homogeneous activations the scale is that of the outgoing weights, and stays."""
+        return (alpha, theta[0]) if activation.symmetry.homogeneous else theta
+
     def basis(theta):
-        shape = np.nan_to_num(values(activation, theta[0] * t + theta[1]))  # who runs away fits badly
+        slope, shift = scaled(theta)
+        shape = np.nan_to_num(values(activation, slope * t + shift))  # who runs away fits badly
         return np.stack([shape, np.ones_like(t), *([t] if sloped else [])], axis=1)
 
     def residuals(theta):
@@ -91,14 +96,15 @@ def fit_profile(
         return columns @ np.linalg.lstsq(columns, signal, rcond=None)[0] - signal
 
     def jacobian(theta):
-        columns = basis(theta)
+        columns, (slope, shift) = basis(theta), scaled(theta)
         weights = np.linalg.lstsq(columns, signal, rcond=None)[0]
-        along = weights[0] * np.nan_to_num(slope_values(activation, theta[0] * t + theta[1]))
-        moved = np.stack([along * t, along], axis=1)
+        along = weights[0] * np.nan_to_num(slope_values(activation, slope * t + shift))
+        moved = np.stack([along * t, along], axis=1)[:, -len(theta) :]
         return moved - columns @ np.linalg.lstsq(columns, moved, rcond=None)[0]  # Kaufman's, of variable projection
 
-    found = least_squares(residuals, [alpha, beta], jac=jacobian, method="lm", xtol=1e-15, ftol=1e-15, gtol=1e-15)
-    alpha, beta = found.x
+    start = [beta] if activation.symmetry.homogeneous else [alpha, beta]
+    found = least_squares(residuals, start, jac=jacobian, method="lm", xtol=1e-15, ftol=1e-15, gtol=1e-15)
+    alpha, beta = scaled(found.x)
     weights, *_ = np.linalg.lstsq(basis(found.x), y, rcond=None)
     left = basis(found.x) @ weights - y
     misfit = np.sqrt(np.sum(left**2) / max(np.sum(rest**2), np.finfo(float).tiny))

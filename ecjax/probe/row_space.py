@@ -14,6 +14,9 @@ from .differences import Asked, gradient, gradient_step
 
 # Gradients for each dimension of the space, before its end is believed to have been seen.
 _GRADIENTS = 1.3
+# Power of the precision. At 784-128-10 a fortieth of a kink is expected within all steps of that length; rounding is
+# 1e-8 of a gradient, which `columns` makes good for.
+_SHORT_STEP = 0.4
 _AT_ONCE = 4096  # questions that are written out in all inputs at the same time
 _POINTS = 12  # at least: a relu neuron is silent at every other point
 _SPREAD = 0.7  # of the points, in units of the scale of the inputs
@@ -56,7 +59,15 @@ class RowSpace(NamedTuple):
         return inside
 
 
-def row_space(ask: Asked, fan_in: int, *, precision: float, scale: float, rng: np.random.Generator) -> RowSpace:
+def row_space(
+    ask: Asked,
+    fan_in: int,
+    *,
+    precision: float,
+    scale: float,
+    rng: np.random.Generator,
+    is_straight: bool = False,
+) -> RowSpace:
     """Find it by central differences along all inputs, at as many points as it takes; 2 fan_in questions each.
 
     Args:
@@ -65,8 +76,11 @@ def row_space(ask: Asked, fan_in: int, *, precision: float, scale: float, rng: n
         precision: Relative error of its answers.
         scale: Of its inputs: about how far one has to go for its neurons to bend.
         rng: For the points.
+        is_straight: Whether the answers are straight but for kinks. Steps are shorter then: a kink inside one makes a
+            direction that is none.
     """
-    step, everything = gradient_step(precision, scale), np.eye(fan_in)
+    step = precision**_SHORT_STEP * scale if is_straight else gradient_step(precision, scale)
+    everything = np.eye(fan_in)
     rows, n_points = np.zeros((0, fan_in)), 0
     while True:
         point = _SPREAD * scale * rng.standard_normal(fan_in)

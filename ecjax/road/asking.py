@@ -61,6 +61,7 @@ _SHARE_FRESH = 0.05  # of the last questions, kept for the certificate
 _LOOKED_AT = 7  # neurons whose profiles name the activation
 _NO_PROFILE = 1e-2  # misfit of directions that are no neurons'; of neurons some 1e-5
 _SPREAD = 0.7  # of the last questions, in units of the inputs' scale
+_FOR_STUDENTS = 4000  # questions, where probes do not reach
 _MORE = 1.02  # numbers asked beyond those that the judge wants
 
 
@@ -104,8 +105,15 @@ class Asking:
         with self.seconds.of("row space"):
             teacher(np.zeros((1, fan_in)))  # the first answer tells how precise answers are
             scale = natural_scale(teacher, fan_in, precision=teacher.precision, rng=rng)
-            space = row_space(teacher, fan_in, precision=teacher.precision, scale=scale.unit, rng=rng)
-        # Any activation that grows looks like relu from far enough, and is no candidate where there are no bends at all.
+            space = row_space(
+                teacher,
+                fan_in,
+                precision=teacher.precision,
+                scale=scale.unit,
+                rng=rng,
+                is_straight=scale.is_straight,
+            )
+        # Any activation that grows looks like relu from far enough: it is no candidate where nothing bends.
         straight = [one for one in self.candidates if one.symmetry.homogeneous == scale.is_straight]
         self.candidates = straight or self.candidates
         self.tell("row space", 1, 1)
@@ -289,14 +297,32 @@ def recover_by_asking(
         ValueError: If JAX is in float32-only mode.
     """
     require_float64("A recovery by asking")
+    if teacher.box is not None:
+        raise ProbesFailedError("they need every question to be allowed, and the teacher has a box.")
     config = RecoveryConfig.toy() if config is None else config
-    if hidden_layers != 1 or (activations and isinstance(activations[0], Mixture)):
-        raise ValueError("`x`: probes find one hidden layer of one activation; take `Data` for students.")
+    if hidden_layers != 1:
+        raise ProbesFailedError(f"they find one hidden layer, and {hidden_layers} are wanted.")
+    if activations and isinstance(activations[0], Mixture):
+        raise ProbesFailedError("they find neurons of one activation.")
     activation = None if activations is None else activations[0]
     assert activation is None or isinstance(activation, Activation)
     asking = Asking(teacher, activation, key, progress, config.finetune)
     found, space = asking.shallow()
     return finished(asking, (found,), network_of(found.net), space, config)
+
+
+def with_answers(teacher: Teacher, *, key: PRNGKeyArray) -> Data:
+    """Answers for students: to normal questions in the natural scale of the inputs, or within the box."""
+    rng = np.random.default_rng(np.asarray(jr.key_data(key), np.uint32))
+    n = int(min(_FOR_STUDENTS, teacher.left - 1))
+    if teacher.box is not None:
+        x = rng.uniform(teacher.box.low, teacher.box.high, (n, teacher.fan_in))
+    else:
+        teacher(np.zeros((1, teacher.fan_in)))
+        scale = natural_scale(teacher, teacher.fan_in, precision=teacher.precision, rng=rng)
+        n = int(min(_FOR_STUDENTS, teacher.left - 1))
+        x = scale.unit * rng.standard_normal((n, teacher.fan_in))
+    return Data.of(x, teacher(x), ask=teacher)
 
 
 def network_of(net: Shallow) -> Network:

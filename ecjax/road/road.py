@@ -31,7 +31,7 @@ from ..network.moves import with_unit_vectors
 from ..objective import Samples, Scaling
 from ..reconstruct import Candidate, eliminate_in_all_layers, finetune, removed_clusters
 from ..reconstruct.assemble import less_linear
-from .asking import AUTO, recover_by_asking
+from .asking import AUTO, ProbesFailedError, recover_by_asking, with_answers
 from .choice import Choice, chosen_from
 from .layers import Found, next_layer, reconstructed, upper_students
 from .recovery import Recovery
@@ -105,8 +105,31 @@ def recover(
         if y is not None or fresh is not None:
             raise ValueError("`x` is a Teacher, who is asked for answers: leave `y` and `fresh` out.")
         kinds = None if activation == AUTO else checked_activations(activation, hidden_layers)
-        with one_blas_thread():
-            return recover_by_asking(x, kinds, hidden_layers=hidden_layers, key=key, config=config, progress=progress)
+        try:
+            with one_blas_thread():
+                return recover_by_asking(
+                    x, kinds, hidden_layers=hidden_layers, key=key, config=config, progress=progress
+                )
+        except ProbesFailedError as error:
+            if kinds is None:
+                raise  # students have to be told
+            why = f"students, as probes do not reach: {error}"
+        asked = with_answers(x, key=jr.fold_in(key, 2**28))
+        overrides = {"student_width": student_width, "n_students": n_students, "gamma": gamma, "beta": beta}
+        overrides |= {"metric": metric, "policy": policy, "n_clusters": n_clusters, "height": height}
+        recovery = recover(
+            asked,
+            activation=activation,
+            key=key,
+            hidden_layers=hidden_layers,
+            config=config,
+            method=method,
+            allow_few_samples=allow_few_samples,
+            store=store,
+            progress=progress,
+            **cast(Any, overrides),
+        )
+        return replace(recovery, chosen=(why, *recovery.chosen), questions=x.asked)
     if activation == AUTO:
         raise ValueError('`activation` "auto" needs a Teacher that can be asked: name the activation of these answers.')
     activations = checked_activations(activation, hidden_layers)
