@@ -28,6 +28,7 @@ _PIECES = (1.0, 4.0, 16.0)  # of the line, in units of its median distance
 _SCALES = 2.0 ** np.arange(-5, 6, 0.5)  # of the first guess, in units of one over that distance
 _NOTHING = 1e-9  # share of a curve that is left when its slope is gone, below which it is rounding
 _HOPEFUL, _ROUGH = 10.0, 0.1  # misfit beside the best in the tables, and as such, up to which an activation is fitted
+_ROUNDING = 1e-12  # misfits below are alike whatever their ratio
 _ALIKE = 1.5  # by how much the misfit of a later activation of the catalogue must be smaller to be preferred
 
 
@@ -169,7 +170,7 @@ def named(
         one.name: float(np.median([fit_profile(one, t, y, sloped=sloped).misfit for y in lines])) for one in hopeful
     }
     best = min(misfit.values())
-    return next(one for one in hopeful if misfit[one.name] <= _ALIKE * best), misfit
+    return next(one for one in hopeful if misfit[one.name] <= max(_ALIKE * best, _ROUNDING)), misfit
 
 
 def _table_misfit(activation: Activation, t: np.ndarray, y: np.ndarray, sloped: bool) -> float:

@@ -26,6 +26,7 @@ Shape = Literal["kinks", "steps"]
 
 _START = 256  # intervals of the half circle that a line is seen under
 _WIDEST = 1.55  # angle up to which a line is followed: 50 times its distance
+_ASKEW = 1e-3  # so that the point nearest to the origin is no end of an interval: a crossing at an end is not seen
 # Length of an interval, in units of the distance, at which a crossing counts as located; two crossings that are nearer
 # to each other are seen as one of rank two, and left to the next sweep.
 _LOCATED = 3e-5
@@ -98,7 +99,7 @@ def sweep(
 
 def located(ask: Asked, line: Line, *, distance: float, precision: float) -> list[tuple[float, float]]:
     """Disjoint intervals of a line in each of which something happens, by halving all of them at once."""
-    s = distance * np.tan(np.linspace(-_WIDEST, _WIDEST, _START + 1))
+    s = distance * np.tan(np.linspace(-_WIDEST, _WIDEST - _ASKEW, _START + 1))
     f = ask(line(s))
     a, b, fa, fb = s[:-1], s[1:], f[:-1], f[1:]
     done: list[tuple[float, float]] = []
