@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .differences import Asked
+from .differences import Asked, hessian_step
 
 _LINES = 6  # through the origin, taken together: on one of them parts may cancel
 _REACH = 2.0 ** np.arange(-14, 15)
@@ -12,7 +12,8 @@ _REACH = 2.0 ** np.arange(-14, 15)
 # they deviate by much less, all activations look like parabolas.
 _BENT = 0.3
 _AUDIBLE = 1e5  # roundings; below that a change says nothing
-_PLACES, _SHORT, _STRAIGHT = 20, 1e-4, 1e3  # where second differences are looked at, their step, roundings allowed
+# Where second differences are looked at, their step in units of eps^(1/4), roundings below which one is nothing.
+_PLACES, _SHORT, _STRAIGHT = 20, 2.0, 30.0
 _BEYOND = 8.0  # where kinks begin, some neurons have theirs; all of them have it so many times further out
 
 
@@ -57,7 +58,7 @@ def natural_scale(ask: Asked, fan_in: int, *, precision: float, rng: np.random.G
 def _is_straight(ask: Asked, fan_in: int, scale: float, precision: float, rng: np.random.Generator) -> bool:
     """Whether second differences vanish at most places."""
     place = scale * rng.standard_normal((_PLACES, fan_in))
-    step = _SHORT * scale * rng.standard_normal((_PLACES, fan_in))
+    step = _SHORT * hessian_step(precision, scale) * rng.standard_normal((_PLACES, fan_in))
     low, here, high = ask(place - step), ask(place), ask(place + step)
     off = np.abs(low + high - 2 * here).max(axis=1) > _STRAIGHT * precision * np.abs(here).max(axis=1)
     return bool(np.mean(off) < 0.5)

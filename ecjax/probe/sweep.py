@@ -102,13 +102,14 @@ def located(ask: Asked, line: Line, *, distance: float, precision: float) -> lis
     s = distance * np.tan(np.linspace(-_WIDEST, _WIDEST - _ASKEW, _START + 1))
     f = ask(line(s))
     a, b, fa, fb = s[:-1], s[1:], f[:-1], f[1:]
+    largest = np.abs(f).max() / np.abs(s).max()  # what answers are sums of, by the length of the question
     done: list[tuple[float, float]] = []
     parents = np.full(len(a), -1)  # index of the interval that each is a half of
     before: list[tuple[float, float]] = []
     while len(a):
         middle = (a + b) / 2
         fm = ask(line(middle))
-        size = np.maximum(np.abs(fa), np.abs(fb)).max(axis=1)
+        size = np.maximum(np.abs(fa), np.abs(fb)).max(axis=1) + largest * (distance + np.abs(middle))
         off = np.abs(fm - (fa + fb) / 2).max(axis=1) > _OFF * precision * size
         # What happened right in the middle of a parent is seen in none of its halves.
         lost = set(range(len(before))) - set(parents[off].tolist())

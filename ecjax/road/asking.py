@@ -17,7 +17,7 @@ from ..base.precision import require_float64
 from ..base.progress import Progress, Stopwatch
 from ..cluster import ClusterConfig, Clustering, cluster_neurons
 from ..data import Data, Teacher
-from ..expand import Stopping
+from ..expand import Stopping, is_small
 from ..judge import Judge, certify
 from ..network import ACTIVATIONS, Activation, Layer, LayerActivation, Mixture, Network, Symmetry
 from ..network.moves import with_unit_vectors
@@ -47,11 +47,13 @@ from ..probe import (
 from ..probe.differences import Asked
 from ..reconstruct import finetune
 from ..reconstruct.assemble import Tools, assemble
+from ..reconstruct.eliminate import eliminate
 from ..reconstruct.output import Neurons
 from .recovery import Recovery
 from .settings import RecoveryConfig
 
 AUTO = "auto"
+_AGREED = 1e-3  # distance of vectors that agree, in units of their norm; probes are right to 1e-5, or quite wrong
 _FAR = 1e5  # of a sweep, in units of the inputs' scale
 _SWEEPS, _AGAIN = 12, 3  # sweeps at most; how often in a row they have to show as many neurons
 _ENOUGH = 8  # questions for each incoming weight, of a refinement with more neurons than inputs
@@ -227,7 +229,10 @@ class Asking:
             judge = Judge.of(samples)
             output = Layer(jnp.zeros((samples.y.shape[1], len(found))), jnp.zeros(samples.y.shape[1]))
             within = Network((Layer(jnp.asarray(found[:, :-1]), jnp.asarray(found[:, -1]), kind), output))
-            done = assemble(Neurons(found, kind), samples, within, Tools(self.stop, judge, keep_linear=False))
+            tools = Tools(self.stop, judge, keep_linear=False)
+            done = assemble(Neurons(found, kind), samples, within, tools)
+            if done.fits:
+                done = eliminate(done, samples, tools)
             network, _ = scale.undo(done.network, None)
         self.tell("measure", 1, 1)
         first, last = network.layers
@@ -241,10 +246,11 @@ class Asking:
             if probes.method == "Hessians"
             else min(1.0, max(2, min(3, probes.n_proposers / 2)) / probes.n_proposers)
         )
+        size = float(np.median(np.linalg.norm(probes.vectors, axis=1)))
         with self.seconds.of("cluster"):
             return cluster_neurons(
                 probes.vectors, probes.proposer, n_students=probes.n_proposers, symmetry=symmetry,
-                config=ClusterConfig(metric="euclidean", gamma=share),
+                config=ClusterConfig(metric="euclidean", gamma=share, policy="height", height=_AGREED * size),
             )  # fmt: skip
 
     def measured(self, ask: Asked, directions: np.ndarray, scale: float) -> Shallow:
@@ -354,7 +360,9 @@ def finished(
     if not judge.fits(loss):
         asking.tell("finetune", 0, 1)
         with seconds.of("finetune"):
-            stop = replace(config.finetune, target_loss=judge.target(config.finetune.target_loss))
+            stop = config.finetune
+            if not is_small(network):  # where steps are cheap, exact is not enough: they go on to rounding
+                stop = replace(stop, target_loss=judge.target(stop.target_loss))
             refined, _ = finetune(_scaled(network, scale), samples, stop=stop, judge=judge)
             refined, _ = scale.undo(refined, None)
         if loss_of(refined) < loss:
