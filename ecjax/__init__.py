@@ -5,7 +5,7 @@
     print(recovery.summary())
 
 What is called by name stands here; the rest is in rooms that can be imported, a phase or a subject each: ec.network,
-ec.objective, ec.data, ec.judge, ec.expand, ec.cluster, ec.reconstruct, ec.road, ec.runs.
+ec.objective, ec.data, ec.judge, ec.expand, ec.probe, ec.cluster, ec.reconstruct, ec.road, ec.runs.
 
 The method is Expand-and-Cluster (Martinelli, Şimşek, Gerstner, Brea; ICML 2024, arXiv:2304.12794).
 """
@@ -19,6 +19,7 @@ from . import expand as expand
 from . import judge as judge
 from . import network as network
 from . import objective as objective
+from . import probe as probe
 from . import reconstruct as reconstruct
 from . import road as road
 from . import runs as runs
@@ -27,6 +28,8 @@ from .cluster import Clustering as Clustering
 from .cluster import recut as recut
 from .cluster import suggest_gamma_beta as suggest_gamma_beta
 from .data import Data as Data
+from .data import Teacher as Teacher
+from .data import TeacherError as TeacherError
 from .data import digits_teacher as digits_teacher
 from .data import gaussian_queries as gaussian_queries
 from .data import grid_queries as grid_queries

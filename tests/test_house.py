@@ -22,6 +22,7 @@ ROOMS = (
     "data",
     "judge",
     "expand",
+    "probe",
     "cluster",
     "reconstruct",
     "road",

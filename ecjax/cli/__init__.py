@@ -1,4 +1,4 @@
-"""The command line: `ecjax recover toy|digits|images|data`, `teach`, `compare`, `cut`, `bench`."""
+"""The command line: `ecjax recover toy|digits|images|data|function`, `teach`, `compare`, `cut`, `bench`."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ..base.devices import is_first
+from .asking import recover_function
 from .bench import bench
 from .commands import (
     COMMANDS,
@@ -21,6 +22,7 @@ from .commands import (
     Recover,
     RecoverData,
     RecoverDigits,
+    RecoverFunction,
     RecoverImages,
     RecoverToy,
     Teach,
@@ -39,6 +41,8 @@ Recover an unknown neural network, its width and every weight, from inputs and o
   ecjax recover digits                   a network trained on handwritten digits
   ecjax recover data a.npz --activation tanh
                                          your own inputs and outputs
+  ecjax recover function my.module:f --fan-in 784
+                                         a function of yours that can be asked
   ecjax teach mnist --hidden 16          train a teacher on real images ...
   ecjax recover images --teacher FOLDER  ... and recover it, layer by layer
   ecjax compare RUN                      recovered against teacher
@@ -92,6 +96,8 @@ def _run(command: Command, console: Console, parse: Callable[..., Any]) -> None:
             recover_data(command, console, lambda settings: parse(default=replace(command, settings=settings)))
         case RecoverImages():
             recover_images(command, console)
+        case RecoverFunction():
+            recover_function(command, console)
         case Teach():
             teach(command, console)
         case Compare():

@@ -225,6 +225,39 @@ class RecoverData:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RecoverFunction:
+    """Recover a network that can be asked, in float64: a function of your own, by questions that are chosen for it.
+
+    The function takes questions, an array [n, fan_in], and returns answers [n] or [n, fan_out], the outputs before any
+    softmax. It is looked for in the folder that you are in, too. No training: probes find the neurons (docs/asking.md).
+    Every answer is kept, so that an interrupted command asks nothing twice.
+
+      ecjax recover function mymodel:predict --fan-in 784
+      ecjax recover function mymodel:predict --fan-in 784 --activation relu --max-questions 200000
+
+    Attributes:
+        function: Its module and its name, as package.module:name.
+        fan_in: How many numbers a question has.
+        activation: Of the hidden neurons; "auto" looks at single neurons and names it.
+        hidden_layers: How many there are.
+        batch: Questions in one call, at most.
+        max_questions: How many may be asked.
+        answers: Relative error of the answers; by default the rounding of the dtype in which they come.
+        seed: Decides the questions.
+    """
+
+    function: Positional[str]
+    fan_in: int
+    activation: str = "auto"
+    hidden_layers: int = 1
+    batch: int = 4096
+    max_questions: int | None = None
+    answers: float | None = None
+    seed: int = 0
+    output: Annotated[Output, arg(name="")] = field(default_factory=Output)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Teach:
     """Train a network on real images, as a teacher to be recovered.
 
@@ -397,12 +430,13 @@ def named_activations(names: str, hidden_layers: int) -> tuple[LayerActivation, 
 
 
 Recover = RecoverToy | RecoverDigits | RecoverData | RecoverImages
-Command = Recover | Teach | Compare | Cut
+Command = Recover | RecoverFunction | Teach | Compare | Cut
 COMMANDS: dict[str, type] = {
     "recover toy": RecoverToy,
     "recover digits": RecoverDigits,
     "recover data": RecoverData,
     "recover images": RecoverImages,
+    "recover function": RecoverFunction,
     "teach": Teach,
     "compare": Compare,
     "cut": Cut,

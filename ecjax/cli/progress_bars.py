@@ -69,7 +69,9 @@ class ProgressBars:
 
 
 def _note(info: Mapping[str, Any]) -> str:
-    """The epoch, and the range of the students' losses, where there are any."""
+    """The questions asked; the epoch, and the range of the students' losses; where there are any."""
+    if "questions" in info:
+        return f"{info['questions']:,} questions"
     epoch = [f"epoch {info['epoch']:,}"] if "epoch" in info else []
     losses = np.asarray(info.get("losses", ()), float)
     finite = losses[np.isfinite(losses)]

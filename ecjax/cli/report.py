@@ -24,9 +24,11 @@ def report(console: Console, recovery: Recovery, comparison: Comparison | None, 
     """What came out: widths, which neurons, how sure, where the files are."""
     say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     say(recovery.summary())
-    for i, (clustering, expansion) in enumerate(zip(recovery.clusterings, recovery.expansions, strict=True), start=1):
-        students = expansion.students
-        kinds = [kind.name for kind, _ in students.layers[0].activation.groups(students.widths[0])]
+    for i, clustering in enumerate(recovery.clusterings, start=1):
+        kinds = [recovery.network.activations[i - 1].name]  # where probes proposed, as long as there is one of a layer
+        if recovery.expansions:
+            students = recovery.expansions[i - 1].students
+            kinds = [kind.name for kind, _ in students.layers[0].activation.groups(students.widths[0])]
         console.print()
         console.print(_clusters(clustering, kinds, f"candidates in hidden layer {i}"))
     if comparison is not None:

@@ -5,6 +5,8 @@ from .images import load_images as load_images
 from .queries import gaussian_queries as gaussian_queries
 from .queries import grid_queries as grid_queries
 from .queries import noisy_copies as noisy_copies
+from .teacher import Teacher as Teacher
+from .teacher import TeacherError as TeacherError
 from .teachers import TrainedTeacher as TrainedTeacher
 from .teachers import digits as digits
 from .teachers import digits_teacher as digits_teacher

@@ -8,6 +8,7 @@ from ..expand import Expansion
 from ..judge import Certificate, Judge
 from ..network import Layer, Network
 from ..objective import Scaling
+from ..probe import Probes
 from .settings import RecoveryConfig
 
 
@@ -33,6 +34,9 @@ class Recovery(eqx.Module):
         config: Settings.
         judge: What counted as exact.
         seconds: Time spent in every phase.
+        probes: What the vectors of each hidden layer were proposed by, where the teacher was asked; then there are no
+            `expansions`.
+        questions: How many it was asked.
     """
 
     network: Network
@@ -50,6 +54,8 @@ class Recovery(eqx.Module):
     config: RecoveryConfig = eqx.field(static=True)
     judge: Judge = eqx.field(static=True)
     seconds: dict[str, float] = eqx.field(static=True)
+    probes: tuple[Probes, ...] = ()
+    questions: int = eqx.field(static=True, default=0)
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -68,7 +74,14 @@ class Recovery(eqx.Module):
         activations = " and ".join(dict.fromkeys(each.name for each in self.network.activations))
         lines = [f"Recovered a {widths} {activations} network, {verdict} (loss {self.loss:.1e})."]
         lines += [f"Chosen: {each}" for each in self.chosen]
-        layers = zip(self.expansions, self.clusterings, self.found_by, strict=True)
+        if self.probes:
+            lines.append(f"Asked {self.questions:,} questions.")
+        for number, (probes, clustering) in enumerate(zip(self.probes, self.clusterings, strict=False), start=1):
+            lines.append(
+                f"Layer {number}: {len(clustering.kept_clusters)} neurons, each proposed by at least "
+                f"{clustering.needed} of {probes.n_proposers} probes; found by {probes.method}."
+            )
+        layers = zip(self.expansions, self.clusterings, self.found_by, strict=False)  # none where probes proposed
         for number, (expansion, clustering, found_by) in enumerate(layers, start=1):
             losses = np.asarray(expansion.loss)
             lines += [

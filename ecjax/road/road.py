@@ -23,7 +23,7 @@ from ..base.precision import in_full_precision
 from ..base.progress import Progress, Stopwatch, silent
 from ..base.threads import one_blas_thread
 from ..cluster import LayerClustering, Metric
-from ..data import Data
+from ..data import Data, Teacher
 from ..expand import Expansion, is_small, sufficient_width
 from ..expand.store import Store, part
 from ..judge import certify, unrecoverable_neurons
@@ -32,6 +32,7 @@ from ..network.moves import with_unit_vectors
 from ..objective import Samples, Scaling
 from ..reconstruct import Candidate, eliminate_in_all_layers, finetune, removed_clusters
 from ..reconstruct.assemble import less_linear
+from .asking import AUTO, ProbesFailedError, recover_by_asking, with_answers
 from .choice import Choice, chosen_from
 from .layers import Found, next_layer, reconstructed, upper_students
 from .recovery import Recovery
@@ -42,7 +43,7 @@ _Config = TypeVar("_Config")
 
 
 def recover(
-    x: Data | Float[Array, "samples fan_in"] | Float[np.ndarray, "samples fan_in"],
+    x: Data | Teacher | Float[Array, "samples fan_in"] | Float[np.ndarray, "samples fan_in"],
     y: Any = None,
     *,
     activation: Activations,
@@ -67,10 +68,10 @@ def recover(
 
     Args:
         x: Queries, one a row. Their dtype is the precision of the work: float64 for exact recovery. Or `Data`, with
-            the answers in it.
+            the answers in it. Or a `Teacher`, who is asked what is worth asking (`ecjax.road.asking`).
         y: The teacher's answers, one a row (or one number a sample).
         activation: Of the teacher's hidden neurons: a name, an `Activation`, or one for each hidden layer. A `Mixture`
-            says it neuron by neuron of the students.
+            says it neuron by neuron of the students. "auto", of a `Teacher`, is found by looking at single neurons.
         key: For the students' initial weights. Used up.
         hidden_layers: How many the teacher has.
         config: All settings; by default they are chosen from the data (`ecjax.road.choice`), and the recovery says how.
@@ -101,6 +102,37 @@ def recover(
     """
     if hidden_layers < 1:
         raise ValueError(f"`hidden_layers` is how many the teacher has, at least 1; got {hidden_layers}.")
+    if isinstance(x, Teacher):
+        if y is not None or fresh is not None:
+            raise ValueError("`x` is a Teacher, who is asked for answers: leave `y` and `fresh` out.")
+        kinds = None if activation == AUTO else checked_activations(activation, hidden_layers)
+        try:
+            with one_blas_thread():
+                return recover_by_asking(
+                    x, kinds, hidden_layers=hidden_layers, key=key, config=config, progress=progress
+                )
+        except ProbesFailedError as error:
+            if kinds is None:
+                raise  # students have to be told
+            why = f"students, as probes do not reach: {error}"
+        asked = with_answers(x, key=jr.fold_in(key, 2**28))
+        overrides = {"student_width": student_width, "n_students": n_students, "gamma": gamma, "beta": beta}
+        overrides |= {"metric": metric, "policy": policy, "n_clusters": n_clusters, "height": height}
+        recovery = recover(
+            asked,
+            activation=activation,
+            key=key,
+            hidden_layers=hidden_layers,
+            config=config,
+            method=method,
+            allow_few_samples=allow_few_samples,
+            store=store,
+            progress=progress,
+            **cast(Any, overrides),
+        )
+        return replace(recovery, chosen=(why, *recovery.chosen), questions=x.asked)
+    if activation == AUTO:
+        raise ValueError('`activation` "auto" needs a Teacher that can be asked: name the activation of these answers.')
     activations = checked_activations(activation, hidden_layers)
     data = x if isinstance(x, Data) else Data.of(x, y, fresh=fresh)
     if isinstance(x, Data) and (y is not None or fresh is not None):

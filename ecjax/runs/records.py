@@ -22,11 +22,13 @@ from ..expand import Expansion, StackStage, Stage
 from ..judge import Certificate, Comparison, Judge
 from ..network import ACTIVATIONS, Activations, Layer, Mixture, Network, as_activations, load_network, save_network
 from ..objective import Samples, Scaling
+from ..probe import Probes
 from ..road import Recovery, RecoveryConfig
 from .as_json import as_json, from_json, from_value, write_json
 from .students import measured, student_of
 
 FORMAT = 2  # of run folders; those of 1, from before networks had an activation a layer, say nothing
+_PROBED, _OF_PROBES = ("vectors", "proposer", "basis", "singular"), ("n_proposers", "method", "questions", "notes")
 _MEASURED = ("loss", "gradient_norm", "n_steps")
 _STAGES = {
     name: kind
@@ -88,6 +90,8 @@ def save_recovery(
         arrays |= _under(f"expansion.{i}", measured(expansion))
         if expansion.history is not None:
             arrays[f"expansion.{i}.history"] = expansion.history
+    for i, probes in enumerate(recovery.probes):
+        arrays |= _under(f"probes.{i}", {name: getattr(probes, name) for name in _PROBED})
     if recovery.linear is not None:
         arrays |= _under("linear", {"w": recovery.linear.w, "b": recovery.linear.b})
     split = [[_split(group) for group in clustering.groups] for clustering in recovery.clusterings]
@@ -111,6 +115,8 @@ def save_recovery(
                 _rows(**{name: getattr(expansion, name) for name in _MEASURED}, stopped=expansion.reasons())
                 for expansion in recovery.expansions
             ],
+            "questions": recovery.questions,
+            "probes": [{name: getattr(probes, name) for name in _OF_PROBES} for probes in recovery.probes],
             "settings": _settings_json(recovery.config),
             "clusterings": [[rest for _, rest in groups] for groups in split],
         },
@@ -181,6 +187,11 @@ def _loaded(folder: Path, result: dict[str, Any], given: Activations | None, sta
         scaling=Scaling(**_below("scaling", arrays)),
         config=_settings(result["settings"], stages),
         seconds=result["seconds"],
+        probes=tuple(
+            Probes(**_below(f"probes.{i}", arrays), **{**told, "notes": tuple(told["notes"])})
+            for i, told in enumerate(result.get("probes", []))
+        ),
+        questions=result.get("questions", 0),
     )
     teacher = folder / "teacher.safetensors"
     return Run(

@@ -1,0 +1,29 @@
+"""Phase 1b: probes in the place of students, where the teacher can be asked.
+
+A probe proposes incoming weight vectors, as a student does: from Hessians of the answers (`hessians`), or from what
+happens far out, where neurons cross zero one by one (`sweep`). What independent probes agree on is a neuron; the
+cluster phase does not know who proposed. Then each neuron is looked at by itself (`profile`), measured where the others
+have come to rest (`isolate`), and all of them are brought together again (`polish`, `columns`).
+"""
+
+from .columns import columns as columns
+from .hessians import N_PAIRS as N_PAIRS
+from .hessians import hessians as hessians
+from .hessians import proposals as proposals
+from .isolate import Isolated as Isolated
+from .isolate import NoRestError as NoRestError
+from .polish import Shallow as Shallow
+from .polish import polished as polished
+from .profile import LINE as LINE
+from .profile import fit_profile as fit_profile
+from .profile import named as named
+from .record import DIRECTIONS as DIRECTIONS
+from .record import Probes as Probes
+from .row_space import RowSpace as RowSpace
+from .row_space import row_space as row_space
+from .scale import Scale as Scale
+from .scale import natural_scale as natural_scale
+from .sweep import Crossing as Crossing
+from .sweep import Shape as Shape
+from .sweep import shape_far_out as shape_far_out
+from .sweep import sweep as sweep

@@ -1,0 +1,411 @@
+"""The road where the teacher can be asked: probes propose neurons, and the phases after that are those of every road.
+
+    row space  ->  proposals  ->  cluster  ->  profile, isolate, polish  ->  finetune (where still needed)  ->  Recovery
+
+Every phase asks questions of its own. What they found is judged by questions that none of them has seen.
+"""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from ..base.precision import require_float64
+from ..base.progress import Progress, Stopwatch
+from ..cluster import ClusterConfig, Clustering, cluster_neurons
+from ..data import Data, Teacher
+from ..expand import Stopping, is_small
+from ..judge import Judge, certify
+from ..network import ACTIVATIONS, Activation, Layer, LayerActivation, Mixture, Network, Symmetry
+from ..network.moves import with_unit_vectors
+from ..objective import Samples, Scaling
+from ..probe import (
+    DIRECTIONS,
+    LINE,
+    N_PAIRS,
+    Crossing,
+    Isolated,
+    NoRestError,
+    Probes,
+    RowSpace,
+    Shallow,
+    Shape,
+    columns,
+    fit_profile,
+    hessians,
+    named,
+    natural_scale,
+    polished,
+    proposals,
+    row_space,
+    shape_far_out,
+    sweep,
+)
+from ..probe.differences import Asked
+from ..reconstruct import finetune
+from ..reconstruct.assemble import Tools, assemble
+from ..reconstruct.eliminate import eliminate
+from ..reconstruct.output import Neurons
+from .recovery import Recovery
+from .settings import RecoveryConfig
+
+AUTO = "auto"
+_AGREED = 1e-3  # distance of vectors that agree, in units of their norm; probes are right to 1e-5, or quite wrong
+_FAR = 1e5  # of a sweep, in units of the inputs' scale
+_SWEEPS, _AGAIN = 12, 3  # sweeps at most; how often in a row they have to show as many neurons
+_ENOUGH = 8  # questions for each incoming weight, of a refinement with more neurons than inputs
+_POINTS = (2, 4, 8, 16, 32)  # at which Hessians are taken, more and more as long as neurons are missing
+_AFFORDABLE = 100_000  # questions about Hessians, before sweeps are tried
+_SHARE_FRESH = 0.05  # of the last questions, kept for the certificate
+_LOOKED_AT = 7  # neurons whose profiles name the activation
+_NO_PROFILE = 1e-2  # misfit of directions that are no neurons'; of neurons some 1e-5
+_SPREAD = 0.7  # of the last questions, in units of the inputs' scale
+_FOR_STUDENTS = 4000  # questions, where probes do not reach
+_MORE = 1.02  # numbers asked beyond those that the judge wants
+
+
+class ProbesFailedError(ValueError):
+    """No probe found a network that explains the answers."""
+
+
+class Found(NamedTuple):
+    """The last hidden layer as probes found it."""
+
+    net: Shallow  # in the coordinates of the row space
+    probes: Probes
+    clustering: Clustering
+
+
+class Asking:
+    """One recovery by asking: the teacher, the precision of its answers, and what all probes share."""
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        activation: Activation | None,
+        key: PRNGKeyArray,
+        progress: Progress,
+        stop: Stopping,
+    ):
+        self.teacher, self.progress, self.seconds, self.stop = teacher, progress, Stopwatch(), stop
+        self.rng = np.random.default_rng(np.asarray(jr.key_data(key), np.uint32))
+        known = [one for one in ACTIVATIONS.values() if not one.symmetry.polynomial]
+        self.candidates = known if activation is None else [activation]
+        self.activation = activation
+
+    def tell(self, phase: str, done: int, total: int) -> None:
+        """Progress, with the questions asked so far."""
+        self.progress(phase, done, total, questions=self.teacher.asked)
+
+    def shallow(self) -> tuple[Found, RowSpace]:
+        """A network of one hidden layer, in the inputs as they are."""
+        teacher, rng, fan_in = self.teacher, self.rng, self.teacher.fan_in
+        self.tell("row space", 0, 1)
+        with self.seconds.of("row space"):
+            teacher(np.zeros((1, fan_in)))  # the first answer tells how precise answers are
+            scale = natural_scale(teacher, fan_in, precision=teacher.precision, rng=rng)
+            space = row_space(
+                teacher,
+                fan_in,
+                precision=teacher.precision,
+                scale=scale.unit,
+                rng=rng,
+                is_straight=scale.is_straight,
+            )
+        # Any activation that grows looks like relu from far enough: it is no candidate where nothing bends.
+        straight = [one for one in self.candidates if one.symmetry.homogeneous == scale.is_straight]
+        self.candidates = straight or self.candidates
+        self.tell("row space", 1, 1)
+        ask = space.within(teacher)
+        trouble = []
+        for way in (self.by_sweeps,) if scale.is_straight else (self.last_layer, self.by_sweeps):
+            try:
+                found = way(ask, space)
+            except ProbesFailedError as error:
+                trouble.append(str(error))
+                continue
+            net = found.net
+            if space.is_all or len(net.w) != space.rank:
+                return found._replace(net=net._replace(w=net.w @ space.basis)), space
+            with self.seconds.of("measure"):
+                w = columns(teacher, net.activation, space.basis, net.w, net.b, net.a, scale=space.scale, rng=rng)
+            return found._replace(net=net._replace(w=w)), space
+        raise ProbesFailedError(" ".join(trouble))
+
+    def last_layer(self, ask: Asked, space: RowSpace) -> Found:
+        """The last hidden layer from Hessians of the answers, in the coordinates of the row space.
+
+        Raises:
+            ProbesFailedError: If there are not as many neurons as directions.
+        """
+        found, n_found = np.zeros((0, space.rank, space.rank)), 0
+        for n_points in _POINTS:
+            if n_points * space.rank**2 > _AFFORDABLE:
+                break
+            self.tell("probe", len(found), 0)
+            with self.seconds.of("probe"):
+                n_there = n_points - round(len(found) / (self.teacher.fan_out or 1))
+                options = {"precision": self.teacher.precision, "scale": space.scale, "rng": self.rng}
+                found = np.concatenate([found, hessians(ask, space.rank, n_points=max(1, n_there), **options)])
+                vectors, proposer = proposals(found, rng=self.rng)
+            if len(vectors) < 2:
+                continue
+            vectors = np.concatenate([vectors, np.zeros((len(vectors), 1))], axis=1)
+            probes = Probes(
+                vectors, proposer, N_PAIRS, space.basis, space.singular, "Hessians", self.teacher.asked
+            )  # fmt: skip
+            clustering = self.clustered(probes)
+            n_found = clustering.width
+            if n_found == space.rank:
+                directions = np.stack([clustering.aligned(k).vectors[0][:-1] for k in clustering.kept_clusters])
+                directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+                return Found(self.measured(ask, directions, space.scale), probes, clustering)
+        raise ProbesFailedError(f"Hessians show {n_found} neurons in {space.rank} directions.")
+
+    def by_sweeps(self, ask: Asked, space: RowSpace) -> Found:
+        """The first hidden layer from crossings far out, be there more neurons than inputs or not.
+
+        Raises:
+            ProbesFailedError: If nothing crosses, or sweeps do not come to agree.
+        """
+        distance, precision = _FAR * space.scale, self.teacher.precision
+        shape = shape_far_out(ask, space.rank, distance=distance, rng=self.rng)
+        crossings, proposer, kept = [], [], []
+        for number in range(_SWEEPS):
+            self.tell("sweep", number, _SWEEPS)
+            with self.seconds.of("probe"):
+                options = {"distance": distance, "scale": space.scale, "precision": precision, "rng": self.rng}
+                swept = sweep(ask, space.rank, shape, **options)
+            crossings += swept
+            proposer += [number] * len(swept)
+            if number == 0 or len(crossings) < 2:
+                continue
+            directions = np.stack([crossing.direction for crossing in crossings])
+            vectors = np.concatenate([directions, np.zeros((len(directions), 1))], axis=1)
+            probes = Probes(
+                vectors, np.array(proposer), number + 1, space.basis, space.singular, "sweeps", self.teacher.asked
+            )
+            clustering = self.clustered(probes)
+            kept.append(clustering.width)
+            if clustering.width == space.rank and not space.is_all:
+                directions = np.stack([clustering.aligned(k).vectors[0][:-1] for k in clustering.kept_clusters])
+                directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+                return Found(self.measured(ask, directions, space.scale), probes, clustering)
+            if kept[-1] and kept[-_AGAIN:] == [kept[-1]] * _AGAIN:
+                return self.overcomplete(ask, space, crossings, np.array(proposer), number + 1, shape)
+        raise ProbesFailedError(
+            f"{_SWEEPS} sweeps far out show {', '.join(map(str, kept)) or 'no'} neurons in {space.rank} directions."
+        )
+
+    def overcomplete(
+        self, ask: Asked, space: RowSpace, crossings: list[Crossing], proposer: np.ndarray, n: int, shape: Shape
+    ) -> Found:
+        """More neurons than inputs: each is looked at where it crosses, all others being far from their middle."""
+        self.tell("measure", 0, 1)
+        with self.seconds.of("measure"):
+            places, sloped = space.scale * LINE, shape == "kinks"
+            lines = [ask(each.place + places[:, None] * each.direction) for each in crossings]
+            kind, _ = named(self.candidates, places, lines[:_LOOKED_AT], sloped=sloped)
+            fits = [fit_profile(kind, places, line, sloped=sloped) for line in lines]
+            w = np.stack([fit.alpha * each.direction for fit, each in zip(fits, crossings, strict=True)])
+            b = np.array([fit.beta - one @ each.place for fit, one, each in zip(fits, w, crossings, strict=True)])
+        vectors = np.concatenate([w, b[:, None]], axis=1)
+        if kind.symmetry.homogeneous:
+            vectors = vectors / np.linalg.norm(w, axis=1, keepdims=True)
+        probes = Probes(vectors, proposer, n, space.basis, space.singular, "sweeps", self.teacher.asked)
+        clustering = self.clustered(probes, kind.symmetry)
+        if not clustering.width:
+            raise ProbesFailedError(f"{n} sweeps agree on directions and on no neuron.")
+        found = np.stack([clustering.aligned(k).vectors[0] for k in clustering.kept_clusters])
+        with self.seconds.of("measure"):
+            x = _SPREAD * space.scale * self.rng.standard_normal((_ENOUGH * found.size, space.rank))
+            samples = Samples(jnp.asarray(x), jnp.asarray(ask(x)))
+            scale = Scaling(np.zeros(space.rank), np.eye(space.rank), np.asarray(samples.y).mean(0),
+                            np.asarray(samples.y).std(0))  # fmt: skip
+            samples = scale.samples(samples.x, samples.y)
+            judge = Judge.of(samples)
+            output = Layer(jnp.zeros((samples.y.shape[1], len(found))), jnp.zeros(samples.y.shape[1]))
+            within = Network((Layer(jnp.asarray(found[:, :-1]), jnp.asarray(found[:, -1]), kind), output))
+            tools = Tools(self.stop, judge, keep_linear=False)
+            done = assemble(Neurons(found, kind), samples, within, tools)
+            if done.fits:
+                done = eliminate(done, samples, tools)
+            network, _ = scale.undo(done.network, None)
+        self.tell("measure", 1, 1)
+        first, last = network.layers
+        return Found(Shallow(kind, *(np.asarray(each, float) for each in (first.w, first.b, last.w, last.b))),
+                     probes, clustering)  # fmt: skip
+
+    def clustered(self, probes: Probes, symmetry: Symmetry = DIRECTIONS) -> Clustering:
+        """What independent probes agree on: half of them, or three sweeps."""
+        share = (
+            0.5
+            if probes.method == "Hessians"
+            else min(1.0, max(2, min(3, probes.n_proposers / 2)) / probes.n_proposers)
+        )
+        size = float(np.median(np.linalg.norm(probes.vectors, axis=1)))
+        with self.seconds.of("cluster"):
+            return cluster_neurons(
+                probes.vectors, probes.proposer, n_students=probes.n_proposers, symmetry=symmetry,
+                config=ClusterConfig(metric="euclidean", gamma=share, policy="height", height=_AGREED * size),
+            )  # fmt: skip
+
+    def measured(self, ask: Asked, directions: np.ndarray, scale: float) -> Shallow:
+        """Activation, scales, biases and output layer of as many neurons as directions."""
+        self.tell("measure", 0, 1)
+        with self.seconds.of("measure"):
+            dual = np.linalg.inv(directions)
+            size = np.linalg.norm(dual, axis=0)
+            places = scale * LINE  # along each dual direction, made a unit vector
+            lines = [ask(places[:, None] * one[None]) for one in (dual / size).T]
+            strongest = np.argsort([-np.ptp(line, axis=0).max() for line in lines])[:_LOOKED_AT]
+            kind, _ = named(self.candidates, places, [lines[i] for i in strongest])
+            fits = [fit_profile(kind, places, line) for line in lines]
+            if np.median([fit.misfit for fit in fits]) > _NO_PROFILE:
+                raise ProbesFailedError(f"Along {len(lines)} directions the answers are no profiles of single neurons.")
+            alpha, b = np.array([fit.alpha for fit in fits]) * size, np.array([fit.beta for fit in fits])
+            shrink = 1 / np.abs(alpha) if kind.symmetry.homogeneous else np.ones_like(alpha)  # their scale is anything
+            w, b = (shrink * alpha)[:, None] * directions, shrink * b
+            try:
+                isolated = Isolated(ask, kind, w, b, self.rng)
+                w, b = isolated.w, isolated.b
+            except NoRestError:
+                pass  # sin and cos: what is left to do is the refinement's
+            net = polished(ask, kind, w, b, scale=_SPREAD * scale, rng=self.rng)
+        self.tell("measure", 1, 1)
+        return net
+
+
+def recover_by_asking(
+    teacher: Teacher,
+    activations: tuple[LayerActivation, ...] | None,
+    *,
+    hidden_layers: int,
+    key: PRNGKeyArray,
+    config: RecoveryConfig | None,
+    progress: Progress,
+) -> Recovery:
+    """Recover a network of one hidden layer by asking.
+
+    Args:
+        teacher: Who answers.
+        activations: Of the hidden layers; None to look at them.
+        hidden_layers: How many there are.
+        key: Decides the questions.
+        config: Settings of the refinement and the judge.
+        progress: Called as the work advances, with the `questions` asked.
+
+    Raises:
+        ProbesFailedError: If probes find no network.
+        ValueError: If JAX is in float32-only mode.
+    """
+    require_float64("A recovery by asking")
+    if teacher.box is not None:
+        raise ProbesFailedError("they need every question to be allowed, and the teacher has a box.")
+    config = RecoveryConfig.toy() if config is None else config
+    if hidden_layers != 1:
+        raise ProbesFailedError(f"they find one hidden layer, and {hidden_layers} are wanted.")
+    if activations and isinstance(activations[0], Mixture):
+        raise ProbesFailedError("they find neurons of one activation.")
+    activation = None if activations is None else activations[0]
+    assert activation is None or isinstance(activation, Activation)
+    asking = Asking(teacher, activation, key, progress, config.finetune)
+    found, space = asking.shallow()
+    return finished(asking, (found,), network_of(found.net), space, config)
+
+
+def with_answers(teacher: Teacher, *, key: PRNGKeyArray) -> Data:
+    """Answers for students: to normal questions in the natural scale of the inputs, or within the box."""
+    rng = np.random.default_rng(np.asarray(jr.key_data(key), np.uint32))
+    n = int(min(_FOR_STUDENTS, teacher.left - 1))
+    if teacher.box is not None:
+        x = rng.uniform(teacher.box.low, teacher.box.high, (n, teacher.fan_in))
+    else:
+        teacher(np.zeros((1, teacher.fan_in)))
+        scale = natural_scale(teacher, teacher.fan_in, precision=teacher.precision, rng=rng)
+        n = int(min(_FOR_STUDENTS, teacher.left - 1))
+        x = scale.unit * rng.standard_normal((n, teacher.fan_in))
+    return Data.of(x, teacher(x), ask=teacher)
+
+
+def network_of(net: Shallow) -> Network:
+    """The same as a record."""
+    return Network((Layer(jnp.asarray(net.w), jnp.asarray(net.b), net.activation), _output(net)))
+
+
+def _output(net: Shallow) -> Layer:
+    return Layer(jnp.asarray(net.a), jnp.asarray(net.c))
+
+
+def finished(
+    asking: Asking, found: tuple[Found, ...], network: Network, space: RowSpace, config: RecoveryConfig
+) -> Recovery:
+    """Judged on new questions, and refined if that is still needed."""
+    teacher, seconds = asking.teacher, asking.seconds
+    with seconds.of("ask"):
+        data = _judged_on(asking, network, space)
+    # All inputs as they are: outside the row space as it was found there may still be errors to refine.
+    scale = Scaling(
+        np.zeros(teacher.fan_in), np.eye(teacher.fan_in), np.asarray(data.y).mean(0), np.asarray(data.y).std(0)
+    )
+    samples = scale.samples(data.x, data.y)
+    judge = Judge(
+        eps=teacher.precision, n_numbers=data.n_numbers, accepted=config.exact_loss, noise=config.noise**2
+    )  # fmt: skip
+    loss_of = lambda network: float(np.mean((np.asarray(Samples(data.x, data.y).errors(network)) / scale.y_scale) ** 2))
+    loss = loss_of(network)
+    if not judge.fits(loss):
+        asking.tell("finetune", 0, 1)
+        with seconds.of("finetune"):
+            stop = config.finetune
+            if not is_small(network):  # where steps are cheap, exact is not enough: they go on to rounding
+                stop = replace(stop, target_loss=judge.target(stop.target_loss))
+            refined, _ = finetune(_scaled(network, scale), samples, stop=stop, judge=judge)
+            refined, _ = scale.undo(refined, None)
+        if loss_of(refined) < loss:
+            network, loss = refined, loss_of(refined)
+        asking.tell("finetune", 1, 1)
+    network = with_unit_vectors(network)
+    with seconds.of("certify"):
+        certificate = certify(network, data.x, data.y, judge=judge, fresh=data.fresh)
+    kinds = " and ".join(dict.fromkeys(each.net.activation.name for each in found))
+    return Recovery(
+        network=network,
+        linear=None,
+        loss=loss,
+        is_exact=judge.is_exact(loss, network.n_parameters),
+        found_by=tuple(each.probes.method for each in found),
+        certificate=certificate,
+        chosen=() if asking.activation else (f"activation {kinds}, by the profiles of {_LOOKED_AT} neurons at most",),
+        removed=(),
+        unidentified=(),
+        expansions=(),
+        clusterings=tuple(each.clustering for each in found),
+        scaling=scale,
+        config=config,
+        judge=judge,
+        seconds=seconds.seconds,
+        probes=tuple(each.probes for each in found),
+        questions=teacher.asked,
+    )
+
+
+def _judged_on(asking: Asking, network: Network, space: RowSpace) -> Data:
+    """Questions that had no part in what was found, as many as explain the network's parameters."""
+    teacher, fan_out = asking.teacher, network.shape[-1]
+    wanted = Judge(eps=0.0, n_numbers=0).numbers_for_each * network.n_parameters / fan_out
+    n = int(np.ceil(_MORE * wanted)) + 10
+    n_fresh = int(np.ceil(_SHARE_FRESH * n)) + 2
+    x = _SPREAD * space.scale * asking.rng.standard_normal((n + n_fresh, teacher.fan_in))
+    y = teacher(x)
+    return Data.of(x[:n], y[:n], fresh=(x[n:], y[n:]), ask=teacher)
+
+
+def _scaled(network: Network, scale: Scaling) -> Network:
+    """The network for outputs in units of their own spread."""
+    last, unit = network.output, jnp.asarray(1 / scale.y_scale)
+    last = replace(last, w=last.w * unit[:, None], b=(last.b - jnp.asarray(scale.y_mean)) * unit)
+    return Network((*network.hidden, last))

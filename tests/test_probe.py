@@ -1,0 +1,215 @@
+"""Probes: what each of them finds of a planted network, and what it costs."""
+
+import jax.random as jr
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ecjax as ec
+from ecjax.probe import (
+    LINE,
+    N_PAIRS,
+    Isolated,
+    NoRestError,
+    columns,
+    fit_profile,
+    hessians,
+    named,
+    natural_scale,
+    polished,
+    proposals,
+    row_space,
+    shape_far_out,
+    sweep,
+)
+from ecjax.probe.curves import bends, slope_values, values
+from ecjax.probe.differences import gradient, gradient_step, hessian, slopes
+from ecjax.probe.isolate import far
+from ecjax.probe.sweep import Line, located
+
+EPS = float(np.finfo(float).eps)
+KNOWN = {name: one for name, one in ec.ACTIVATIONS.items() if not one.symmetry.polynomial}
+# One function but for scales and constants: nobody can tell these apart.
+SAME = {"sigmoid": "tanh", "normal_cdf": "erf", "cos": "sin"}
+
+
+class Planted:
+    """A network that counts what it is asked."""
+
+    def __init__(self, shape, activation, seed=0):
+        net = ec.synthetic_teacher(*shape, activation, key=jr.key(seed))
+        self.net, self.activation, self.asked = net, net.layers[0].activation, 0
+        (self.w, self.b), (self.a, self.c) = ((np.asarray(layer.w), np.asarray(layer.b)) for layer in net.layers)
+
+    def __call__(self, x):
+        self.asked += len(x)
+        return values(self.activation, x @ self.w.T + self.b) @ self.a.T + self.c
+
+    @property
+    def unit(self):
+        return self.w / np.linalg.norm(self.w, axis=1, keepdims=True)
+
+
+def angles(wanted, found):
+    """Sine of the angle of every wanted direction to the nearest found one."""
+    cosine = np.clip(np.abs(wanted @ found.T).max(axis=1), 0, 1)
+    return np.sqrt(1 - cosine**2)
+
+
+@pytest.mark.parametrize("activation", KNOWN.values(), ids=KNOWN)
+def test_curves_are_the_activation_and_its_derivatives(activation):
+    for z in (np.linspace(-5, 5, 7), np.linspace(-30, 30, 5000).reshape(50, 100)):
+        np.testing.assert_allclose(values(activation, z), np.asarray(activation.fn(z)), rtol=1e-12, atol=1e-15)
+        assert slope_values(activation, z).shape == bends(activation, z).shape == z.shape
+
+
+def test_differences_of_a_quadratic_are_its_derivatives():
+    matrix = np.array([[2.0, -1.0, 0.5], [-1.0, 3.0, 0.0], [0.5, 0.0, -1.0]])
+    ask = lambda x: np.stack([np.einsum("ni,ij,nj->n", x, matrix, x) / 2, x.sum(axis=1)], axis=1)
+    point = np.array([0.3, -0.2, 1.0])
+    exact = np.stack([matrix @ point, np.ones(3)], axis=1)
+    np.testing.assert_allclose(gradient(ask, point, np.eye(3), 1e-2), exact, atol=1e-12)
+    np.testing.assert_allclose(hessian(ask, point, 1e-1), [matrix, np.zeros((3, 3))], atol=1e-12)
+    linear = lambda x: x @ matrix
+    np.testing.assert_allclose(slopes(linear, point, np.eye(3), 7.0), matrix, atol=1e-12)
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.sampled_from(["tanh", "softplus", "sin"]), st.integers(2, 6), st.integers(0, 100))
+def test_row_space_is_that_of_the_weights(name, width, seed):
+    teacher = Planted((9, width, 2), name, seed)
+    space = row_space(teacher, 9, precision=EPS, scale=0.7, rng=np.random.default_rng(seed))
+    assert space.rank == width
+    outside = teacher.w - teacher.w @ space.basis.T @ space.basis
+    assert np.abs(outside).max() < 1e-5
+
+
+def test_steps_among_kinks_are_short():
+    teacher = Planted((9, 5, 2), "relu")
+    space = row_space(teacher, 9, precision=EPS, scale=4.0, rng=np.random.default_rng(0), is_straight=True)
+    assert space.rank == 5
+    assert np.abs(teacher.w - teacher.w @ space.basis.T @ space.basis).max() < 1e-5
+
+
+def test_row_space_of_more_neurons_than_inputs_is_everything():
+    teacher = Planted((3, 8, 2), "tanh")
+    space = row_space(teacher, 3, precision=EPS, scale=0.7, rng=np.random.default_rng(0))
+    assert space.is_all
+
+
+@pytest.mark.parametrize("name", ["tanh", "softplus", "sin", "gaussian", "g"])
+def test_pairs_of_hessians_propose_the_neurons(name):
+    teacher = Planted((5, 5, 3), name)
+    rng = np.random.default_rng(0)
+    found = hessians(teacher, 5, n_points=4, precision=EPS, scale=0.5, rng=rng)
+    vectors, proposer = proposals(found, rng=rng)
+    assert set(proposer) == set(range(N_PAIRS))
+    assert angles(teacher.unit, vectors).max() < 1e-3
+
+
+def test_hessians_that_miss_a_neuron_propose_nothing():
+    blind = np.zeros((4, 3, 3))
+    blind[:, :2, :2] = np.random.default_rng(0).standard_normal((4, 2, 2))
+    vectors, proposer = proposals(blind, rng=np.random.default_rng(0))
+    assert vectors.shape == (0, 3)
+    assert not len(proposer)
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_a_profile_gives_back_scale_and_shift(name):
+    activation, alpha, beta = KNOWN[name], 1.3, -0.4
+    line = values(activation, alpha * LINE + beta)[:, None] * np.array([[0.7, -1.2]]) + np.array([[0.3, 5.0]])
+    found = fit_profile(activation, LINE, line)
+    assert found.misfit < 1e-9
+    again = values(activation, found.alpha * LINE + found.beta)[:, None] * found.a + found.c
+    np.testing.assert_allclose(again, line, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_the_activation_is_named(name):
+    rng, activation = np.random.default_rng(0), KNOWN[name]
+    lines = [
+        values(activation, alpha * LINE + beta)[:, None] * rng.standard_normal((1, 2))
+        for alpha, beta in ((0.8, 0.5), (1.5, -1.0), (2.1, 0.2))
+    ]
+    # What grows looks like relu from far enough: who has seen that nothing bends asks for no other.
+    known = [one for one in KNOWN.values() if one.symmetry.homogeneous == activation.symmetry.homogeneous]
+    assert named(known, LINE, lines)[0].name == SAME.get(name, name)
+
+
+@pytest.mark.parametrize("name", [name for name in KNOWN if name not in ("sin", "cos")])
+def test_isolated_neurons_are_exact_from_a_rough_start(name):
+    teacher, rng = Planted((5, 5, 2), name), np.random.default_rng(0)
+    rough = teacher.w + 1e-5 * rng.standard_normal(teacher.w.shape)
+    found = Isolated(teacher, teacher.activation, rough, teacher.b + 1e-5, rng)
+    size = 1.0
+    if teacher.activation.symmetry.homogeneous:
+        size = np.linalg.norm(teacher.w, axis=1) / np.linalg.norm(found.w, axis=1)
+    np.testing.assert_allclose(found.w * np.reshape(size, (-1, 1)), teacher.w, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["sin", "cos"])
+def test_what_never_rests_can_not_be_isolated(name):
+    with pytest.raises(NoRestError, match=name):
+        far(KNOWN[name])
+
+
+@pytest.mark.parametrize("name", ["tanh", "g", "gaussian"])
+def test_polish_and_columns_end_in_rounding(name):
+    teacher, rng = Planted((9, 5, 2), name), np.random.default_rng(0)
+    space = row_space(teacher, 9, precision=EPS, scale=0.7, rng=rng)
+    w = teacher.w @ space.basis.T
+    net = polished(space.within(teacher), teacher.activation, w * 1.00001, teacher.b + 1e-5, scale=0.7, rng=rng)
+    np.testing.assert_allclose(net.w, w, atol=1e-11)
+    np.testing.assert_allclose(net.b, teacher.b, atol=1e-11)
+    np.testing.assert_allclose(net.a, teacher.a, atol=1e-11)
+    found = columns(teacher, teacher.activation, space.basis, net.w, net.b, net.a, scale=0.7, rng=rng)
+    np.testing.assert_allclose(found, teacher.w, atol=1e-11)
+
+
+@pytest.mark.parametrize(("name", "shape"), [("tanh", "steps"), ("softplus", "kinks"), ("relu", "kinks")])
+def test_sweeps_see_neurons_one_by_one(name, shape):
+    teacher, rng = Planted((3, 7, 2), name), np.random.default_rng(0)
+    assert shape_far_out(teacher, 3, distance=1e5, rng=rng) == shape
+    found = sweep(teacher, 3, shape, distance=1e5, scale=1.0, precision=EPS, rng=rng)
+    directions = np.stack([crossing.direction for crossing in found])
+    assert angles(directions, teacher.unit).max() < 1e-3
+    assert np.sum(angles(teacher.unit, directions) < 1e-4) >= 6
+
+
+def test_a_line_without_crossings_has_none():
+    nothing = lambda x: np.ones((len(x), 1))
+    assert located(nothing, Line(np.ones(2), np.array([1.0, -1.0])), distance=1e3, precision=EPS) == []
+    assert sweep(nothing, 2, "steps", distance=1e3, scale=1.0, precision=EPS, rng=np.random.default_rng(0)) == []
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.floats(-20, 20), min_size=1, max_size=6, unique=True))
+def test_all_kinks_of_a_line_are_located(places):
+    places = np.sort(np.array(places))
+    if len(places) > 1 and np.diff(places).min() < 1e-2:
+        return
+    ask = lambda x: np.maximum(x[:, :1] - places, 0) @ np.linspace(1.0, 2.0, len(places))[:, None]
+    found = located(ask, Line(np.zeros(1), np.ones(1)), distance=1.0, precision=EPS)
+    assert len(found) == len(places)
+    for (low, high), place in zip(found, places, strict=True):
+        assert low <= place <= high
+
+
+@pytest.mark.parametrize("unit", [1e-2, 1.0, 30.0])
+@pytest.mark.parametrize("name", ["tanh", "softplus", "gaussian", "sin"])
+def test_the_scale_of_the_inputs_is_found(name, unit):
+    teacher = Planted((6, 5, 2), name)
+    scale = natural_scale(lambda x: teacher(x / unit), 6, precision=EPS, rng=np.random.default_rng(0))
+    assert not scale.is_straight
+    assert 0.05 < scale.unit / unit < 3
+
+
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "abs"])
+def test_straight_pieces_are_seen(name):
+    assert natural_scale(Planted((6, 5, 2), name), 6, precision=EPS, rng=np.random.default_rng(0)).is_straight
+
+
+def test_steps_follow_the_precision():
+    assert gradient_step(1e-16, 2.0) < gradient_step(1e-7, 2.0) < 2.0

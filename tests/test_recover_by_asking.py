@@ -1,0 +1,203 @@
+"""Recovery of a teacher that can be asked: exact, named, counted, replayed; refused where probes do not reach."""
+
+import sys
+
+import jax
+import jax.random as jr
+import numpy as np
+import pytest
+
+import ecjax as ec
+from benchmarks.ask import asked, in_other_terms
+from ecjax.cli import main
+from ecjax.cli.asking import named_function
+from ecjax.network import Layer, Network
+from ecjax.probe.curves import values
+from ecjax.road.asking import ProbesFailedError
+
+SMOOTH = ("g", "tanh", "erf", "arctan", "sin", "softplus", "silu", "gelu", "gelu_tanh", "mish", "gaussian", "elu")
+KINKED = ("relu", "leaky_relu", "abs")
+
+
+def answers_of(net):
+    layers = [(np.asarray(each.w), np.asarray(each.b), each.activation) for each in net.layers]
+
+    def fn(x):
+        for w, b, kind in layers[:-1]:
+            x = values(kind, x @ w.T + b)
+        return x @ layers[-1][0].T + layers[-1][1]
+
+    return fn
+
+
+@pytest.mark.parametrize("name", ["tanh", "relu"])
+def test_a_network_is_recovered_by_asking(name, key):
+    row = asked(ec.synthetic_teacher(9, 4, 2, name, key=key), 0)
+    assert row.exact, row
+    assert row.named == name
+    assert row.certified
+    assert row.questions < 5000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*SMOOTH, *KINKED, "selu", "sigmoid", "normal_cdf", "cos"])
+def test_every_activation_is_named_and_recovered(name):
+    rows = [asked(ec.synthetic_teacher(16, 8, 3, name, key=jr.key(seed)), seed) for seed in range(3)]
+    assert sum(row.exact for row in rows) >= 2, rows
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(2, 8, 1), (4, 16, 1)])
+def test_more_neurons_than_inputs(shape):
+    rows = [asked(ec.synthetic_teacher(*shape, "tanh", key=jr.key(seed)), seed) for seed in range(3)]
+    assert sum(row.widths == shape[1:2] and row.error < 1e-6 for row in rows) >= 2, rows
+
+
+def test_a_second_recovery_replays_the_log_and_asks_nothing(tmp_path, key):
+    net, log, told = ec.synthetic_teacher(8, 3, 2, "tanh", key=key), tmp_path / "log", []
+    first = ec.Teacher(answers_of(net), fan_in=8, log=log)
+    note = lambda phase, done, total, **info: told.append(info["questions"])
+    found = ec.recover(first, activation="auto", key=jr.key(0), progress=note)
+    first.save()
+    assert found.questions == first.asked
+    assert told == sorted(told)
+
+    def nobody(x):
+        raise AssertionError("asked")
+
+    second = ec.Teacher(nobody, fan_in=8, log=log)
+    again = ec.recover(second, activation="auto", key=jr.key(0))
+    assert second.asked == 0
+    for one, other in zip(jax.tree.leaves(found.network), jax.tree.leaves(again.network), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert "questions" in found.summary()
+
+
+def test_the_activation_may_be_said(key):
+    net = ec.synthetic_teacher(8, 3, 2, "sigmoid", key=key)
+    found = ec.recover(ec.Teacher(answers_of(net), fan_in=8), activation="sigmoid", key=jr.key(0))
+    assert ec.compare(found, net, jr.normal(jr.key(1), (100, 8))).parameter_error < 1e-9
+    assert found.chosen == ()
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "normal_cdf", "cos", "tanh"])
+def test_other_terms_are_the_same_function(name, key):
+    net, x = ec.synthetic_teacher(3, 4, 2, name, key=key), jr.normal(jr.key(1), (50, 3))
+    np.testing.assert_allclose(ec.respond(in_other_terms(net), x), ec.respond(net, x), atol=1e-12)
+
+
+def test_what_goes_not_together_is_refused(key):
+    teacher = ec.Teacher(lambda x: x, fan_in=3)
+    with pytest.raises(ValueError, match="`y`"):
+        ec.recover(teacher, np.zeros((3, 1)), activation="tanh", key=key)
+    with pytest.raises(ValueError, match='"auto" needs a Teacher'):
+        ec.recover(np.zeros((9, 3)), np.zeros((9, 1)), activation="auto", key=key)
+    with pytest.raises(ValueError, match="one hidden layer"):
+        ec.recover(teacher, activation="auto", hidden_layers=2, key=key)
+    with jax.enable_x64(False), pytest.raises(ValueError, match="float32-only"):
+        ec.recover(teacher, activation="tanh", key=key)
+    assert teacher.asked == 0
+
+
+def test_a_linear_map_has_no_neurons(key):
+    with pytest.raises(ProbesFailedError):
+        ec.recover(ec.Teacher(lambda x: x @ np.ones((4, 2)) + x[:, :2], fan_in=4), activation="auto", key=key)
+
+
+def test_a_budget_ends_a_recovery_in_a_clear_error(key):
+    net = ec.synthetic_teacher(8, 3, 2, "tanh", key=key)
+    teacher = ec.Teacher(answers_of(net), fan_in=8, max_questions=400)
+    with pytest.raises(ValueError, match="max_questions"):
+        ec.recover(teacher, activation="auto", key=jr.key(0))
+    assert teacher.asked <= 400
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), [({"box": (-4.0, 4.0)}, "has a box"), ({"max_questions": 2000}, "one hidden layer")]
+)
+def test_where_probes_do_not_reach_students_are_trained(given, said, key, monkeypatch):
+    """The data that they are given: what they make of it has tests of its own."""
+    seen = []
+    net = ec.synthetic_teacher(2, 2, 1, "tanh", key=key)
+    teacher = ec.Teacher(answers_of(net), fan_in=2, **given)
+    depth = 1 if "box" in given else 2
+    first = ec.recover(ec.Teacher(answers_of(net), fan_in=2), activation="auto", key=jr.key(0))
+    monkeypatch.setattr(sys.modules["ecjax.road.road"], "follow", lambda data, *_, **__: seen.append(data) or first)
+    found = ec.recover(teacher, activation="tanh", hidden_layers=depth, key=jr.key(0))
+    assert said in found.chosen[0]
+    assert found.questions == teacher.asked <= given.get("max_questions", np.inf)
+    (data,) = seen
+    assert data.ask is teacher
+    if "box" in given:
+        assert np.abs(data.x).max() <= 4
+
+
+# --- the command line ------------------------------------------------------------------------------------------------
+
+MODULE = """
+import numpy as np
+W = np.array([[0.9, -0.3, 0.2, 0.4], [-0.2, 1.1, 0.5, -0.6]])
+def ask(x):
+    return np.tanh(x @ W.T + [0.3, -0.4]) @ [[1.0, -0.5], [0.7, 1.2]]
+number = 3
+"""
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    (tmp_path / "asked_here.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield "asked_here"
+    sys.modules.pop("asked_here", None)
+
+
+def test_a_function_is_recovered_from_the_command_line(module, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert main(["recover", "function", f"{module}:ask", "--fan-in", "4", "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "4-2-2 tanh network, exact" in said
+    assert "Certified" in said
+    run = ec.load_run(out)
+    assert run.recovery.widths == (2,)
+    assert run.recovery.questions > 0
+    assert run.recovery.probes[0].method == "Hessians"
+    assert run.recovery.summary() in said
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("asked_here", "package.module:name"), ("asked_here:no", "not to be had"),
+                       ("nowhere_at_all:f", "not to be had"), ("asked_here:number", "can't be called")],
+)  # fmt: skip
+def test_functions_that_are_none_are_refused(module, name, said):
+    with pytest.raises(ValueError, match=said):
+        named_function(name)
+    assert main(["recover", "function", name, "--fan-in", "4"]) == 2
+
+
+def test_an_interrupted_command_goes_on_and_asks_nothing_twice(module, tmp_path, capsys, monkeypatch):
+    import asked_here
+
+    out, ask, rows = tmp_path / "run", asked_here.ask, []
+    command = ["recover", "function", f"{module}:ask", "--fan-in", "4", "--out", str(out)]
+
+    def interrupts(x):
+        if sum(rows) > 200:
+            raise KeyboardInterrupt
+        rows.append(len(x))
+        return ask(x)
+
+    monkeypatch.setattr(asked_here, "ask", interrupts)
+    assert main(command) == 130
+    before = sum(rows)
+    again = []
+    monkeypatch.setattr(asked_here, "ask", lambda x: again.append(len(x)) or ask(x))
+    assert main(command) == 0
+    assert "answers are there" in capsys.readouterr().out
+    whole = ec.load_run(out).recovery
+    plain = ec.Teacher(ask, fan_in=4)
+    fresh = ec.recover(plain, activation="auto", key=jr.key(0))
+    np.testing.assert_array_equal(whole.network.layers[0].w, fresh.network.layers[0].w)
+    assert before + sum(again) <= plain.asked + 1000 + 4  # the run keeps 1,000 more, and checks twice more
+    assert isinstance(whole.network, Network)
+    assert isinstance(whole.network.layers[0], Layer)
