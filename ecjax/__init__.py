@@ -16,6 +16,7 @@ from importlib.metadata import version as _version
 from . import cluster as cluster
 from . import data as data
 from . import expand as expand
+from . import flow as flow
 from . import judge as judge
 from . import network as network
 from . import objective as objective

@@ -24,6 +24,7 @@ ROOMS = (
     "expand",
     "cluster",
     "reconstruct",
+    "flow",
     "road",
     "runs",
     "figures",
