@@ -56,6 +56,7 @@ from .network import respond as respond
 from .network import save_network as save_network
 from .network import to_nnx as to_nnx
 from .objective import Objective as Objective
+from .objective import Population as Population
 from .objective import Samples as Samples
 from .road import PRESETS as PRESETS
 from .road import Recovery as Recovery

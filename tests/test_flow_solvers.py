@@ -114,11 +114,11 @@ def test_it_is_l_stable():
 # --- what the solvers do ---------------------------------------------------------------------------------------------
 
 
-def end(name, field, start, time, n, tol=1e-11):
+def end(name, field, start, time, n):
     """After n equal steps, the stages solved by Newton's full method: the chord's rate depends on the step."""
     solver = ode_solver(name, root_tol=1e-9)
     if name in IMPLICIT:
-        solver = IMPLICIT[name](root_finder=optx.Newton(rtol=tol, atol=tol))
+        solver = IMPLICIT[name](root_finder=optx.Newton(rtol=1e-11, atol=1e-11))
     solution = dfx.diffeqsolve(
         dfx.ODETerm(lambda t, y, args: field(y)),
         solver,
@@ -151,13 +151,6 @@ def test_the_order_on_a_stiff_linear_problem(name):
     steps = {"tsit5": (32.0, 48.0, 64.0), "dopri8": (8.0, 10.0, 13.0)}.get(name, (8.0, 12.0, 16.0))
     order = seen_order(name, lambda y: matrix @ y, start, exact, 2.0, steps)
     assert order > ORDERS[name] - 0.35
-
-
-@pytest.mark.parametrize("name", IMPLICIT)
-def test_what_decays_fast_is_gone_after_a_step(name):
-    """L-stability: a step of 1 leaves nothing of a rate of 1e8, where the exact solution has nothing either."""
-    left = end(name, lambda y: -1e8 * y, jnp.ones(1), 1.0, 1.0, tol=1e-6)
-    assert abs(float(left[0])) < 1e-6
 
 
 @pytest.mark.parametrize("name", ORDERS)

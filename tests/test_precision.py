@@ -35,7 +35,7 @@ from ecjax.expand import (
     narrowing,
     students_axis,
 )
-from ecjax.flow import Discrete, Ode, Until
+from ecjax.flow import Discrete, Ode, Until, critical, landscape, minimum
 from ecjax.flow import dynamics as flow_dynamics
 from ecjax.flow.dynamics import Asked
 from ecjax.flow.problem import problem as followed
@@ -155,6 +155,29 @@ def _move_together(moves):
     start = flow_dynamics._begin(moves, flatten(net)[0], what)
     two = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), (start, jnp.array(0)))
     assert_full(flow_dynamics._batch_further, moves, *two, what, *given, jnp.array(9))
+
+
+@program("critical._derivatives", hessian=())
+def _critical():
+    assert_full(critical._derivatives, *problem())
+
+
+@program("minimum._measured", stack=())
+def _measured_ends():
+    net, samples = problem()
+    assert_full(minimum._measured, students_of(net), samples)
+
+
+@program("minimum._value_and_gradient", one=())
+def _value_and_gradient():
+    net, samples = problem()
+    assert_full(minimum._value_and_gradient, flatten(net)[0], net, samples)
+
+
+@program("landscape._values", points=())
+def _on_a_plane():
+    net, samples = problem()
+    assert_full(landscape._values, jnp.stack([flatten(net)[0]] * 2), net, samples)
 
 
 @program("minibatch._train", highest=())

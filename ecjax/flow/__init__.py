@@ -1,9 +1,18 @@
 """Gradient-flow studies: follow many students at once, see where they go and at what kind of point they end."""
 
+from .critical import CriticalPoint as CriticalPoint
+from .critical import critical_point as critical_point
 from .discrete import Discrete as Discrete
 from .follow import follow as follow
 from .follow import log_times as log_times
+from .landscape import Plane as Plane
+from .landscape import loss_on_line as loss_on_line
+from .minimum import Minima as Minima
+from .minimum import find_minimum as find_minimum
 from .ode import Ode as Ode
+from .paths import distance as distance
+from .paths import neuron_paths as neuron_paths
+from .paths import overlaps as overlaps
 from .problem import time_constants as time_constants
 from .trajectory import Trajectory as Trajectory
 from .trajectory import joined as joined
