@@ -89,8 +89,8 @@ def critical_point(
         objective: What it is fitted to.
         gradient_norm: Up to which the point counts as critical.
         tolerance: Of eigenvalues that count as zero; by default what rounding and the rest of the gradient make of one,
-            16 P eps of the largest eigenvalue plus the root of the gradient's norm over the largest eigenvalue,
-            times the latter, at most a thousandth of it.
+            16 P eps of the largest eigenvalue, or the root of the gradient's norm over the largest eigenvalue, times
+            the latter, up to a thousandth of it, where the gradient is more than rounding.
         free: Which parameters may move; all, if left out. Frozen ones have no directions.
 
     Raises:
@@ -127,9 +127,12 @@ def _tolerance(spectrum: np.ndarray, norm: float, eps: float) -> float:
     largest = float(np.abs(spectrum).max(initial=0.0))
     if not largest:
         return eps
+    rounding = _ROUNDINGS * len(spectrum) * eps
     # Along a direction of curvature k the gradient is k times the way left, along one without it a higher power of the
-    # way: a student that creeps along a valley has curvature there of about the root of its gradient.
-    return largest * min(_ROUNDINGS * len(spectrum) * eps + np.sqrt(norm / largest), 1e-3)
+    # way: a student that creeps along a valley has curvature there of about the root of its gradient. A gradient that
+    # is all rounding says nothing of the kind.
+    left = norm / largest if norm > rounding * largest else 0.0
+    return largest * max(rounding, min(np.sqrt(left), 1e-3))
 
 
 # --- what flat directions come from -----------------------------------------------------------------------------------

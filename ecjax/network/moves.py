@@ -130,9 +130,9 @@ def merge_neurons(net: Network, one: int, other: int, *, layer: int) -> Network:
     size = jnp.linalg.norm(outer.w[..., :, [one, other]], axis=-2)
     total = size.sum(axis=-1)
     share = jnp.where(total > 0, size[..., 0] / jnp.where(total > 0, total, 1), 0.5)
-    mean = lambda rows: share * rows[0] + (1 - share) * rows[1]
-    w = inner.w.at[..., one, :].set(mean((inner.w[..., one, :].T, inner.w[..., other, :].T)).T)
-    b = inner.b.at[..., one].set(mean((inner.b[..., one], inner.b[..., other])))
+    mean = lambda mine, theirs, share: share * mine + (1 - share) * theirs
+    w = inner.w.at[..., one, :].set(mean(inner.w[..., one, :], inner.w[..., other, :], share[..., None]))
+    b = inner.b.at[..., one].set(mean(inner.b[..., one], inner.b[..., other], share))
     a = outer.w.at[..., :, one].add(outer.w[..., :, other])
     joined = with_layers(net, layer, replace(inner, w=w, b=b), replace(outer, w=a))
     return shrink(joined, other, layer=layer)
