@@ -14,6 +14,8 @@ from .paths import distance as distance
 from .paths import neuron_paths as neuron_paths
 from .paths import overlaps as overlaps
 from .problem import time_constants as time_constants
+from .study import Study as Study
+from .study import study_ends as study_ends
 from .trajectory import Trajectory as Trajectory
 from .trajectory import joined as joined
 from .trajectory import load_trajectory as load_trajectory
