@@ -5,7 +5,7 @@
     print(recovery.summary())
 
 What is called by name stands here; the rest is in rooms that can be imported, a phase or a subject each: ec.network,
-ec.objective, ec.data, ec.judge, ec.expand, ec.cluster, ec.reconstruct, ec.road, ec.runs.
+ec.objective, ec.data, ec.judge, ec.expand, ec.cluster, ec.reconstruct, ec.flow, ec.road, ec.runs.
 
 The method is Expand-and-Cluster (Martinelli, Şimşek, Gerstner, Brea; ICML 2024, arXiv:2304.12794).
 """
