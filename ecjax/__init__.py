@@ -5,7 +5,7 @@
     print(recovery.summary())
 
 What is called by name stands here; the rest is in rooms that can be imported, a phase or a subject each: ec.network,
-ec.objective, ec.data, ec.judge, ec.expand, ec.probe, ec.cluster, ec.reconstruct, ec.road, ec.runs.
+ec.objective, ec.data, ec.judge, ec.expand, ec.probe, ec.cluster, ec.reconstruct, ec.flow, ec.road, ec.runs.
 
 The method is Expand-and-Cluster (Martinelli, Şimşek, Gerstner, Brea; ICML 2024, arXiv:2304.12794).
 """
@@ -16,6 +16,7 @@ from importlib.metadata import version as _version
 from . import cluster as cluster
 from . import data as data
 from . import expand as expand
+from . import flow as flow
 from . import judge as judge
 from . import network as network
 from . import objective as objective
@@ -58,6 +59,7 @@ from .network import respond as respond
 from .network import save_network as save_network
 from .network import to_nnx as to_nnx
 from .objective import Objective as Objective
+from .objective import Population as Population
 from .objective import Samples as Samples
 from .road import PRESETS as PRESETS
 from .road import Recovery as Recovery

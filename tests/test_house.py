@@ -25,6 +25,7 @@ ROOMS = (
     "probe",
     "cluster",
     "reconstruct",
+    "flow",
     "road",
     "runs",
     "figures",

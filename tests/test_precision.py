@@ -14,6 +14,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import optax
 import pytest
 
 import ecjax
@@ -34,6 +35,11 @@ from ecjax.expand import (
     narrowing,
     students_axis,
 )
+from ecjax.flow import Discrete, Ode, Until, critical, landscape, minimum
+from ecjax.flow import dynamics as flow_dynamics
+from ecjax.flow.dynamics import Asked
+from ecjax.flow.problem import problem as followed
+from ecjax.flow.until import limits
 from ecjax.judge import certificate
 from ecjax.network import random_network, random_students, respond
 from ecjax.objective import Samples, flatten, imitation_loss
@@ -118,6 +124,60 @@ def _spread():
     mesh = students_mesh()
     students, data = placed(students_of(net), mesh, SPREAD), placed((samples,), mesh, COPIED)
     assert_full(students_axis._solve_spread, LevenbergMarquardt(), students, data, mesh, False)
+
+
+MOVES = {"flow": Ode(), "explicit": Ode(solver="tsit5"), "adam": Discrete(optimiser=optax.adam)}
+
+
+def _moving(dynamics, priced):
+    net, samples = problem()
+    what = followed(samples, net, barrier=0.1 if priced else float("inf"))
+    given = limits(Until(steps=5), net.dtype), Asked(jnp.array([1.0, jnp.inf], SINGLE), jnp.array(True), jnp.array(0))
+    return net, what, given
+
+
+@program("dynamics._begin", **{name: (one,) for name, one in MOVES.items()})
+def _begins(moves):
+    net, what, _ = _moving(moves, False)
+    assert_full(flow_dynamics._begin, moves, flatten(net)[0], what)
+
+
+@program("dynamics._one_further", **{name: (one,) for name, one in MOVES.items()})
+def _moves(moves):
+    net, what, given = _moving(moves, True)
+    start = flow_dynamics._begin(moves, flatten(net)[0], what)
+    assert_full(flow_dynamics._one_further, moves, start, jnp.array(0), what, *given, jnp.array(9))
+
+
+@program("dynamics._batch_further", flow=(MOVES["flow"],))
+def _move_together(moves):
+    net, what, given = _moving(moves, False)
+    start = flow_dynamics._begin(moves, flatten(net)[0], what)
+    two = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), (start, jnp.array(0)))
+    assert_full(flow_dynamics._batch_further, moves, *two, what, *given, jnp.array(9))
+
+
+@program("critical._derivatives", hessian=())
+def _critical():
+    assert_full(critical._derivatives, *problem())
+
+
+@program("minimum._measured", stack=())
+def _measured_ends():
+    net, samples = problem()
+    assert_full(minimum._measured, students_of(net), samples)
+
+
+@program("minimum._value_and_gradient", one=())
+def _value_and_gradient():
+    net, samples = problem()
+    assert_full(minimum._value_and_gradient, flatten(net)[0], net, samples)
+
+
+@program("landscape._values", points=())
+def _on_a_plane():
+    net, samples = problem()
+    assert_full(landscape._values, jnp.stack([flatten(net)[0]] * 2), net, samples)
 
 
 @program("minibatch._train", highest=())

@@ -1,4 +1,4 @@
-"""The command line: `ecjax recover toy|digits|images|data|function`, `teach`, `compare`, `cut`, `bench`."""
+"""The command line: `ecjax recover toy|digits|images|data|function`, `teach`, `compare`, `cut`, `flow`, `bench`."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -19,6 +19,7 @@ from .commands import (
     Command,
     Compare,
     Cut,
+    Flow,
     Recover,
     RecoverData,
     RecoverDigits,
@@ -29,6 +30,7 @@ from .commands import (
     images_default,
 )
 from .finished_runs import compare_networks, cut_run
+from .flowing import flow
 from .hosts import join
 from .recovering import Interrupted, recover_data, recover_digits, recover_images, recover_toy
 from .teach import teach
@@ -47,6 +49,8 @@ Recover an unknown neural network, its width and every weight, from inputs and o
   ecjax recover images --teacher FOLDER  ... and recover it, layer by layer
   ecjax compare RUN                      recovered against teacher
   ecjax cut RUN --gamma 0.5              cut the clusters of a run again
+  ecjax flow                             where students of a teacher end, and at
+                                         what kind of point
   ecjax bench synthetic                  150 synthetic teachers, and how many are
                                          recovered
 
@@ -104,6 +108,8 @@ def _run(command: Command, console: Console, parse: Callable[..., Any]) -> None:
             compare_networks(command, console)
         case Cut():
             cut_run(command, console)
+        case Flow():
+            flow(command, console)
 
 
 def _help(arguments: Sequence[str]) -> int:

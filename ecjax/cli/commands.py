@@ -13,6 +13,7 @@ from ..cluster import METRICS, ClusterConfig
 from ..cluster.cut import Policy
 from ..expand import METHODS, ExpandConfig
 from ..expand.methods import AUTO
+from ..expand.ode import OdeSolver
 from ..network import LayerActivation, as_activations
 from ..road.settings import PRESETS, RecoveryConfig
 
@@ -368,6 +369,52 @@ def _names(arguments: Sequence[str], preset: str) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Flow:
+    """Follow many students of a random teacher by gradient flow, and sort them by the kind of point they end in.
+
+      ecjax flow
+      ecjax flow --width 8 --student-width 5 --n-students 200 --d-in 2
+      ecjax flow --activation erf --population     all normally distributed inputs in the place of samples
+
+    Attributes:
+        d_in: How many inputs the teacher has.
+        width: How many neurons its hidden layer has.
+        d_out: How many outputs it has.
+        activation: Of teacher and students.
+        student_width: How many neurons students have; by default as many as the teacher.
+        n_students: How many students are followed.
+        n_samples: How many standard normal queries the teacher answers.
+        population: Follow the loss over all standard normal inputs.
+        seed: Decides teacher, queries and students.
+        solver: kvaerno5, kvaerno3, kencarp58 (implicit), tsit5, dopri8 (explicit).
+        rtol: Relative error allowed in a step; the absolute one is a thousandth of it.
+        steps: After how many steps a student stops, rejected ones included.
+        gradient_norm: At which norm of the gradient it has come to rest.
+        time: At which flow time it stops.
+        slice: How many students are written at a time; what Ctrl-C may lose.
+        threads: How many students are followed at a time.
+    """
+
+    d_in: int = 4
+    width: int = 4
+    d_out: int = 1
+    activation: str = "g"
+    student_width: int | None = None
+    n_students: int = 100
+    n_samples: int = 1000
+    population: bool = False
+    seed: int = 0
+    solver: OdeSolver = "kvaerno5"
+    rtol: float = 1e-3
+    steps: int = 5000
+    gradient_norm: float = 1e-10
+    time: float = float("inf")
+    slice: int = 10
+    threads: int = 1
+    output: Annotated[Output, arg(name="")] = field(default_factory=Output)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Compare:
     """Compare a recovered network with its teacher, neuron by neuron, up to what no input can reveal.
 
@@ -430,7 +477,7 @@ def named_activations(names: str, hidden_layers: int) -> tuple[LayerActivation, 
 
 
 Recover = RecoverToy | RecoverDigits | RecoverData | RecoverImages
-Command = Recover | RecoverFunction | Teach | Compare | Cut
+Command = Recover | RecoverFunction | Teach | Compare | Cut | Flow
 COMMANDS: dict[str, type] = {
     "recover toy": RecoverToy,
     "recover digits": RecoverDigits,
@@ -440,4 +487,5 @@ COMMANDS: dict[str, type] = {
     "teach": Teach,
     "compare": Compare,
     "cut": Cut,
+    "flow": Flow,
 }

@@ -9,20 +9,17 @@ Source: Martinelli et al., ICML 2024 (arXiv:2304.12794), appendix on synthetic t
 """
 
 from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from typing import cast
 
 import diffrax as dfx
-import jax
 import jax.numpy as jnp
-import lineax as lx
 
 from ..base.precision import in_full_precision, precision_of
 from ..network import Network
 from ..objective import Objective, Theta, flatten, gradient_field
 from .expansion import RESULTS, Student, judged
+from .ode import OdeSolver, ode_solver
 from .stage import Stage
-
-FlowSolver = Literal["kvaerno5", "kvaerno3", "tsit5", "dopri8"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +27,7 @@ class Flow(Stage):
     """Gradient flow on an objective: how it is solved and when it stops.
 
     Attributes:
-        solver: "kvaerno5" or "kvaerno3" (implicit, for stiff flows), "tsit5" or "dopri8" (explicit).
+        solver: "kvaerno5", "kvaerno3" or "kencarp58" (implicit, for stiff flows), "tsit5" or "dopri8" (explicit).
         rtol: Relative error allowed in a step.
         atol: Absolute error allowed in a step.
         root_tol: Tolerance of the implicit stages. Much looser, and half of the steps are rejected because the stages
@@ -41,7 +38,7 @@ class Flow(Stage):
         gradient_norm: Euclidean norm of the gradient below which it has come to rest.
     """
 
-    solver: FlowSolver = "kvaerno5"
+    solver: OdeSolver = "kvaerno5"
     rtol: float = 1e-3
     atol: float = 1e-6
     root_tol: float = 1e-3
@@ -51,8 +48,7 @@ class Flow(Stage):
     gradient_norm: float = 1e-16
 
     def __post_init__(self):
-        if self.solver not in get_args(FlowSolver):
-            raise ValueError(f"`solver` of the flow is one of {get_args(FlowSolver)}; got {self.solver!r}.")
+        ode_solver(self.solver, root_tol=self.root_tol)  # refuses a name that is none
         if not self.t_end > 0:
             raise ValueError(f"`t_end` is a positive flow time; got {self.t_end:g}.")
         if self.max_steps < 1:
@@ -72,7 +68,7 @@ class Flow(Stage):
         with precision_of(theta):
             solution = dfx.diffeqsolve(
                 dfx.ODETerm(lambda t, theta, args: -field(theta)),
-                _solver(self),
+                ode_solver(self.solver, root_tol=self.root_tol),
                 t0=0.0,
                 t1=self.t_end,
                 dt0=1e-3,
@@ -94,25 +90,3 @@ class Flow(Stage):
             result=result,
             target_loss=self.target_loss,
         )
-
-
-def _solver(flow: Flow) -> dfx.AbstractSolver:
-    match flow.solver:
-        case "tsit5":
-            return dfx.Tsit5()
-        case "dopri8":
-            return dfx.Dopri8()
-    implicit = {"kvaerno3": dfx.Kvaerno3, "kvaerno5": dfx.Kvaerno5}[flow.solver]
-    return implicit(root_finder=dfx.VeryChord(rtol=flow.root_tol, atol=flow.root_tol, linear_solver=_LU()))
-
-
-class _LU(lx.LU):
-    """Lineax's LU for vectors, which also works under `jax.shard_map`.
-
-    Lineax compares the structures of vector and matrix, and on a mesh only one of them knows of it
-    (https://github.com/patrick-kidger/lineax/issues/185).
-    """
-
-    def compute(self, state, vector, options):
-        factors, _, is_transposed = state
-        return jax.scipy.linalg.lu_solve(factors, vector, trans=int(is_transposed.value)), lx.RESULTS.successful, {}

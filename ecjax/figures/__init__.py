@@ -7,6 +7,11 @@ saved (`figure.savefig`), shown in a notebook (`display(figure)`), or thrown awa
 from .clusters import plot_angles as plot_angles
 from .clusters import plot_dendrogram as plot_dendrogram
 from .clusters import plot_similarity as plot_similarity
+from .flows import plot_ends as plot_ends
+from .flows import plot_flows as plot_flows
+from .flows import plot_neurons as plot_neurons
+from .flows import plot_overlaps as plot_overlaps
+from .flows import plot_plane as plot_plane
 from .losses import plot_history as plot_history
 from .losses import plot_losses as plot_losses
 from .saving import save_figures as save_figures

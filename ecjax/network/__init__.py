@@ -19,7 +19,10 @@ from .forward import pre_activations as pre_activations
 from .forward import respond as respond
 from .mixtures import LayerActivation as LayerActivation
 from .mixtures import Mixture as Mixture
+from .moves import grow as grow
+from .moves import merge_neurons as merge_neurons
 from .moves import permute_neurons as permute_neurons
+from .moves import shrink as shrink
 from .moves import split_neuron as split_neuron
 from .moves import take_neurons as take_neurons
 from .network import Activations as Activations

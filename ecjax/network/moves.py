@@ -112,3 +112,64 @@ def with_activation(net: Network, change: Callable[[Activation], Activation]) ->
         return Mixture(tuple(map(change, one.each))) if isinstance(one, Mixture) else change(one)
 
     return Network((*(replace(layer, activation=changed(layer.activation)) for layer in net.hidden), net.output))
+
+
+def merge_neurons(net: Network, one: int, other: int, *, layer: int) -> Network:
+    """The network in which one neuron takes another's outgoing weights over, and the other is removed.
+
+    It undoes `split_neuron`, and keeps the function if the two have the same incoming vector; otherwise the incoming
+    vector is their mean, weighted by the norms of their outgoing weights.
+
+    Raises:
+        ValueError: If they are not two neurons of that layer.
+    """
+    inner, outer = net.layers[layer], net.layers[layer + 1]
+    _require_neurons(net, (one, other), layer)
+    if one == other:
+        raise ValueError(f"`one` and `other` are two neurons; got {one} twice.")
+    size = jnp.linalg.norm(outer.w[..., :, [one, other]], axis=-2)
+    total = size.sum(axis=-1)
+    share = jnp.where(total > 0, size[..., 0] / jnp.where(total > 0, total, 1), 0.5)
+    mean = lambda mine, theirs, share: share * mine + (1 - share) * theirs
+    w = inner.w.at[..., one, :].set(mean(inner.w[..., one, :], inner.w[..., other, :], share[..., None]))
+    b = inner.b.at[..., one].set(mean(inner.b[..., one], inner.b[..., other], share))
+    a = outer.w.at[..., :, one].add(outer.w[..., :, other])
+    joined = with_layers(net, layer, replace(inner, w=w, b=b), replace(outer, w=a))
+    return shrink(joined, other, layer=layer)
+
+
+def grow(
+    net: Network, w: Float[Array, " fan_in"], b: float | Float[Array, ""], a: Float[Array, " fan_out"], *, layer: int
+) -> Network:
+    """The network with another neuron at the end of a hidden layer; of a mixture it has the last one's activation.
+
+    Without outgoing weights, a = 0, the function stays what it was.
+
+    Raises:
+        ValueError: If the vectors have other lengths.
+    """
+    inner, outer = net.layers[layer], net.layers[layer + 1]
+    fan_in, fan_out = inner.w.shape[-1], outer.w.shape[-2]
+    w, a = jnp.asarray(w, net.dtype), jnp.asarray(a, net.dtype)
+    if w.shape != (fan_in,) or a.shape != (fan_out,):
+        raise ValueError(f"`w` and `a` have lengths {fan_in} and {fan_out}; got shapes {w.shape} and {a.shape}.")
+    wider = pad_neurons(net, net.widths[layer] + 1, layer=layer)
+    inner, outer = wider.layers[layer], wider.layers[layer + 1]
+    inner = replace(inner, w=inner.w.at[-1].set(w), b=inner.b.at[-1].set(b))
+    return with_layers(wider, layer, inner, replace(outer, w=outer.w.at[:, -1].set(a)))
+
+
+def shrink(net: Network, neuron: int, *, layer: int) -> Network:
+    """The network without one neuron.
+
+    Raises:
+        ValueError: If that layer has no such neuron.
+    """
+    _require_neurons(net, (neuron,), layer)
+    return take_neurons(net, [i for i in range(net.widths[layer]) if i != neuron], layer=layer)
+
+
+def _require_neurons(net: Network, neurons: Sequence[int], layer: int) -> None:
+    width = net.widths[layer]
+    if not all(0 <= neuron < width for neuron in neurons):
+        raise ValueError(f"Neurons of hidden layer {layer} are 0 ... {width - 1}; got {list(neurons)}.")

@@ -6,6 +6,7 @@ from .objective import Theta as Theta
 from .objective import flatten as flatten
 from .objective import gradient_field as gradient_field
 from .objective import residual_field as residual_field
+from .population import Population as Population
 from .samples import Inputs as Inputs
 from .samples import Outputs as Outputs
 from .samples import Samples as Samples

@@ -1,0 +1,49 @@
+"""1,000 students of ten 4-4-1 teachers followed to their end, and the kinds of points they end in.
+
+python -m benchmarks.flow_study --out runs/flow-study            # Ctrl-C loses ten students; the same command goes on
+python -m benchmarks.flow_study --out runs/flow-study --students 20 --teachers 2
+
+Runs `ecjax flow` for each teacher; its folders have the paths. Says the CPU seconds of what it did itself.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+from ecjax.cli import main as ecjax
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--teachers", type=int, default=10)
+    parser.add_argument("--students", type=int, default=100, help="of each teacher")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--activation", default="g")
+    arguments = parser.parse_args()
+    start, wall, followed = time.process_time(), time.perf_counter(), 0
+    for seed in range(arguments.teachers):
+        folder = arguments.out / f"teacher-{seed}"
+        if (folder / "kinds.json").exists():
+            continue
+        options = ["--seed", str(seed), "--n-students", str(arguments.students), "--activation", arguments.activation]
+        status = ecjax(["flow", *options, "--threads", str(arguments.threads), "--out", str(folder)])
+        if status:
+            raise SystemExit(status)
+        followed += arguments.students
+    if followed:
+        seconds, wall = time.process_time() - start, time.perf_counter() - wall
+        print(f"{followed} students: {seconds:.0f} CPU s, {wall:.0f} s, {seconds / followed:.2f} CPU s each")
+    kinds = {}
+    for seed in range(arguments.teachers):
+        for kind in json.loads((arguments.out / f"teacher-{seed}" / "kinds.json").read_text())["kinds"]:
+            name = (kind["kind"], kind["n_neurons"], kind["diverging"])
+            kinds.setdefault(name, []).extend(kind["members"])
+    print("\n| students | kind | neurons | to infinity |\n|---|---|---|---|")
+    for (kind, n_neurons, diverging), members in sorted(kinds.items(), key=lambda item: -len(item[1])):
+        print(f"| {len(members)} | {kind} | {n_neurons} | {diverging} |")
+
+
+if __name__ == "__main__":
+    main()

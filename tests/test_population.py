@@ -1,0 +1,171 @@
+"""The population loss against rules for integrals, automatic differentiation, samples, and its own laws."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+
+from ecjax.network import ACTIVATIONS, mixture, permute_neurons, random_network, respond, split_neuron
+from ecjax.objective import Population, Samples, flatten
+from ecjax.objective.population_closed import quadrant
+
+SMOOTH = sorted(name for name, one in ACTIVATIONS.items() if one.smooth)
+MIXED = {"erf and tanh": mixture(erf=1, tanh=2), "closed": mixture(erf=1, relu=1, normal_cdf=1)}
+MEAN, COVARIANCE = jnp.array([0.3, -0.2]), jnp.array([[0.8, 0.3], [0.3, 0.6]])
+
+
+def pair(key, activation, shape=(2, 3, 2)):
+    """A student and a teacher with biases, and weight vectors of length one."""
+
+    def drawn(i):
+        net = random_network(shape, activation, key=jr.fold_in(key, i))
+        net = jax.tree.map(lambda leaf: leaf + 0.3 * jr.normal(jr.fold_in(key, i + 2), leaf.shape), net)
+        unit = lambda layer: layer.w / jnp.linalg.norm(layer.w, axis=1, keepdims=True)
+        return eqx.tree_at(lambda net: net.layers[0].w, net, unit(net.layers[0]))
+
+    return drawn(0), drawn(1)
+
+
+def derivatives(objective, net):
+    return objective.value(net), flatten(objective.gradient(net))[0], objective.curvature(net, exact=True)
+
+
+def grid(teacher, n):
+    """Samples on a fine grid of the plane, weighted by the normal density: the trapezoidal rule in two dimensions."""
+    u = np.linspace(-9, 9, n)
+    plane = np.stack(np.meshgrid(u, u), -1).reshape(-1, 2)
+    x = jnp.asarray(np.asarray(MEAN) + plane @ np.linalg.cholesky(np.asarray(COVARIANCE)).T)
+    return Samples(x, respond(teacher, x), jnp.asarray(np.exp(-np.sum(plane**2, -1) / 2)))
+
+
+@pytest.mark.parametrize("activation", [*SMOOTH, MIXED["erf and tanh"]], ids=str)
+def test_it_is_the_integral(activation, key):
+    """Value, gradient and Hessian agree with the trapezoidal rule over the inputs, an independent way, to 1e-12."""
+    net, teacher = pair(key, activation)
+    population = Population(teacher, MEAN, COVARIANCE)
+    sure = derivatives(grid(teacher, 181), net)
+    scale = 1 + float(jnp.abs(sure[2]).max())
+    for got, expected in zip(derivatives(population, net), sure, strict=True):
+        np.testing.assert_allclose(got, expected, atol=1e-12 * scale)
+    other = grid(teacher, 181).curvature(net, exact=False)
+    np.testing.assert_allclose(population.curvature(net, exact=False), other, atol=1e-12 * scale)
+
+
+@pytest.mark.parametrize("activation", SMOOTH)
+def test_twice_the_order_changes_nothing(activation, key):
+    net, teacher = pair(key, activation)
+    population = Population(teacher, MEAN, COVARIANCE)
+    finer = Population(teacher, MEAN, COVARIANCE, order=2 * population.order)
+    for got, expected in zip(derivatives(population, net), derivatives(finer, net), strict=True):
+        np.testing.assert_allclose(got, expected, atol=1e-12 * (1 + np.abs(expected).max()))
+    assert float(population.error(net)) < 1e-12
+
+
+def test_the_stated_error_is_that_of_the_sums(key):
+    """Of steep neurons, for which 32 terms are too few."""
+    net, teacher = pair(key, "g")
+    steep = jax.tree.map(lambda leaf: 2 * leaf, net)
+    few = Population(teacher, MEAN, COVARIANCE, order=32)
+    missed = float(abs(few.value(steep) - grid(teacher, 241).value(steep)))
+    assert missed > 1e-9
+    assert 0.5 * missed < float(few.error(steep))
+
+
+QUICK = ("tanh", "relu")
+LONG = [
+    pytest.param(one, marks=pytest.mark.slow, id=str(one)) for one in [*SMOOTH, *MIXED.values()] if one not in QUICK
+]
+
+
+@pytest.mark.parametrize("activation", [*QUICK, *LONG])
+def test_derivatives_are_those_of_the_value(activation, key):
+    net, teacher = pair(key, activation)
+    population = Population(teacher, MEAN, COVARIANCE)
+    theta, unflatten = flatten(net)
+    value = lambda theta: population.value(unflatten(theta))
+    _, gradient, hessian = derivatives(population, net)
+    np.testing.assert_allclose(gradient, jax.grad(value)(theta), atol=1e-10)
+    np.testing.assert_allclose(hessian, jax.hessian(value)(theta), atol=1e-10 * (1 + jnp.abs(hessian).max()))
+
+
+@pytest.mark.parametrize("activation", [*SMOOTH, "relu"])
+@pytest.mark.slow
+def test_a_million_samples_agree_within_four_standard_errors(activation, key):
+    """A hundred batches of ten thousand; the Hessian of relu networks has a part at the kinks that no sample shows."""
+    net, teacher = pair(key, activation)
+    population = Population(teacher, MEAN, COVARIANCE)
+    x = jr.multivariate_normal(jr.fold_in(key, 7), MEAN, COVARIANCE, (100, 10_000))
+    measured = jax.lax.map(lambda x: derivatives(Samples(x, respond(teacher, x)), net), x)
+    n_kinds = 2 if activation == "relu" else 3
+    for batches, expected in list(zip(measured, derivatives(population, net), strict=True))[:n_kinds]:
+        error = jnp.std(batches, axis=0) / 10
+        assert np.all(np.abs(batches.mean(axis=0) - expected) <= 4 * error + 1e-13 * (1 + jnp.abs(expected)))
+
+
+def test_without_biases_relus_have_arc_cosine_kernels(key):
+    """Cho and Saul (NeurIPS 2009): E[relu relu] = |w||v| (sin t + (pi - t) cos t) / 2 pi with t the angle."""
+    net, teacher = (random_network((4, 3, 1), "relu", key=jr.fold_in(key, i)) for i in range(2))
+    w = jnp.concatenate([net.layers[0].w, teacher.layers[0].w])
+    a = jnp.concatenate([net.layers[1].w[0], -teacher.layers[1].w[0]])
+    size = jnp.linalg.norm(w, axis=1)
+    size = size[:, None] * size[None]
+    angle = jnp.arccos(jnp.clip(w @ w.T / size, -1, 1))
+    kernel = size * (jnp.sin(angle) + (jnp.pi - angle) * jnp.cos(angle)) / (2 * jnp.pi)
+    np.testing.assert_allclose(Population(teacher).value(net), a @ kernel @ a, atol=1e-14)
+
+
+@pytest.mark.parametrize("activation", ["relu", "erf", "tanh", "softplus"])
+def test_the_teacher_itself_is_exact(activation, key):
+    """So are its permutations and its split neurons, where two neurons have a correlation of one."""
+    _, teacher = pair(key, activation)
+    population = Population(teacher, MEAN, COVARIANCE)
+    for net in (teacher, permute_neurons(teacher, [2, 0, 1], layer=0), split_neuron(teacher, 1, layer=0, share=0.3)):
+        value, gradient, hessian = derivatives(population, net)
+        assert abs(float(value)) < 1e-13
+        assert float(jnp.abs(gradient).max()) < 1e-12
+        spectrum = jnp.linalg.eigvalsh(hessian)
+        assert float(spectrum[0]) > -1e-7  # copies of a relu are known to the root of rounding; others to 1e-13
+        assert activation == "relu" or float(spectrum[0]) > -1e-13
+
+
+def test_a_neuron_without_weights_is_a_constant(key):
+    for activation in ("relu", "erf", "tanh"):
+        net, teacher = pair(key, activation)
+        net = jax.tree.map(lambda leaf: leaf, net)
+        w = net.layers[0].w.at[1].set(0.0)
+        net = type(net)((type(net.layers[0])(w, net.layers[0].b + 0.1, net.layers[0].activation), net.layers[1]))
+        for got in derivatives(Population(teacher, MEAN, COVARIANCE), net):
+            assert bool(jnp.all(jnp.isfinite(got)))
+        gradient = flatten(Population(teacher, MEAN, COVARIANCE).gradient(net))[0]
+        sure = flatten(grid(teacher, 901 if activation == "relu" else 181).gradient(net))[0]
+        np.testing.assert_allclose(gradient, sure, atol=1e-4 if activation == "relu" else 1e-12)
+
+
+def test_probabilities_of_a_quadrant():
+    h, k = (each.reshape(-1) for each in np.meshgrid([-2.5, -0.3, 0.0, 0.3, 1.7], [-1.0, 0.0, 0.3, 2.0]))
+    for rho in (-1.0, -0.999, -0.6, 0.0, 0.3, 0.95, 0.99999, 1.0):
+        normal = multivariate_normal(cov=[[1, rho], [rho, 1]], allow_singular=True, abseps=1e-13, releps=1e-13)
+        expected = [normal.cdf(each) for each in zip(h, k, strict=True)]
+        got = quadrant(jnp.asarray(h), jnp.asarray(k), jnp.full(h.shape, rho))
+        np.testing.assert_allclose(got, expected, atol=1e-9)  # where 0.3 meets -0.3 at -0.999, 1e-10
+
+
+def test_what_it_does_not_know_is_refused(key):
+    net, teacher = pair(key, "tanh")
+    deep = random_network((2, 3, 3, 2), "tanh", key=key)
+    relu, _ = pair(key, "relu")
+    wide = random_network((3, 3, 2), "tanh", key=key)
+    for wrong, said in (
+        (lambda: Population(deep), "one hidden layer"),
+        (lambda: Population(teacher).value(wide), "inputs and outputs"),
+        (lambda: Population(pair(key, "abs")[0]), "kinks"),
+        (lambda: Population(teacher).value(relu), "Beside relu"),
+        (lambda: Population(teacher, jnp.zeros(3)), "of 2 inputs"),
+        (lambda: Population(teacher, order=3), "at least 8"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            wrong()
+    assert float(Population(teacher).value(net)) > 0
