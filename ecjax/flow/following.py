@@ -247,16 +247,20 @@ def _finished(path: _Path, moving: Moving, reason: int) -> _Stopped:
     if reason != TIME:
         here = (moving.now.time, moving.now.theta, moving.loss, moving.gradient_norm)
         passing = not any(float(moving.now.time) in part[0] for part in path.parts)
-        path.parts.append(tuple(np.asarray(each)[None] for each in here))
+        time, theta, loss, norm = (np.asarray(each)[None] for each in here)
+        path.parts.append((time, theta, loss, norm))
     return _Stopped(path.sorted(), moving, reason, passing)
 
 
 def _trajectory(stopped: list[_Stopped], like: Network, dynamics: Dynamics) -> Trajectory:
     longest = max(len(one.rows[0]) for one in stopped)
-    columns = (np.concatenate([filled(one.rows[place][None], longest) for one in stopped]) for place in range(4))
+    column = lambda place: np.concatenate([filled(one.rows[place][None], longest) for one in stopped])
     of_each = lambda number: np.array([number(one) for one in stopped])
     return Trajectory(
-        *columns,
+        time=column(0),
+        theta=column(1),
+        loss=column(2),
+        gradient_norm=column(3),
         n_saved=of_each(lambda one: len(one.rows[0])),
         reason=of_each(lambda one: one.reason),
         n_steps=of_each(lambda one: int(one.moving.n_steps)),
