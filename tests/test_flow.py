@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ecjax import flow
 from ecjax.flow import Discrete, Ode, Until, follow, log_times
-from ecjax.flow.problem import Penalised, problem
+from ecjax.flow.problem import Penalised, posed
 from ecjax.flow.until import REASONS
 from ecjax.network import (
     Layer,
@@ -23,7 +23,7 @@ from ecjax.network import (
     respond,
     student,
 )
-from ecjax.objective import Objective, Samples, flatten
+from ecjax.objective import Objective, Population, Samples, flatten
 
 
 class Size(Objective):
@@ -119,6 +119,18 @@ def test_a_deep_mixture_flows(key):
     students = random_students(2, (2, 4, 3, 1), layers, key=key)
     path = follow(students, task(key), saves=[1.0], until=Until(time=5.0))
     assert np.all(path.final_loss < path.loss[:, 0])
+
+
+def test_a_population_is_followed_and_is_the_limit_of_many_samples(key):
+    teacher = random_network((2, 2, 1), "erf", key=key)
+    students = stack_of(key, 2, (2, 3, 1), "erf")
+    x = jr.normal(jr.fold_in(key, 1), (40_000, 2))
+    options = {"until": Until(time=5.0), "saves": 1, "solver": "tsit5"}
+    limit = follow(students, Population(teacher), **options)
+    near = follow(students, Samples(x, respond(teacher, x)), **options)
+    for i in range(2):
+        assert np.all(np.diff(limit.loss[i, : limit.n_saved[i]]) <= 1e-15)
+    np.testing.assert_allclose(flatten(student(near.final, 0))[0], flatten(student(limit.final, 0))[0], atol=0.05)
 
 
 # --- stopping and going on -------------------------------------------------------------------------------------------
@@ -390,7 +402,7 @@ def test_wrong_settings_are_refused(key):
         lambda: Discrete(batch=0),
         lambda: log_times(1.0, 0.5, 3),
         lambda: flow.time_constants(students, by_layer=(1.0,)),
-        lambda: problem(objective, student(students, 0), time_constants=students),
+        lambda: posed(objective, student(students, 0), time_constants=students),
         lambda: follow(students, objective, solver=Discrete(batch=61)),
         lambda: follow(jax.tree.map(lambda leaf: leaf[None], students), objective),
     ):

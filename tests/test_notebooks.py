@@ -10,8 +10,12 @@ from nbclient import NotebookClient
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 
 
-# Longer than five seconds, and yet not marked slow: what newcomers run first has to work in every commit.
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+# Longer than five seconds, and yet not marked slow: what newcomers run first has to work in every commit. Those on
+# gradient flow are for later, and take a minute each.
+RUN = [pytest.param(path, marks=[pytest.mark.slow] * path.stem.startswith("flow_")) for path in NOTEBOOKS]
+
+
+@pytest.mark.parametrize("path", RUN, ids=lambda path: path.stem)
 def test_notebook_runs(path):
     notebook = nbformat.read(path, as_version=4)
     assert any("assert " in cell.source for cell in notebook.cells if cell.cell_type == "code")

@@ -88,7 +88,7 @@ def test_derivatives_are_those_of_the_value(activation, key):
     value = lambda theta: population.value(unflatten(theta))
     _, gradient, hessian = derivatives(population, net)
     np.testing.assert_allclose(gradient, jax.grad(value)(theta), atol=1e-10)
-    np.testing.assert_allclose(hessian, jax.hessian(value)(theta), atol=1e-10 * (1 + jnp.abs(hessian).max()))
+    np.testing.assert_allclose(hessian, jax.hessian(value)(theta), atol=1e-10 * (1 + float(jnp.abs(hessian).max())))
 
 
 @pytest.mark.parametrize("activation", [*SMOOTH, "relu"])

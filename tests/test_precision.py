@@ -38,7 +38,7 @@ from ecjax.expand import (
 from ecjax.flow import Discrete, Ode, Until, critical, landscape, minimum
 from ecjax.flow import dynamics as flow_dynamics
 from ecjax.flow.dynamics import Asked
-from ecjax.flow.problem import problem as followed
+from ecjax.flow.problem import posed
 from ecjax.flow.until import limits
 from ecjax.judge import certificate
 from ecjax.network import random_network, random_students, respond
@@ -131,7 +131,7 @@ MOVES = {"flow": Ode(), "explicit": Ode(solver="tsit5"), "adam": Discrete(optimi
 
 def _moving(dynamics, priced):
     net, samples = problem()
-    what = followed(samples, net, barrier=0.1 if priced else float("inf"))
+    what = posed(samples, net, barrier=0.1 if priced else float("inf"))
     given = limits(Until(steps=5), net.dtype), Asked(jnp.array([1.0, jnp.inf], SINGLE), jnp.array(True), jnp.array(0))
     return net, what, given
 

@@ -3,8 +3,8 @@
 from .critical import CriticalPoint as CriticalPoint
 from .critical import critical_point as critical_point
 from .discrete import Discrete as Discrete
-from .follow import follow as follow
-from .follow import log_times as log_times
+from .following import follow as follow
+from .following import log_times as log_times
 from .landscape import Plane as Plane
 from .landscape import loss_on_line as loss_on_line
 from .minimum import Minima as Minima

@@ -176,7 +176,8 @@ def _degeneracy(net: Network, flat: Float[np.ndarray, "parameters zeros"]) -> De
         before = _rank(known, flat)
         known = np.concatenate([known, *[one[:, None] for one in directions]], axis=1) if directions else known
         accounted[name] = _rank(known, flat) - before
-    return Degeneracy(*(tuple(found[name]) for name in found), accounted)
+    each = {name: tuple(which) for name, which in found.items()}
+    return Degeneracy(**each, accounted=accounted)
 
 
 def _cancels(one: np.ndarray, other: np.ndarray, reach: np.ndarray) -> bool:

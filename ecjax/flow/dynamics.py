@@ -171,9 +171,9 @@ def advance(
         # `now` is handed out, if it is one of every n steps, when no time before it is owed any more.
         own = moving.to_save & ~back
         row = chosen(own, here, there) if dynamics.between_steps else here
-        put = lambda column, entry: column.at[rows.n].set(entry)
-        filled = map(put, (rows.time, rows.theta, rows.loss, rows.gradient_norm), row)
-        rows = Rows(*filled, rows.n + count(back | own))
+        columns = (rows.time, rows.theta, rows.loss, rows.gradient_norm)
+        time, theta, losses, norms = (column.at[rows.n].set(entry) for column, entry in zip(columns, row, strict=True))
+        rows = Rows(time, theta, losses, norms, rows.n + count(back | own))
 
         kept, n_steps = step.kept & ~back, moving.n_steps + count(~back)
         n_kept = moving.n_kept + count(kept)

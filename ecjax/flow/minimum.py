@@ -18,7 +18,7 @@ from ..expand.students_axis import over_students
 from ..network import Network, stack, student
 from ..objective import LeastSquares, Objective, Theta, flatten
 from .dynamics import Dynamics
-from .follow import follow
+from .following import follow
 from .trajectory import Trajectory
 from .until import Until
 

@@ -84,7 +84,7 @@ class Problem(eqx.Module):
         return self.plain.value(flatten(self.like)[1](theta)), jnp.linalg.norm(gradient)
 
 
-def problem(
+def posed(
     objective: Objective,
     like: Network,
     *,

@@ -14,7 +14,7 @@ from ..base.files import write_whole
 from ..network import Network, student
 from ..objective import Objective, flatten
 from .dynamics import Dynamics, Moving, _begin
-from .problem import problem
+from .problem import posed
 from .until import REASONS
 
 
@@ -182,7 +182,7 @@ def load_trajectory(path: str | os.PathLike, like: Network, dynamics: Dynamics) 
         columns = {name: held[name] for name in (*_COLUMNS, *_NUMBERS)}
     except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise ValueError(f"{path} is no readable file of a trajectory ({error}).") from error
-    blank = eqx.filter_eval_shape(_begin, dynamics, theta, problem(_Still(), like))
+    blank = eqx.filter_eval_shape(_begin, dynamics, theta, posed(_Still(), like))
     leaves = [jnp.asarray(held[name]) for name in sorted((n for n in held if n.startswith("moving")), key=_number)]
     structure = jax.tree.structure(blank)
     if columns["theta"].shape[2] != theta.size or structure.num_leaves != len(leaves):

@@ -17,7 +17,7 @@ from ..network import Network, student
 from ..objective import Objective, flatten
 from .dynamics import Asked, Dynamics, Moving, Rows, _batch_further, _begin, _one_further
 from .ode import Ode
-from .problem import Problem, problem
+from .problem import Problem, posed
 from .trajectory import Trajectory, filled
 from .until import RUNNING, TIME, Until, limits
 
@@ -57,7 +57,7 @@ def follow(
             `Discrete` for gradient descent, Adam and their like. Of a trajectory: its own, whatever stands here.
         saves: What is saved besides start and end: flow times (see `log_times`), or a number n for each n-th step.
         time_constants: Of each parameter; see `ecjax.flow.time_constants`. Infinite: it does not move.
-        barrier: The mean of theta^2 / 2 from which on large weights have a price; see `ecjax.flow.problem`.
+        barrier: The mean of theta^2 / 2 from which on large weights have a price; see `ecjax.flow.problem.Penalised`.
         barrier_strength: Of that price.
         decay: Weight decay, lambda / 2 |theta|^2.
         together: Students that share a call; by default all on an accelerator, and one on a CPU. Those that have
@@ -83,7 +83,7 @@ def follow(
             raise ValueError(f"`{name}` is at least 1, or left out; got {number}.")
     like, until = student(stack, 0), until or Until()
     price = {"barrier": barrier, "strength": barrier_strength, "decay": decay}
-    what = problem(objective, like, time_constants=time_constants, **price)
+    what = posed(objective, like, time_constants=time_constants, **price)
     asked = _asked(saves, until, like.dtype)
     n = len(stack.layers[0].b)
     size = together or (n if jax.default_backend() != "cpu" else 1)
@@ -247,16 +247,20 @@ def _finished(path: _Path, moving: Moving, reason: int) -> _Stopped:
     if reason != TIME:
         here = (moving.now.time, moving.now.theta, moving.loss, moving.gradient_norm)
         passing = not any(float(moving.now.time) in part[0] for part in path.parts)
-        path.parts.append(tuple(np.asarray(each)[None] for each in here))
+        time, theta, loss, norm = (np.asarray(each)[None] for each in here)
+        path.parts.append((time, theta, loss, norm))
     return _Stopped(path.sorted(), moving, reason, passing)
 
 
 def _trajectory(stopped: list[_Stopped], like: Network, dynamics: Dynamics) -> Trajectory:
     longest = max(len(one.rows[0]) for one in stopped)
-    columns = (np.concatenate([filled(one.rows[place][None], longest) for one in stopped]) for place in range(4))
+    column = lambda place: np.concatenate([filled(one.rows[place][None], longest) for one in stopped])
     of_each = lambda number: np.array([number(one) for one in stopped])
     return Trajectory(
-        *columns,
+        time=column(0),
+        theta=column(1),
+        loss=column(2),
+        gradient_norm=column(3),
         n_saved=of_each(lambda one: len(one.rows[0])),
         reason=of_each(lambda one: one.reason),
         n_steps=of_each(lambda one: int(one.moving.n_steps)),
