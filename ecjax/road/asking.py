@@ -54,6 +54,8 @@ from .settings import RecoveryConfig
 
 AUTO = "auto"
 _AGREED = 1e-3  # distance of vectors that agree, in units of their norm; probes are right to 1e-5, or quite wrong
+_PRECISE = 1e-12  # answers from which one round of isolated neurons is exact
+_ROUGH = 4.0  # of eps^(1/4): in float32 the worst of 128 neurons is 0.03 off
 _FAR = 1e5  # of a sweep, in units of the inputs' scale
 _SWEEPS, _AGAIN = 12, 3  # sweeps at most; how often in a row they have to show as many neurons
 _ENOUGH = 8  # questions for each incoming weight, of a refinement with more neurons than inputs
@@ -99,6 +101,10 @@ class Asking:
     def tell(self, phase: str, done: int, total: int) -> None:
         """Progress, with the questions asked so far."""
         self.progress(phase, done, total, questions=self.teacher.asked)
+
+    def rough(self, limit: float) -> float:
+        """A limit of what second differences make, where answers are less precise than float64."""
+        return max(limit, _ROUGH * self.teacher.precision**0.25)
 
     def shallow(self) -> tuple[Found, RowSpace]:
         """A network of one hidden layer, in the inputs as they are."""
@@ -240,17 +246,17 @@ class Asking:
                      probes, clustering)  # fmt: skip
 
     def clustered(self, probes: Probes, symmetry: Symmetry = DIRECTIONS) -> Clustering:
-        """What independent probes agree on: half of them, or three sweeps."""
-        share = (
-            0.5
-            if probes.method == "Hessians"
-            else min(1.0, max(2, min(3, probes.n_proposers / 2)) / probes.n_proposers)
-        )
-        size = float(np.median(np.linalg.norm(probes.vectors, axis=1)))
+        """What independent probes agree on: half of the pairs of Hessians, or some sweeps.
+
+        Two sweeps are enough where several outputs have told which crossings are alone, and up to three otherwise.
+        """
+        n, is_told = probes.n_proposers, (self.teacher.fan_out or 1) > 1
+        needed = n / 2 if probes.method == "Hessians" else 2 if is_told else max(2, min(3, n // 2))
+        near = self.rough(_AGREED) * float(np.median(np.linalg.norm(probes.vectors, axis=1)))
+        config = ClusterConfig(metric="euclidean", gamma=needed / n, policy="height", height=near)
         with self.seconds.of("cluster"):
             return cluster_neurons(
-                probes.vectors, probes.proposer, n_students=probes.n_proposers, symmetry=symmetry,
-                config=ClusterConfig(metric="euclidean", gamma=share, policy="height", height=_AGREED * size),
+                probes.vectors, probes.proposer, n_students=n, symmetry=symmetry, config=config
             )  # fmt: skip
 
     def measured(self, ask: Asked, directions: np.ndarray, scale: float) -> Shallow:
@@ -264,14 +270,15 @@ class Asking:
             strongest = np.argsort([-np.ptp(line, axis=0).max() for line in lines])[:_LOOKED_AT]
             kind, _ = named(self.candidates, places, [lines[i] for i in strongest])
             fits = [fit_profile(kind, places, line) for line in lines]
-            if np.median([fit.misfit for fit in fits]) > _NO_PROFILE:
+            if np.median([fit.misfit for fit in fits]) > self.rough(_NO_PROFILE):
                 raise ProbesFailedError(f"Along {len(lines)} directions the answers are no profiles of single neurons.")
             alpha, b = np.array([fit.alpha for fit in fits]) * size, np.array([fit.beta for fit in fits])
             shrink = 1 / np.abs(alpha) if kind.symmetry.homogeneous else np.ones_like(alpha)  # their scale is anything
             w, b = (shrink * alpha)[:, None] * directions, shrink * b
             try:
-                isolated = Isolated(ask, kind, w, b, self.rng)
-                w, b = isolated.w, isolated.b
+                for _ in range(1 if self.teacher.precision < _PRECISE else 2):  # the first is as rough as its start
+                    isolated = Isolated(ask, kind, w, b, self.rng)
+                    w, b = isolated.w, isolated.b
             except NoRestError:
                 pass  # sin and cos: what is left to do is the refinement's
             net = polished(ask, kind, w, b, scale=_SPREAD * scale, rng=self.rng)
