@@ -61,6 +61,7 @@ _SWEEPS, _AGAIN = 12, 3  # sweeps at most; how often in a row they have to show 
 _ENOUGH = 8  # questions for each incoming weight, of a refinement with more neurons than inputs
 _POINTS = (2, 4, 8, 16, 32)  # at which Hessians are taken, more and more as long as neurons are missing
 _AFFORDABLE = 100_000  # questions about Hessians, before sweeps are tried
+_CHECKS, _NEAR = 64, 1e-2  # new questions, and the share of their deviation by which a network may be off
 _SHARE_FRESH = 0.05  # of the last questions, kept for the certificate
 _LOOKED_AT = 7  # neurons whose profiles name the activation
 _NO_PROFILE = 1e-2  # misfit of directions that are no neurons'; of neurons some 1e-5
@@ -134,6 +135,9 @@ class Asking:
                 trouble.append(str(error))
                 continue
             net = found.net
+            if way == self.last_layer and not self.explains(ask, net, space):
+                trouble.append("what Hessians show does not explain new answers.")
+                continue
             if space.is_all or len(net.w) != space.rank:
                 return found._replace(net=net._replace(w=net.w @ space.basis)), space
             with self.seconds.of("measure"):
@@ -170,6 +174,12 @@ class Asking:
                 directions /= np.linalg.norm(directions, axis=1, keepdims=True)
                 return Found(self.measured(ask, directions, space.scale), probes, clustering)
         raise ProbesFailedError(f"Hessians show {n_found} neurons in {space.rank} directions.")
+
+    def explains(self, ask: Asked, net: Shallow, space: RowSpace) -> bool:
+        """Whether a network is near the answers to new questions, in the coordinates of the row space."""
+        u = _SPREAD * space.scale * self.rng.standard_normal((_CHECKS, space.rank))
+        y = ask(u)
+        return bool(np.mean(net.errors(u, y) ** 2) < self.rough(_NEAR) ** 2 * np.mean(np.var(y, axis=0)))
 
     def by_sweeps(self, ask: Asked, space: RowSpace) -> Found:
         """The first hidden layer from crossings far out, be there more neurons than inputs or not.
