@@ -11,7 +11,7 @@ the normal distribution's, sin and cos. The first of the catalogue is named.
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -104,9 +104,15 @@ def fit_profile(
         moved = np.stack([along * t, along], axis=1)[:, -len(theta) :]
         return moved - columns @ np.linalg.lstsq(columns, moved, rcond=None)[0]  # Kaufman's, of variable projection
 
-    start = [beta] if activation.symmetry.homogeneous else [alpha, beta]
-    tolerances = {"xtol": 1e-15, "ftol": 1e-15, "gtol": 1e-15, "max_nfev": _EVALUATIONS}
-    found = least_squares(residuals, start, jac=jacobian, method="lm", **tolerances)
+    begin = [beta] if activation.symmetry.homogeneous else [alpha, beta]
+    tolerances: dict[str, Any] = {
+        "jac": jacobian,
+        "xtol": 1e-15,
+        "ftol": 1e-15,
+        "gtol": 1e-15,
+        "max_nfev": _EVALUATIONS,
+    }
+    found = least_squares(residuals, begin, method="lm", **tolerances)
     alpha, beta = scaled(found.x)
     weights, *_ = np.linalg.lstsq(basis(found.x), y, rcond=None)
     left = basis(found.x) @ weights - y
