@@ -112,7 +112,7 @@ def fit_profile(
         "gtol": 1e-15,
         "max_nfev": _EVALUATIONS,
     }
-    found = least_squares(residuals, begin, method="lm", **tolerances)
+    found = least_squares(residuals, begin, method="lm", **options)
     alpha, beta = scaled(found.x)
     weights, *_ = np.linalg.lstsq(basis(found.x), y, rcond=None)
     left = basis(found.x) @ weights - y
