@@ -105,13 +105,8 @@ def fit_profile(
         return moved - columns @ np.linalg.lstsq(columns, moved, rcond=None)[0]  # Kaufman's, of variable projection
 
     begin = [beta] if activation.symmetry.homogeneous else [alpha, beta]
-    tolerances: dict[str, Any] = {
-        "jac": jacobian,
-        "xtol": 1e-15,
-        "ftol": 1e-15,
-        "gtol": 1e-15,
-        "max_nfev": _EVALUATIONS,
-    }
+    to_rounding = dict.fromkeys(("xtol", "ftol", "gtol"), 1e-15)
+    options: dict[str, Any] = {"jac": jacobian, "max_nfev": _EVALUATIONS, **to_rounding}
     found = least_squares(residuals, begin, method="lm", **options)
     alpha, beta = scaled(found.x)
     weights, *_ = np.linalg.lstsq(basis(found.x), y, rcond=None)
