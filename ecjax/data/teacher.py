@@ -180,7 +180,7 @@ class Teacher:
         return answers
 
     def _note(self, marks: list[bytes], answers: np.ndarray) -> None:
-        good = np.isfinite(answers).all(axis=1)
+        good = np.asarray(np.isfinite(answers).all(axis=1))
         self._answers.update((mark, answer) for mark, answer, fine in zip(marks, answers, good, strict=True) if fine)
         if not good.all():
             raise TeacherError(

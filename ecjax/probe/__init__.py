@@ -15,6 +15,7 @@ from .isolate import NoRestError as NoRestError
 from .polish import Shallow as Shallow
 from .polish import polished as polished
 from .profile import LINE as LINE
+from .profile import Profile as Profile
 from .profile import fit_profile as fit_profile
 from .profile import named as named
 from .record import DIRECTIONS as DIRECTIONS

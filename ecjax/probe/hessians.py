@@ -50,7 +50,7 @@ def proposals(
     for pair in range(n_pairs):
         first, second = np.tensordot(rng.standard_normal((2, len(hessians))), hessians, 1)
         try:
-            _, columns = eig(first, second)
+            columns = eig(first, second)[1]
             rows = np.linalg.inv(columns)
         except (LinAlgError, np.linalg.LinAlgError):
             continue  # a pair that is singular proposes nothing

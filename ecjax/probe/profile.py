@@ -11,7 +11,7 @@ the normal distribution's, sin and cos. The first of the catalogue is named.
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -26,6 +26,7 @@ _REACH = 2.0 ** np.arange(-5, 7, 0.75)
 LINE = np.concatenate([-_REACH[::-1], [0.0], _REACH])
 _PIECES = (1.0, 4.0, 16.0)  # of the line, in units of its median distance
 _SCALES = 2.0 ** np.arange(-5, 6, 0.5)  # of the first guess, in units of one over that distance
+_EVALUATIONS = 50  # of a fit; those that are right need ten
 _NOTHING = 1e-9  # share of a curve that is left when its slope is gone, below which it is rounding
 _HOPEFUL, _ROUGH = 10.0, 0.1  # misfit beside the best in the tables, and as such, up to which an activation is fitted
 _ROUNDING = 1e-12  # misfits below are alike whatever their ratio
@@ -103,8 +104,10 @@ def fit_profile(
         moved = np.stack([along * t, along], axis=1)[:, -len(theta) :]
         return moved - columns @ np.linalg.lstsq(columns, moved, rcond=None)[0]  # Kaufman's, of variable projection
 
-    start = [beta] if activation.symmetry.homogeneous else [alpha, beta]
-    found = least_squares(residuals, start, jac=jacobian, method="lm", xtol=1e-15, ftol=1e-15, gtol=1e-15)
+    begin = [beta] if activation.symmetry.homogeneous else [alpha, beta]
+    to_rounding = dict.fromkeys(("xtol", "ftol", "gtol"), 1e-15)
+    options: dict[str, Any] = {"jac": jacobian, "max_nfev": _EVALUATIONS, **to_rounding}
+    found = least_squares(residuals, begin, method="lm", **options)
     alpha, beta = scaled(found.x)
     weights, *_ = np.linalg.lstsq(basis(found.x), y, rcond=None)
     left = basis(found.x) @ weights - y

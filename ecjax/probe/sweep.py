@@ -34,6 +34,7 @@ _OFF = 100.0  # roundings by which the middle of a chord is off it, if something
 _ALONE = 1e-3  # second singular value beside the first, up to which a crossing is one neuron's
 _STEP = 1e-2  # of slopes, in units of the gap between crossings
 _HALVINGS = 60
+_STEP_HEIGHT = 1e-4  # beside the highest; a neuron that is heard less is left to refinement
 
 
 class Crossing(NamedTuple):
@@ -175,7 +176,10 @@ def _steps(ask: Asked, line: Line, found: list[tuple[float, float]], scale: floa
         left, right = np.where(is_before, middle, left), np.where(is_before, right, middle)
         if (right - left <= precision ** (1 / 3) * scale).all():
             break
-    for point, free in zip(line((left + right) / 2), room, strict=True):
+    height = np.linalg.norm(rise, axis=1)
+    for point, free, high in zip(line((left + right) / 2), room, height, strict=True):
+        if high < _STEP_HEIGHT * height.max():
+            continue  # the tail of a step
         direction, is_alone = _rank_one(gradient(ask, point, np.eye(rank), 10 * gradient_step(precision, scale)))
         if is_alone:
             crossings.append(Crossing(point, line.along, direction, float(free)))

@@ -19,7 +19,7 @@ from ..cluster import ClusterConfig, Clustering, cluster_neurons
 from ..data import Data, Teacher
 from ..expand import Stopping, is_small
 from ..judge import Judge, certify
-from ..network import ACTIVATIONS, Activation, Layer, LayerActivation, Mixture, Network, Symmetry
+from ..network import ACTIVATIONS, Activation, Layer, LayerActivation, Mixture, Network
 from ..network.moves import with_unit_vectors
 from ..objective import Samples, Scaling
 from ..probe import (
@@ -30,6 +30,7 @@ from ..probe import (
     Isolated,
     NoRestError,
     Probes,
+    Profile,
     RowSpace,
     Shallow,
     Shape,
@@ -54,11 +55,14 @@ from .settings import RecoveryConfig
 
 AUTO = "auto"
 _AGREED = 1e-3  # distance of vectors that agree, in units of their norm; probes are right to 1e-5, or quite wrong
+_PRECISE = 1e-12  # answers from which one round of isolated neurons is exact
+_ROUGH = 4.0  # of eps^(1/4): in float32 the worst of 128 neurons is 0.03 off
 _FAR = 1e5  # of a sweep, in units of the inputs' scale
 _SWEEPS, _AGAIN = 12, 3  # sweeps at most; how often in a row they have to show as many neurons
 _ENOUGH = 8  # questions for each incoming weight, of a refinement with more neurons than inputs
 _POINTS = (2, 4, 8, 16, 32)  # at which Hessians are taken, more and more as long as neurons are missing
 _AFFORDABLE = 100_000  # questions about Hessians, before sweeps are tried
+_CHECKS, _NEAR = 64, 1e-2  # new questions, and the share of their deviation by which a network may be off
 _SHARE_FRESH = 0.05  # of the last questions, kept for the certificate
 _LOOKED_AT = 7  # neurons whose profiles name the activation
 _NO_PROFILE = 1e-2  # misfit of directions that are no neurons'; of neurons some 1e-5
@@ -100,6 +104,10 @@ class Asking:
         """Progress, with the questions asked so far."""
         self.progress(phase, done, total, questions=self.teacher.asked)
 
+    def rough(self, limit: float) -> float:
+        """A limit of what second differences make, where answers are less precise than float64."""
+        return max(limit, _ROUGH * self.teacher.precision**0.25)
+
     def shallow(self) -> tuple[Found, RowSpace]:
         """A network of one hidden layer, in the inputs as they are."""
         teacher, rng, fan_in = self.teacher, self.rng, self.teacher.fan_in
@@ -121,13 +129,19 @@ class Asking:
         self.tell("row space", 1, 1)
         ask = space.within(teacher)
         trouble = []
-        for way in (self.by_sweeps,) if scale.is_straight else (self.last_layer, self.by_sweeps):
+        ways = [self.last_layer, self.by_sweeps]
+        if scale.is_straight or space.is_all:  # with more neurons than inputs, Hessians show what is not there
+            ways = [self.by_sweeps] if scale.is_straight else ways[::-1]
+        for way in ways:
             try:
                 found = way(ask, space)
             except ProbesFailedError as error:
                 trouble.append(str(error))
                 continue
             net = found.net
+            if way != ways[-1] and not self.explains(ask, net, space):
+                trouble.append(f"what {found.probes.method} show does not explain new answers.")
+                continue
             if space.is_all or len(net.w) != space.rank:
                 return found._replace(net=net._replace(w=net.w @ space.basis)), space
             with self.seconds.of("measure"):
@@ -165,6 +179,12 @@ class Asking:
                 return Found(self.measured(ask, directions, space.scale), probes, clustering)
         raise ProbesFailedError(f"Hessians show {n_found} neurons in {space.rank} directions.")
 
+    def explains(self, ask: Asked, net: Shallow, space: RowSpace) -> bool:
+        """Whether a network is near the answers to new questions, in the coordinates of the row space."""
+        u = _SPREAD * space.scale * self.rng.standard_normal((_CHECKS, space.rank))
+        y = ask(u)
+        return bool(np.mean(net.errors(u, y) ** 2) < self.rough(_NEAR) ** 2 * np.mean(np.var(y, axis=0)))
+
     def by_sweeps(self, ask: Asked, space: RowSpace) -> Found:
         """The first hidden layer from crossings far out, be there more neurons than inputs or not.
 
@@ -194,32 +214,36 @@ class Asking:
                 directions = np.stack([clustering.aligned(k).vectors[0][:-1] for k in clustering.kept_clusters])
                 directions /= np.linalg.norm(directions, axis=1, keepdims=True)
                 return Found(self.measured(ask, directions, space.scale), probes, clustering)
-            if kept[-1] and kept[-_AGAIN:] == [kept[-1]] * _AGAIN:
-                return self.overcomplete(ask, space, crossings, np.array(proposer), number + 1, shape)
+            is_steady = kept[-1] > 1 and kept[-_AGAIN:] == [kept[-1]] * _AGAIN
+            if is_steady and number >= min(space.rank, _SWEEPS - 1):  # as many crossings as a plane has dimensions
+                found = self.overcomplete(ask, space, crossings, probes, clustering, shape)
+                if self.explains(ask, found.net, space) or number + _AGAIN > _SWEEPS:
+                    return found
+                kept.clear()  # some neuron was never alone: further sweeps may show it
         raise ProbesFailedError(
             f"{_SWEEPS} sweeps far out show {', '.join(map(str, kept)) or 'no'} neurons in {space.rank} directions."
         )
 
     def overcomplete(
-        self, ask: Asked, space: RowSpace, crossings: list[Crossing], proposer: np.ndarray, n: int, shape: Shape
+        self,
+        ask: Asked,
+        space: RowSpace,
+        crossings: list[Crossing],
+        probes: Probes,
+        clustering: Clustering,
+        shape: Shape,
     ) -> Found:
         """More neurons than inputs: each is looked at where it crosses, all others being far from their middle."""
         self.tell("measure", 0, 1)
         with self.seconds.of("measure"):
-            places, sloped = space.scale * LINE, shape == "kinks"
-            lines = [ask(each.place + places[:, None] * each.direction) for each in crossings]
-            kind, _ = named(self.candidates, places, lines[:_LOOKED_AT], sloped=sloped)
-            fits = [fit_profile(kind, places, line, sloped=sloped) for line in lines]
-            w = np.stack([fit.alpha * each.direction for fit, each in zip(fits, crossings, strict=True)])
-            b = np.array([fit.beta - one @ each.place for fit, one, each in zip(fits, w, crossings, strict=True)])
-        vectors = np.concatenate([w, b[:, None]], axis=1)
+            line, sloped = space.scale * LINE, shape == "kinks"
+            members = [[crossings[i] for i in clustering.aligned(k).members] for k in clustering.kept_clusters]
+            lines = [ask(each[0].place + line[:, None] * each[0].direction) for each in members]
+            kind, _ = named(self.candidates, line, lines[:_LOOKED_AT], sloped=sloped)
+            fits = [fit_profile(kind, line, one, sloped=sloped) for one in lines]
+            found = np.stack([_plane(each, fit) for each, fit in zip(members, fits, strict=True)])
         if kind.symmetry.homogeneous:
-            vectors = vectors / np.linalg.norm(w, axis=1, keepdims=True)
-        probes = Probes(vectors, proposer, n, space.basis, space.singular, "sweeps", self.teacher.asked)
-        clustering = self.clustered(probes, kind.symmetry)
-        if not clustering.width:
-            raise ProbesFailedError(f"{n} sweeps agree on directions and on no neuron.")
-        found = np.stack([clustering.aligned(k).vectors[0] for k in clustering.kept_clusters])
+            found = found / np.linalg.norm(found[:, :-1], axis=1, keepdims=True)
         with self.seconds.of("measure"):
             x = _SPREAD * space.scale * self.rng.standard_normal((_ENOUGH * found.size, space.rank))
             samples = Samples(jnp.asarray(x), jnp.asarray(ask(x)))
@@ -239,18 +263,18 @@ class Asking:
         return Found(Shallow(kind, *(np.asarray(each, float) for each in (first.w, first.b, last.w, last.b))),
                      probes, clustering)  # fmt: skip
 
-    def clustered(self, probes: Probes, symmetry: Symmetry = DIRECTIONS) -> Clustering:
-        """What independent probes agree on: half of them, or three sweeps."""
-        share = (
-            0.5
-            if probes.method == "Hessians"
-            else min(1.0, max(2, min(3, probes.n_proposers / 2)) / probes.n_proposers)
-        )
-        size = float(np.median(np.linalg.norm(probes.vectors, axis=1)))
+    def clustered(self, probes: Probes) -> Clustering:
+        """What independent probes agree on: half of the pairs of Hessians, or some sweeps.
+
+        Two sweeps are enough where several outputs have told which crossings are alone, and up to three otherwise.
+        """
+        n, is_told = probes.n_proposers, (self.teacher.fan_out or 1) > 1
+        needed = n / 2 if probes.method == "Hessians" else 2 if is_told else max(2, min(3, n // 2))
+        near = self.rough(_AGREED) * float(np.median(np.linalg.norm(probes.vectors, axis=1)))
+        config = ClusterConfig(metric="euclidean", gamma=needed / n, policy="height", height=near)
         with self.seconds.of("cluster"):
             return cluster_neurons(
-                probes.vectors, probes.proposer, n_students=probes.n_proposers, symmetry=symmetry,
-                config=ClusterConfig(metric="euclidean", gamma=share, policy="height", height=_AGREED * size),
+                probes.vectors, probes.proposer, n_students=n, symmetry=DIRECTIONS, config=config
             )  # fmt: skip
 
     def measured(self, ask: Asked, directions: np.ndarray, scale: float) -> Shallow:
@@ -264,19 +288,38 @@ class Asking:
             strongest = np.argsort([-np.ptp(line, axis=0).max() for line in lines])[:_LOOKED_AT]
             kind, _ = named(self.candidates, places, [lines[i] for i in strongest])
             fits = [fit_profile(kind, places, line) for line in lines]
-            if np.median([fit.misfit for fit in fits]) > _NO_PROFILE:
+            if np.median([fit.misfit for fit in fits]) > self.rough(_NO_PROFILE):
                 raise ProbesFailedError(f"Along {len(lines)} directions the answers are no profiles of single neurons.")
             alpha, b = np.array([fit.alpha for fit in fits]) * size, np.array([fit.beta for fit in fits])
             shrink = 1 / np.abs(alpha) if kind.symmetry.homogeneous else np.ones_like(alpha)  # their scale is anything
             w, b = (shrink * alpha)[:, None] * directions, shrink * b
             try:
-                isolated = Isolated(ask, kind, w, b, self.rng)
-                w, b = isolated.w, isolated.b
+                for _ in range(1 if self.teacher.precision < _PRECISE else 2):  # the first is as rough as its start
+                    isolated = Isolated(ask, kind, w, b, self.rng)
+                    w, b = isolated.w, isolated.b
             except NoRestError:
                 pass  # sin and cos: what is left to do is the refinement's
             net = polished(ask, kind, w, b, scale=_SPREAD * scale, rng=self.rng)
         self.tell("measure", 1, 1)
         return net
+
+
+def _plane(crossings: list[Crossing], fit: Profile) -> np.ndarray:
+    """Weights and bias of a neuron from where it crosses: the plane through all these places.
+
+    A direction that is right to 1e-7 is wrong by 1e-2 at a distance of 1e5; places that far apart say it to 1e-10.
+    """
+    typical = crossings[0].direction
+    signs = np.sign([each.direction @ typical for each in crossings])
+    middle = -fit.beta / fit.alpha
+    places = np.stack(
+        [each.place + sign * middle * each.direction for each, sign in zip(crossings, signs, strict=True)]
+    )
+    normal = typical
+    if len(places) >= len(typical) > 1:
+        normal = np.linalg.svd(places - places.mean(axis=0))[2][-1]
+        normal = normal * np.sign(normal @ typical)
+    return fit.alpha * np.append(normal, -normal @ places.mean(axis=0))
 
 
 def recover_by_asking(
