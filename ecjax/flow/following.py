@@ -228,9 +228,9 @@ def _all_together(path, moving, due, given) -> Iterator[tuple[int, _Stopped]]:
         if len(running) <= size // 4:
             size = len(running)
         members = (running + [running[-1]] * size)[:size]
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *((moving[i], due[i]) for i in members))
+        together, dues = jax.tree.map(lambda *leaves: jnp.stack(leaves), *((moving[i], due[i]) for i in members))
         after, dues, rows, why = jax.device_get(
-            _batch_further(dynamics, *stacked, what, bounds, asked, jnp.asarray(_STEPS_TOGETHER))
+            _batch_further(dynamics, together, dues, what, bounds, asked, jnp.asarray(_STEPS_TOGETHER))
         )
         for place, i in enumerate(running.copy()):
             moving[i], due[i] = jax.tree.map(lambda leaf, place=place: jnp.asarray(leaf[place]), (after, dues))
