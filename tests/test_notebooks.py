@@ -34,7 +34,7 @@ def test_notebook_is_kept_with_small_outputs(path):
 @pytest.mark.slow
 def test_readme_runs():
     """The Python of the README, word for word."""
-    (block,) = re.findall(r"```python\n(.*?)```", (NOTEBOOKS[0].parent.parent / "README.md").read_text(), re.DOTALL)
+    block, *_ = re.findall(r"```python\n(.*?)```", (NOTEBOOKS[0].parent.parent / "README.md").read_text(), re.DOTALL)
     names = {}
     exec(block, names)
     assert names["recovery"].widths == (8,)
