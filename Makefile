@@ -16,7 +16,7 @@ demo: .venv/ready-ecjax
 	$(BIN)/ecjax recover digits
 
 test: .venv/ready-test
-	$(BIN)/pytest -n $(WORKERS) -m "not slow" --cov=ecjax --cov-report=term:skip-covered --cov-fail-under=95
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not slow" --durations=40 --cov=ecjax --cov-report=term:skip-covered --cov-fail-under=95
 
 test-all: .venv/ready-test
 	$(BIN)/pytest -n $(WORKERS)

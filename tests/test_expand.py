@@ -279,7 +279,7 @@ def test_an_interrupted_expansion_goes_on_where_it_was(placement):
     [
         (lambda: Adam(n_steps=0), "`n_steps` of Adam"),
         (lambda: Adam(learning_rate=0.0), "`learning_rate` is positive"),
-        (lambda: Flow(solver="euler"), "`solver` of the flow is one of"),
+        (lambda: Flow(solver="euler"), "`solver` of a flow is one of"),
         (lambda: Flow(t_end=-1.0), "`t_end` is a positive"),
         (lambda: Flow(max_steps=0), "`max_steps` is at least 1"),
         (lambda: Stopping(max_steps=0), "`max_steps` and `patience`"),

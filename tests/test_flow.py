@@ -70,7 +70,9 @@ def test_solvers_agree_on_the_path(solver, key):
     assert set(path.reasons()) == {"the end of its time"}
 
 
-@pytest.mark.parametrize("activation", ["tanh", "softplus", "g", "sin"])
+@pytest.mark.parametrize(
+    "activation", ["tanh", *(pytest.param(one, marks=pytest.mark.slow) for one in ("softplus", "g", "sin"))]
+)
 def test_the_loss_falls_along_every_flow(activation, key):
     path = follow(
         stack_of(key, activation=activation), task(key, activation=activation), saves=1, until=Until(steps=200)
@@ -121,6 +123,7 @@ def test_a_deep_mixture_flows(key):
     assert np.all(path.final_loss < path.loss[:, 0])
 
 
+@pytest.mark.slow
 def test_a_population_is_followed_and_is_the_limit_of_many_samples(key):
     teacher = random_network((2, 2, 1), "erf", key=key)
     students = stack_of(key, 2, (2, 3, 1), "erf")
@@ -139,7 +142,7 @@ WAYS = {"flow": Ode(solver="tsit5"), "implicit": Ode(), "adam": Discrete(optimis
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("saves", [None, 3, (0.1, 0.3, 0.75)])
+@pytest.mark.parametrize("saves", [None, (0.1, 0.3, 0.75), pytest.param(3, marks=pytest.mark.slow)])
 def test_going_on_is_as_if_it_had_never_stopped(way, saves, key):
     objective, students = task(key), stack_of(key)
     options = {"solver": WAYS[way], "saves": saves}
@@ -163,7 +166,7 @@ def test_what_is_saved_does_not_change_the_path(times, seed):
     assert saved.n_steps == bare.n_steps
 
 
-@pytest.mark.parametrize("way", ["flow", "adam"])
+@pytest.mark.parametrize("way", ["flow", pytest.param("adam", marks=pytest.mark.slow)])
 def test_students_do_not_see_each_other(way, key):
     """In a batch, by several threads, alone: rounding apart, which batches change."""
     objective, students = task(key), stack_of(key, 5)
@@ -175,6 +178,7 @@ def test_students_do_not_see_each_other(way, key):
     np.testing.assert_array_equal(one.theta[0], alone.theta[3])
 
 
+@pytest.mark.slow
 def test_those_that_have_stopped_leave_the_batch(key):
     objective, students = task(key), stack_of(key, 5)
     until = Until(loss=3e-3, steps=400)
@@ -210,6 +214,7 @@ def test_a_student_that_fails_does_not_stop_the_others(key):
 # --- what is followed ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_price_has_the_derivatives_that_it_says(key):
     objective, net = task(key), student(stack_of(key), 0)
     number = lambda one: jnp.asarray(one, float)
@@ -296,6 +301,7 @@ def test_small_steps_of_gradient_descent_follow_the_flow(key):
     np.testing.assert_allclose(orders, 1, atol=0.1)
 
 
+@pytest.mark.slow
 def test_a_mini_batch_of_all_samples_is_all_of_them(key):
     objective, net = task(key, n=12), student(stack_of(key), 0)
     until = Until(steps=30)

@@ -154,6 +154,7 @@ def test_every_finish_comes_to_the_bottom(finish, key):
     assert end.finish == finish
 
 
+@pytest.mark.slow
 def test_the_finish_is_that_of_the_paper(key):
     teacher, samples = task(key, n=60)
     until = Until(steps=5)
@@ -188,6 +189,7 @@ def test_losses_on_a_line_and_a_plane(key):
         flow.loss_on_line(samples, teacher, take_neurons(teacher, [0, 1], layer=0))
 
 
+@pytest.mark.slow
 def test_paths_have_a_distance(key):
     _, samples = task(key)
     students = random_students(2, (2, 3, 1), "tanh", key=jr.fold_in(key, 4))

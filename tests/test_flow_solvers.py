@@ -161,6 +161,6 @@ def test_the_order_on_a_small_network(name, key):
     field = gradient_field(objective, net)
     start, _ = flatten(net)
     exact = end("dopri8", lambda y: -field(y), start, 8.0, 400.0)
-    steps = {"kvaerno3": (40.0, 80.0, 160.0), "dopri8": (7.0, 9.0, 12.0, 16.0)}.get(name, (12.0, 17.0, 24.0))
+    steps = {"kvaerno3": (40.0, 80.0, 160.0), "dopri8": (7.0, 9.0, 12.0, 16.0)}.get(name, (40.0, 56.0, 80.0))
     order = seen_order(name, lambda y: -field(y), start, exact, 8.0, steps)
     assert order > ORDERS[name] - 0.6

@@ -14,6 +14,12 @@ from ecjax.objective.population_closed import quadrant
 
 SMOOTH = sorted(name for name, one in ACTIVATIONS.items() if one.smooth)
 MIXED = {"erf and tanh": mixture(erf=1, tanh=2), "closed": mixture(erf=1, relu=1, normal_cdf=1)}
+# One of each kind in every run: odd, odd and a constant, even, even and a linear part, none. The others are slow.
+KINDS = ("erf", "sigmoid", "gaussian", "softplus", "g")
+SOME = [
+    *KINDS,
+    *(pytest.param(one, marks=pytest.mark.slow) for one in [*SMOOTH, MIXED["erf and tanh"]] if one not in KINDS),
+]
 MEAN, COVARIANCE = jnp.array([0.3, -0.2]), jnp.array([[0.8, 0.3], [0.3, 0.6]])
 
 
@@ -41,7 +47,7 @@ def grid(teacher, n):
     return Samples(x, respond(teacher, x), jnp.asarray(np.exp(-np.sum(plane**2, -1) / 2)))
 
 
-@pytest.mark.parametrize("activation", [*SMOOTH, MIXED["erf and tanh"]], ids=str)
+@pytest.mark.parametrize("activation", SOME, ids=str)
 def test_it_is_the_integral(activation, key):
     """Value, gradient and Hessian agree with the trapezoidal rule over the inputs, an independent way, to 1e-12."""
     net, teacher = pair(key, activation)
@@ -54,7 +60,7 @@ def test_it_is_the_integral(activation, key):
     np.testing.assert_allclose(population.curvature(net, exact=False), other, atol=1e-12 * scale)
 
 
-@pytest.mark.parametrize("activation", SMOOTH)
+@pytest.mark.parametrize("activation", SOME, ids=str)
 def test_twice_the_order_changes_nothing(activation, key):
     net, teacher = pair(key, activation)
     population = Population(teacher, MEAN, COVARIANCE)
@@ -74,13 +80,8 @@ def test_the_stated_error_is_that_of_the_sums(key):
     assert 0.5 * missed < float(few.error(steep))
 
 
-QUICK = ("tanh", "relu")
-LONG = [
-    pytest.param(one, marks=pytest.mark.slow, id=str(one)) for one in [*SMOOTH, *MIXED.values()] if one not in QUICK
-]
-
-
-@pytest.mark.parametrize("activation", [*QUICK, *LONG])
+@pytest.mark.parametrize("activation", [*SMOOTH, "relu", *MIXED.values()], ids=str)
+@pytest.mark.slow
 def test_derivatives_are_those_of_the_value(activation, key):
     net, teacher = pair(key, activation)
     population = Population(teacher, MEAN, COVARIANCE)
@@ -117,7 +118,7 @@ def test_without_biases_relus_have_arc_cosine_kernels(key):
     np.testing.assert_allclose(Population(teacher).value(net), a @ kernel @ a, atol=1e-14)
 
 
-@pytest.mark.parametrize("activation", ["relu", "erf", "tanh", "softplus"])
+@pytest.mark.parametrize("activation", [pytest.param("relu", marks=pytest.mark.slow), "erf", "tanh", "softplus"])
 def test_the_teacher_itself_is_exact(activation, key):
     """So are its permutations and its split neurons, where two neurons have a correlation of one."""
     _, teacher = pair(key, activation)

@@ -1,5 +1,6 @@
 """The quick first round: fewer answers and steps, nearly right layers taken as they are; and the careful one after."""
 
+import sys
 from dataclasses import dataclass, replace
 
 import jax
@@ -11,7 +12,9 @@ import pytest
 import ecjax as ec
 from ecjax.expand import LevenbergMarquardt, OnFewer, Stopping, choose_method, expand
 from ecjax.expand.stage import Stage
+from ecjax.judge import Judge
 from ecjax.network import random_students, student
+from ecjax.reconstruct import finetune
 from ecjax.road import road
 
 
@@ -121,3 +124,26 @@ def test_a_nearly_right_layer_is_taken_as_it_is_at_first(monkeypatch):
     assert passes[1][0] >= 1
     assert any(name.startswith("again-layer-2/") for name in store)
     assert ec.compare(recovery, teacher, x).parameter_error < 1e-9
+
+
+@pytest.mark.parametrize(("noise", "n_seen"), [(0.0, (210,)), (1e-3, (210, 800))])
+def test_large_networks_are_refined_on_as_many_answers_as_they_need(noise, n_seen, monkeypatch):
+    """21 parameters, 10 numbers for each; noise is averaged over all there are."""
+    module = sys.modules["ecjax.reconstruct.finetune"]  # the room's `finetune` is the function
+    teacher = ec.synthetic_teacher(3, 4, 1, "tanh", key=jr.key(6))
+    x = ec.gaussian_queries(800, 3, key=jr.key(7))
+    y = ec.respond(teacher, x)
+    samples = ec.Samples(x, y + noise * jr.normal(jr.key(8), y.shape))
+    start = jax.tree.map(lambda leaf: leaf + 1e-3 * jr.normal(jr.key(9), leaf.shape), teacher)
+    seen, descend = [], module._descend
+    monkeypatch.setattr(module, "is_small", lambda net: False)
+    monkeypatch.setattr(
+        module, "_descend", lambda stage, stop, net, samples, free: seen.append(len(samples.x))
+        or descend(stage, stop, net, samples, free)
+    )  # fmt: skip
+    judge = Judge.of(samples, noise=noise)
+    net, loss = finetune(start, samples, stop=Stopping(max_steps=60), judge=judge)
+    assert tuple(seen) == n_seen
+    assert judge.fits(loss)
+    np.testing.assert_allclose(loss, samples.value(net), rtol=1e-6)
+    assert ec.compare(net, teacher, x).parameter_error < (1e-9 if noise == 0 else 0.1)

@@ -53,6 +53,7 @@ def test_more_neurons_than_inputs(shape):
     assert sum(row.widths == shape[1:2] and row.error < 1e-6 for row in rows) >= 2, rows
 
 
+@pytest.mark.slow
 def test_a_second_recovery_replays_the_log_and_asks_nothing(tmp_path, key):
     net, log, told = ec.synthetic_teacher(8, 3, 2, "tanh", key=key), tmp_path / "log", []
     first = ec.Teacher(answers_of(net), fan_in=8, log=log)
