@@ -97,6 +97,7 @@ def test_deep_students_too_large_for_a_matrix_end_by_conjugate_gradients():
 CONFIG = ec.RecoveryConfig.toy(6, 5, expand=ec.ExpandConfig(descent=Stopping(max_steps=40, patience=40)))
 
 
+@pytest.mark.slow
 def test_a_nearly_right_layer_is_taken_as_it_is_at_first(monkeypatch):
     """And looked at again, with more rounds and a store of its own, where the whole is not exact in the end."""
     teacher, x, y = deep_problem()

@@ -134,6 +134,7 @@ def test_plain_clusters_are_those_of_the_same_students(suite, tiny, monkeypatch)
     assert set(ours) >= {"seconds_expand", "seconds_cluster", "ease", "device", "jax", "cpu_seconds", "certified"}
 
 
+@pytest.mark.slow
 def test_the_papers_road_ends_as_the_paper_does(suite, tiny):
     solving = suite("solve")
     (row,) = solving.solve(replace(tiny, method="paper"))["rows"]
