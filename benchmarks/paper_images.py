@@ -31,7 +31,7 @@ import numpy as np
 import ecjax as ec
 from ecjax.data.images import load_images
 from ecjax.expand import Expansion, Minibatch
-from ecjax.expand.minibatch import state_from_arrays, state_to_arrays
+from ecjax.expand.minibatch_state import state_from_arrays, state_to_arrays
 from ecjax.network import random_students
 from ecjax.reconstruct.merge import merge
 from ecjax.runs import as_json, read_arrays, read_json, write_arrays, write_json

@@ -17,9 +17,10 @@ from rich.console import Console
 import ecjax as ec
 from ecjax import runs
 from ecjax.cli import main, recovering
-from ecjax.cli.commands import COMMANDS, Settings, named_activations
+from ecjax.cli.commands import COMMANDS, named_activations
 from ecjax.cli.progress_bars import ProgressBars
 from ecjax.cli.report import report
+from ecjax.cli.settings import Settings
 from ecjax.expand import METHODS, Adam, LevenbergMarquardt
 from ecjax.figures import save_figures
 from ecjax.road.choice import Choice

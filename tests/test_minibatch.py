@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecjax.expand import RESULTS, Minibatch
-from ecjax.expand.minibatch import Plateau, _lowered, chunk_size, state_from_arrays, state_to_arrays
+from ecjax.expand.minibatch import _lowered, chunk_size
+from ecjax.expand.minibatch_state import Plateau, state_from_arrays, state_to_arrays
 from ecjax.network import (
     ACTIVATIONS,
     Layer,

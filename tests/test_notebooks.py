@@ -28,6 +28,7 @@ def test_notebook_is_kept_with_small_outputs(path):
     code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1)), "run it from top to bottom"
     assert any(output.output_type == "display_data" or "data" in output for cell in code for output in cell.outputs)
+    assert not [output for cell in code for output in cell.outputs if output.get("name") == "stderr"], "warnings"
     assert path.stat().st_size < 300_000
 
 

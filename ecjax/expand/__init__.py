@@ -21,7 +21,7 @@ from .methods import ExpandConfig as ExpandConfig
 from .methods import choose_method as choose_method
 from .methods import is_small as is_small
 from .minibatch import Minibatch as Minibatch
-from .minibatch import MinibatchState as MinibatchState
+from .minibatch_state import MinibatchState as MinibatchState
 from .narrowing import NarrowedMinibatch as NarrowedMinibatch
 from .narrowing import Narrowing as Narrowing
 from .newton import Newton as Newton

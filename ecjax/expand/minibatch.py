@@ -16,7 +16,7 @@ Source: Martinelli et al., ICML 2024 (arXiv:2304.12794), image teachers. Batch 6
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -26,14 +26,14 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt32
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..base.progress import Progress, silent
-from ..network import LayerActivation, Network
-from ..network.files import arrays_of, network_of
+from ..network import Network
 from ..network.forward import stack_answers
 from ..objective import Inputs, Objective, Outputs, Samples
 from .expansion import RESULTS, Expansion
+from .minibatch_state import MinibatchState, Plateau
 from .stage import StackStage
 from .store import EPOCHS, Store
 
@@ -205,33 +205,6 @@ def checked_samples(objective: Objective) -> Samples:
     if not isinstance(objective, Samples) or objective.weights is not None:
         raise ValueError("`method` has mini-batches, which are drawn from samples without weights of their own.")
     return objective
-
-
-class Plateau(eqx.Module):
-    """What the plateau rule remembers of every student."""
-
-    rate: Float[Array, " students"]  # learning rate of the coming epoch
-    best: Float[Array, " students"]  # lowest loss of an epoch so far
-    n_since: Int[Array, " students"]  # epochs since then that count
-    cooldown: Int[Array, " students"]  # epochs still to come that do not count
-    done: Bool[Array, " students"]
-
-
-class MinibatchState(eqx.Module):
-    """Everything that the next epoch depends on: training goes on from here as if it had never stopped."""
-
-    students: Network
-    moments: optax.ScaleByAdamState
-    plateau: Plateau
-    epoch: Int[Array, ""]
-    n_epochs: Int[Array, " students"]  # before a student was frozen
-    history: Float[Array, "max_epochs students"]  # mean loss over an epoch's batches; NaN where there was none
-    key_data: UInt32[Array, " words"]
-
-    @property
-    def losses(self) -> Float[np.ndarray, "epochs students"]:
-        """The training loss of every student, epoch by epoch; NaN once it is frozen."""
-        return np.asarray(self.history)[: int(self.epoch)]  # cut on the host: on a device every length is a program
 
 
 def _check(students: Network, x: Inputs, y: Outputs, config: Minibatch) -> None:
@@ -456,32 +429,3 @@ def _measure(students: Network, x: Inputs, y: Outputs, batch: int):
     loss, gradient = total
     squares = [jnp.sum(leaf.reshape(len(leaf), -1) ** 2, axis=1) for leaf in jax.tree.leaves(gradient)]
     return loss, jnp.sqrt(sum(squares))
-
-
-# --- the state as named arrays -------------------------------------------------------------------------------------
-
-
-def state_to_arrays(state: MinibatchState) -> dict[str, np.ndarray]:
-    """The state as named arrays, for a file. The activations are not among them."""
-    networks = {"students": state.students, "mu": state.moments.mu, "nu": state.moments.nu}
-    arrays = {name: array for kind, net in networks.items() for name, array in arrays_of(net, f"{kind}.").items()}
-    arrays |= {f"plateau.{name}": leaf for name, leaf in vars(state.plateau).items()}
-    arrays |= {"count": state.moments.count, "epoch": state.epoch, "n_epochs": state.n_epochs}
-    arrays |= {"history": state.losses, "key_data": state.key_data}
-    return {name: np.asarray(array) for name, array in arrays.items()}
-
-
-def state_from_arrays(arrays: Mapping[str, np.ndarray], activations: Sequence[LayerActivation]) -> MinibatchState:
-    """The state that `state_to_arrays` took apart, of students with these hidden layers.
-
-    Raises:
-        ValueError: If an array is missing.
-    """
-    try:
-        students, mu, nu = (network_of(arrays, f"{kind}.", activations) for kind in ("students", "mu", "nu"))
-        plateau = Plateau(**{name: jnp.asarray(arrays[f"plateau.{name}"]) for name in Plateau.__annotations__})
-        moments = optax.ScaleByAdamState(jnp.asarray(arrays["count"]), mu, nu)  # pyright: ignore[reportArgumentType]
-        rest = {name: jnp.asarray(arrays[name]) for name in ("epoch", "n_epochs", "history", "key_data")}
-    except KeyError as missing:
-        raise ValueError(f"`arrays` are no state of a mini-batch expansion: {missing} is missing.") from missing
-    return MinibatchState(students, moments, plateau, **rest)

@@ -75,10 +75,11 @@ def _large(net: Network, samples: Samples, stop: Stopping, judge: Judge) -> tupl
     )
     some = fewer(samples, net, _ANSWERS)
     if some is not samples:
-        net = refine(net, some).network
-        loss = float(samples.value(net))
+        near = refine(net, some).network
+        loss = float(samples.value(near))
         if loss <= stop.target_loss and not judge.noise:
-            return net, loss
+            return near, loss
+        net = near if loss <= float(samples.value(net)) else net
     refined = refine(net, samples)
     return refined.network, float(refined.loss)
 

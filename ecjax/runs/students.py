@@ -11,7 +11,7 @@ import numpy as np
 
 from ..base.files import read_arrays, read_json, write_arrays, write_json_text
 from ..expand import RESULTS, Expansion, MinibatchState, Student
-from ..expand.minibatch import state_from_arrays, state_to_arrays
+from ..expand.minibatch_state import state_from_arrays, state_to_arrays
 from ..expand.store import EPOCHS, ORIGIN
 from ..network import LayerActivation, Network
 from ..network.files import arrays_of, network_of
