@@ -107,3 +107,9 @@ def scaling(x: Inputs, y: Outputs, *, standardise: Standardise = "columns") -> S
     if standardise == "no" and len(x_map) == x64.shape[1]:
         mean = np.zeros_like(mean)  # plain inputs, as they came
     return Scaling(mean, x_map, y64.mean(0), y64.std(0))
+
+
+def scaling_of_outputs(y: Outputs, fan_in: int) -> Scaling:
+    """Targets with mean 0 and variance 1, and all inputs as they came, those included that seem not to vary."""
+    y64 = np.asarray(y, float)
+    return Scaling(np.zeros(fan_in), np.eye(fan_in), y64.mean(0), y64.std(0))

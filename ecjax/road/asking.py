@@ -20,6 +20,7 @@ from ..judge import Judge, certify
 from ..network import Activation, Layer, LayerActivation, Mixture, Network
 from ..network.moves import with_unit_vectors
 from ..objective import Samples, Scaling
+from ..objective.scaling import scaling_of_outputs
 from ..probe import RowSpace, Shallow, natural_scale
 from ..reconstruct import finetune
 from .probing import LOOKED_AT, SPREAD, Asking, Found, ProbesFailedError
@@ -86,11 +87,8 @@ def with_answers(teacher: Teacher, *, key: PRNGKeyArray) -> Data:
 
 def network_of(net: Shallow) -> Network:
     """The same as a record."""
-    return Network((Layer(jnp.asarray(net.w), jnp.asarray(net.b), net.activation), _output(net)))
-
-
-def _output(net: Shallow) -> Layer:
-    return Layer(jnp.asarray(net.a), jnp.asarray(net.c))
+    w, b, a, c = map(jnp.asarray, (net.w, net.b, net.a, net.c))
+    return Network((Layer(w, b, net.activation), Layer(a, c)))
 
 
 def finished(
@@ -101,13 +99,10 @@ def finished(
     with seconds.of("ask"):
         data = _judged_on(asking, network, space)
     # All inputs as they are: outside the row space as it was found there may still be errors to refine.
-    scale = Scaling(
-        np.zeros(teacher.fan_in), np.eye(teacher.fan_in), np.asarray(data.y).mean(0), np.asarray(data.y).std(0)
-    )
+    scale = scaling_of_outputs(data.y, teacher.fan_in)
     samples = scale.samples(data.x, data.y)
-    judge = Judge(
-        eps=teacher.precision, n_numbers=data.n_numbers, accepted=config.exact_loss, noise=config.noise**2
-    )  # fmt: skip
+    noise = config.noise**2
+    judge = Judge(eps=teacher.precision, n_numbers=data.n_numbers, accepted=config.exact_loss, noise=noise)
     loss_of = lambda network: float(np.mean((np.asarray(Samples(data.x, data.y).errors(network)) / scale.y_scale) ** 2))
     loss = loss_of(network)
     if not judge.fits(loss):
@@ -118,8 +113,9 @@ def finished(
                 stop = replace(stop, target_loss=judge.target(stop.target_loss))
             refined, _ = finetune(_scaled(network, scale), samples, stop=stop, judge=judge)
             refined, _ = scale.undo(refined, None)
-        if loss_of(refined) < loss:
-            network, loss = refined, loss_of(refined)
+        refined_loss = loss_of(refined)
+        if refined_loss < loss:
+            network, loss = refined, refined_loss
         asking.tell("finetune", 1, 1)
     network = with_unit_vectors(network)
     with seconds.of("certify"):

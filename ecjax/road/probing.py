@@ -18,7 +18,8 @@ from ..data import Teacher
 from ..expand import Stopping
 from ..judge import Judge
 from ..network import ACTIVATIONS, Activation, Layer, Network
-from ..objective import Samples, Scaling
+from ..objective import Samples
+from ..objective.scaling import scaling_of_outputs
 from ..probe import (
     DIRECTIONS,
     LINE,
@@ -237,8 +238,7 @@ class Asking:
         with self.seconds.of("measure"):
             x = SPREAD * space.scale * self.rng.standard_normal((_ENOUGH * found.size, space.rank))
             samples = Samples(jnp.asarray(x), jnp.asarray(ask(x)))
-            scale = Scaling(np.zeros(space.rank), np.eye(space.rank), np.asarray(samples.y).mean(0),
-                            np.asarray(samples.y).std(0))  # fmt: skip
+            scale = scaling_of_outputs(samples.y, space.rank)
             samples = scale.samples(samples.x, samples.y)
             judge = Judge.of(samples)
             output = Layer(jnp.zeros((samples.y.shape[1], len(found))), jnp.zeros(samples.y.shape[1]))
