@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import replace
 
+import drawn
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
@@ -11,8 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecjax.data.queries import gaussian_queries
-from ecjax.data.teachers import synthetic_teacher
 from ecjax.judge.alignment import cosine_distance
 from ecjax.judge.comparison import compare
 from ecjax.network import (
@@ -24,7 +23,6 @@ from ecjax.network import (
     hidden_states,
     mixture,
     permute_neurons,
-    random_network,
     respond,
     split_neuron,
     take_neurons,
@@ -91,8 +89,8 @@ def assert_exact(comparison, *, slack=1e-13):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_network_in_disguise_is_the_teacher(name, key):
-    teacher = synthetic_teacher(4, 5, 2, name, key=key)
-    x = gaussian_queries(300, 4, key=jr.key(1))
+    teacher = drawn.teacher(4, 5, 2, name, key=key)
+    x = drawn.queries(300, 4, key=jr.key(1))
     disguised, linear, order = disguise(teacher, 0, np.random.default_rng(0))
     same = respond(disguised, x) + x @ linear.w.T + linear.b[None]
     np.testing.assert_allclose(same, respond(teacher, x), atol=1e-12)
@@ -104,9 +102,9 @@ def test_a_network_in_disguise_is_the_teacher(name, key):
 
 def test_a_mixture_in_disguise_is_the_teacher(key):
     """Every neuron by the symmetry of its own activation, and partners only among neurons of the same."""
-    kinds = mixture(softplus=2, tanh=2, relu=1, sin=2)
-    teacher = synthetic_teacher(4, 7, 2, kinds, key=key)
-    x = gaussian_queries(300, 4, key=jr.key(1))
+    kinds = mixture(softplus=1, tanh=2, relu=1, sin=1)
+    teacher = drawn.teacher(4, 5, 2, kinds, key=key)
+    x = drawn.queries(300, 4, key=jr.key(1))
     disguised, linear, order = disguise(teacher, 0, np.random.default_rng(0))
     assert disguised.layers[0].activation != kinds
     same = respond(disguised, x) + x @ linear.w.T + linear.b[None]
@@ -118,8 +116,8 @@ def test_a_mixture_in_disguise_is_the_teacher(key):
 
 def test_a_neuron_of_another_activation_is_not_a_partner(key):
     """The same weights under tanh and under arctan: two neurons."""
-    teacher = synthetic_teacher(4, 4, 1, mixture(tanh=2, arctan=2), key=key)
-    x = gaussian_queries(300, 4, key=jr.key(1))
+    teacher = drawn.teacher(4, 4, 2, mixture(tanh=2, arctan=2), key=key)
+    x = drawn.queries(300, 4, key=jr.key(1))
     order = [0, 1, 3, 2]
     hidden = teacher.layers[0]
     swapped = replace(hidden, activation=mixture(tanh=1, arctan=1).take([0, 1, 1, 0]))
@@ -132,10 +130,8 @@ def test_a_neuron_of_another_activation_is_not_a_partner(key):
 @pytest.mark.parametrize("name", CLASSES)
 def test_a_deep_network_in_disguise_is_the_teacher(name, key):
     keys = jr.split(key, 4)
-    teacher = random_network((4, 5, 3, 4, 2), name, key=keys[0])
-    biases = [jr.normal(k, layer.b.shape) for k, layer in zip(jr.split(keys[1], 4), teacher.layers, strict=True)]
-    teacher = eqx.tree_at(lambda net: [layer.b for layer in net.layers], teacher, biases)
-    x = gaussian_queries(300, 4, key=keys[2])
+    teacher = drawn.network((4, 5, 3, 4, 2), name, key=keys[0], biases=1.0)
+    x = drawn.queries(300, 4, key=keys[2])
     rng, disguised = np.random.default_rng(1), teacher
     for layer in range(3):  # a linear map between hidden layers has no place in a Network: no flips there
         disguised, _, _ = disguise(disguised, layer, rng, flips=ACTIVATIONS[name].symmetry.linear == 0)
@@ -143,12 +139,14 @@ def test_a_deep_network_in_disguise_is_the_teacher(name, key):
     assert_exact(compare(disguised, teacher, x), slack=1e-11)
 
 
-@given(shape=st.sampled_from([(1, 1), (2, 6)]), seed=st.integers(0, 2**31 - 1), name=st.sampled_from(CLASSES))
-@settings(max_examples=30, deadline=None)
-def test_no_disguise_is_seen(shape, seed, name):
-    d_in, width = shape
-    teacher = synthetic_teacher(d_in, width, 1, name, key=jr.key(seed))
-    x = gaussian_queries(200, d_in, key=jr.key(1))
+@pytest.mark.parametrize(
+    ("d_in", "width"), [(4, 5), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((1, 1), (2, 6)))]
+)
+@given(seed=st.integers(0, 2**31 - 1), name=st.sampled_from(CLASSES))
+@settings(max_examples=15, deadline=None)
+def test_no_disguise_is_seen(d_in, width, seed, name):
+    teacher = drawn.teacher(d_in, width, 2, name, key=jr.key(seed))
+    x = drawn.queries(300, d_in, key=jr.key(1))
     disguised, linear, _ = disguise(teacher, 0, np.random.default_rng(seed))
     comparison = compare(Record(disguised, linear), teacher, x)
     scale = max(float(jnp.max(jnp.abs(layer.w))) for net in (disguised, teacher) for layer in net.layers)
@@ -158,8 +156,8 @@ def test_no_disguise_is_seen(shape, seed, name):
 
 @pytest.mark.parametrize("name", ["softplus", "silu", "gelu", "relu", "leaky_relu"])
 def test_a_flip_without_its_linear_map_is_an_error_of_that_size(name, key):
-    teacher = synthetic_teacher(3, 4, 2, name, key=key)
-    x = gaussian_queries(300, 3, key=jr.key(1))
+    teacher = drawn.teacher(4, 5, 2, name, key=key)
+    x = drawn.queries(300, 4, key=jr.key(1))
     disguised, linear, _ = disguise(teacher, 0, np.random.default_rng(2))
     comparison = compare(disguised, teacher, x)
     assert comparison.n_missing == comparison.n_excess == 0
@@ -172,10 +170,10 @@ def test_a_flip_without_its_linear_map_is_an_error_of_that_size(name, key):
 def test_columns_that_never_vary_do_not_count(key):
     """Neither zero nor constant nor duplicated inputs: their weights can't be told apart, and are moved or shared."""
     keys = jr.split(key, 3)
-    varying = jr.normal(keys[0], (200, 3))
+    varying = drawn.normal(keys[0], (200, 3))
     constant = jnp.full((200, 1), 0.7)
     x = jnp.hstack([varying, jnp.zeros((200, 1)), constant, varying[:, :1]])
-    teacher = synthetic_teacher(6, 4, 2, "tanh", key=keys[1])
+    teacher = drawn.teacher(6, 4, 2, "tanh", key=keys[1])
     w, b = teacher.layers[0].w, teacher.layers[0].b
     moved = w.at[:, 3].set(5.0).at[:, 4].add(-2.0).at[:, 0].add(0.3).at[:, 5].add(-0.3)
     same = Network((replace(teacher.layers[0], w=moved, b=b + 2.0 * 0.7), teacher.layers[1]))
@@ -188,8 +186,8 @@ def test_columns_that_never_vary_do_not_count(key):
 
 def test_rarely_varying_inputs_do_count(key):
     """One pixel lit in one image is little evidence, but it is evidence."""
-    x = jnp.hstack([gaussian_queries(1000, 3, key=key), jnp.zeros((1000, 1)).at[7].set(1 / 255)])
-    teacher = synthetic_teacher(4, 3, key=key)
+    x = drawn.queries(300, 4, key=key).at[:, 3].set(0).at[7, 3].set(1 / 255)
+    teacher = drawn.teacher(4, 5, 2, key=key)
     changed = eqx.tree_at(lambda net: net.layers[0].w, teacher, teacher.layers[0].w.at[1, 3].add(0.125))
     comparison = compare(changed, teacher, x)
     assert comparison.layers[0].n_unseen == 0
@@ -201,8 +199,8 @@ def test_rarely_varying_inputs_do_count(key):
 
 @pytest.mark.parametrize("name", [name for name in CLASSES if name not in HOMOGENEOUS])
 def test_a_planted_error_is_reported_as_planted(name, key):
-    teacher = synthetic_teacher(4, 5, 2, name, key=key)
-    x = gaussian_queries(300, 4, key=jr.key(1))
+    teacher = drawn.teacher(4, 5, 2, name, key=key)
+    x = drawn.queries(300, 4, key=jr.key(1))
     # An error in a flipped neuron of an even + linear activation is an error of the linear map too: no flips there.
     flips = ACTIVATIONS[name].symmetry.linear == 0
     disguised, _, order = disguise(teacher, 0, np.random.default_rng(0), flips=flips)
@@ -228,8 +226,8 @@ def test_a_planted_error_is_reported_as_planted(name, key):
 
 @pytest.mark.parametrize("name", HOMOGENEOUS)
 def test_a_planted_error_is_measured_at_unit_pre_activations(name, key):
-    teacher = synthetic_teacher(4, 3, 1, name, key=key)
-    x = gaussian_queries(300, 4, key=jr.key(1))
+    teacher = drawn.teacher(4, 3, 1, name, key=key)
+    x = drawn.queries(300, 4, key=jr.key(1))
     w, b, a = np.array(teacher.layers[0].w), np.array(teacher.layers[0].b), np.array(teacher.layers[1].w)
     size = np.sqrt(np.mean((np.asarray(x) @ w.T + b) ** 2, axis=0))
     a[0, 1] += 1e-4
@@ -253,9 +251,9 @@ def test_cosine_distance_of_a_dead_neuron_is_that_of_a_stranger():
 
 
 def test_the_two_cosines_are_those_of_their_definitions(key):
-    teacher = synthetic_teacher(3, 1, key=key)
+    teacher = drawn.teacher(3, 1, key=key)
     other = eqx.tree_at(lambda net: net.layers[0].w, teacher, teacher.layers[0].w + 0.05)
-    x = gaussian_queries(50, 3, key=key) * jnp.array([[1.0, 2.0, 0.1]]) + 0.3
+    x = drawn.queries(50, 3, key=key) * jnp.array([[1.0, 2.0, 0.1]]) + 0.3
     hidden = compare(other, teacher, x).layers[0]
     vectors = [np.append(np.asarray(net.layers[0].w), float(net.layers[0].b[0])) for net in (other, teacher)]
     preactivations = [np.hstack([np.asarray(x), np.ones((50, 1))]) @ v for v in vectors]
@@ -269,10 +267,10 @@ def test_the_two_cosines_are_those_of_their_definitions(key):
 
 
 def test_function_error_is_in_units_of_the_outputs(key):
-    teacher = synthetic_teacher(3, 4, 2, key=key)
+    teacher = drawn.teacher(4, 5, 2, key=key)
     shifted = eqx.tree_at(lambda net: net.layers[1].b, teacher, teacher.layers[1].b.at[0].add(0.25))
-    x = gaussian_queries(400, 3, key=key)
-    fresh = gaussian_queries(300, 3, key=jr.key(9))
+    x = drawn.queries(300, 4, key=key)
+    fresh = drawn.queries(300, 4, key=jr.key(9))
     for queries, comparison in ((x, compare(shifted, teacher, x)), (fresh, compare(shifted, teacher, x, fresh=fresh))):
         std = np.sqrt(np.var(np.asarray(respond(teacher, queries)), axis=0).mean())
         assert comparison.function_error_max == pytest.approx(0.25 / std)
@@ -284,8 +282,8 @@ def test_function_error_is_in_units_of_the_outputs(key):
 
 @pytest.mark.parametrize("name", ["g", "tanh", "relu", "sin"])
 def test_a_missing_neuron_is_named(name, key):
-    teacher = synthetic_teacher(4, 5, 2, name, key=key)
-    x = gaussian_queries(300, 4, key=jr.key(1))
+    teacher = drawn.teacher(4, 5, 2, name, key=key)
+    x = drawn.queries(300, 4, key=jr.key(1))
     comparison = compare(take_neurons(teacher, [4, 0, 3, 1], layer=0), teacher, x)
     hidden = comparison.layers[0]
     assert hidden.missing == (2,)
@@ -304,8 +302,8 @@ def test_a_missing_neuron_is_named(name, key):
 
 def test_the_influence_of_a_missing_neuron_goes_through_the_layers_above(key):
     """Its mean in its place, written out for the first of two hidden layers."""
-    teacher = random_network((4, 5, 4, 2), "tanh", key=key)
-    x = gaussian_queries(300, 4, key=jr.key(1))
+    teacher = drawn.network((4, 5, 4, 2), "tanh", key=key)
+    x = drawn.queries(300, 4, key=jr.key(1))
     comparison = compare(take_neurons(teacher, [0, 1, 2, 4], layer=0), teacher, x)
     first, second, output = ((np.asarray(layer.w), np.asarray(layer.b)) for layer in teacher.layers)
     phi = np.tanh(np.asarray(x) @ first[0].T + first[1])
@@ -320,9 +318,9 @@ def test_the_influence_of_a_missing_neuron_goes_through_the_layers_above(key):
 @pytest.mark.parametrize("name", ["g", "tanh", "relu", "sin"])
 def test_neurons_in_excess_are_named(name, key):
     """A duplicate, and a neuron of its own: one partner each, the others are in excess."""
-    teacher = synthetic_teacher(4, 3, 2, name, key=key)
-    x = gaussian_queries(300, 4, key=jr.key(1))
-    stranger = synthetic_teacher(4, 1, 2, name, key=jr.key(77))
+    teacher = drawn.teacher(4, 3, 2, name, key=key)
+    x = drawn.queries(300, 4, key=jr.key(1))
+    stranger = drawn.teacher(4, 1, 2, name, key=jr.key(77))
     duplicated = split_neuron(teacher, 1, layer=0, share=0.3)
     inner = Layer(
         *(
@@ -343,8 +341,8 @@ def test_neurons_in_excess_are_named(name, key):
 
 def test_an_exact_duplicate_shares_its_outgoing_weights_with_its_twin(key):
     """Two equal neurons can't be told apart by the next layer, so only their sum is compared."""
-    teacher = synthetic_teacher(4, 3, 2, "tanh", key=key)
-    x = gaussian_queries(300, 4, key=jr.key(1))
+    teacher = drawn.teacher(4, 3, 2, "tanh", key=key)
+    x = drawn.queries(300, 4, key=jr.key(1))
     comparison = compare(split_neuron(teacher, 0, layer=0, share=0.3), teacher, x)
     assert comparison.n_excess == 1
     assert comparison.output_error < 1e-13
@@ -352,21 +350,21 @@ def test_an_exact_duplicate_shares_its_outgoing_weights_with_its_twin(key):
 
 def test_a_neuron_of_another_length_is_not_a_partner(key):
     """tanh(3 z) has the direction of tanh(z) and is another neuron."""
-    teacher = synthetic_teacher(4, 3, key=key, activation="tanh")
+    teacher = drawn.teacher(4, 3, key=key, activation="tanh")
     longer = eqx.tree_at(
         lambda net: net.layers[0],
         teacher,
         replace(teacher.layers[0], w=teacher.layers[0].w.at[1].multiply(3), b=teacher.layers[0].b.at[1].multiply(3)),
     )
-    comparison = compare(longer, teacher, gaussian_queries(300, 4, key=jr.key(1)))
+    comparison = compare(longer, teacher, drawn.queries(300, 4, key=jr.key(1)))
     assert comparison.layers[0].missing == (1,)
     assert comparison.layers[0].excess == (1,)
 
 
 def test_partners_are_one_to_one_and_optimal(key):
     """Against all permutations: nearest neighbours would give one recovered neuron to two teacher neurons."""
-    teacher = synthetic_teacher(2, 4, key=key)
-    x = gaussian_queries(200, 2, key=jr.key(1))
+    teacher = drawn.teacher(2, 4, key=key)
+    x = drawn.queries(200, 2, key=jr.key(1))
     mean = jnp.mean(teacher.layers[0].w, axis=0, keepdims=True)
     close = eqx.tree_at(lambda net: net.layers[0].w, teacher, mean + 0.2 * (teacher.layers[0].w - mean))
     noise = 0.1 * jr.normal(jr.key(3), close.layers[0].w.shape)
@@ -381,8 +379,8 @@ def test_partners_are_one_to_one_and_optimal(key):
 
 
 def test_in_a_deep_network_an_excess_neuron_costs_no_partner_above(key):
-    teacher = random_network((4, 5, 4, 2), "tanh", key=key)
-    x = gaussian_queries(300, 4, key=jr.key(1))
+    teacher = drawn.network((4, 5, 4, 2), "tanh", key=key)
+    x = drawn.queries(300, 4, key=jr.key(1))
     doubled = permute_neurons(split_neuron(teacher, 2, layer=0), [3, 5, 0, 2, 4, 1], layer=0)
     comparison = compare(doubled, teacher, x)
     first, second = comparison.layers
@@ -392,11 +390,11 @@ def test_in_a_deep_network_an_excess_neuron_costs_no_partner_above(key):
 
 
 def test_nothing_recovered_is_everything_missing(key):
-    teacher = synthetic_teacher(3, 2, key=key)
+    teacher = drawn.teacher(4, 5, 2, key=key)
     nothing = take_neurons(teacher, [], layer=0)
-    comparison = compare(nothing, teacher, gaussian_queries(100, 3, key=key))
-    assert (comparison.n_missing, comparison.n_excess) == (2, 0)
-    assert comparison.function_error_rms == pytest.approx(1.0, rel=0.3)  # the outputs have mean near 0
+    comparison = compare(nothing, teacher, drawn.queries(300, 4, key=key))
+    assert (comparison.n_missing, comparison.n_excess) == (5, 0)
+    assert comparison.function_error_rms >= 1  # as much as a constant would have, or more
     assert "-" in comparison.summary()
 
 
@@ -404,18 +402,18 @@ def test_nothing_recovered_is_everything_missing(key):
 
 
 def test_summary_has_a_row_for_each_layer(key):
-    teacher = random_network((4, 6, 3, 2), "g", key=key)
-    text = compare(teacher, teacher, gaussian_queries(100, 4, key=key)).summary()
+    teacher = drawn.network((4, 5, 3, 2), "g", key=key)
+    text = compare(teacher, teacher, drawn.queries(300, 4, key=key)).summary()
     rows = [line.split() for line in text.splitlines()]
     assert rows[1][:5] == ["layer", "teacher", "recovered", "excess", "missing"]
-    assert [row[:5] for row in rows[2:4]] == [["1", "6", "6", "0", "0"], ["2", "3", "3", "0", "0"]]
+    assert [row[:5] for row in rows[2:4]] == [["1", "5", "5", "0", "0"], ["2", "3", "3", "0", "0"]]
     assert "function error 0.0e+00 rms" in text
 
 
 def test_float32_networks_compare_with_float64_ones(key):
-    teacher = synthetic_teacher(3, 4, key=key)
+    teacher = drawn.teacher(4, 5, 2, key=key)
     single = cast(teacher, jnp.float32)
-    comparison = compare(single, teacher, gaussian_queries(100, 3, key=key))
+    comparison = compare(single, teacher, drawn.queries(300, 4, key=key))
     assert 0 < comparison.parameter_error < 1e-6
 
 
@@ -431,7 +429,7 @@ def cast(net, dtype):
 
 
 def _net(shape=(3, 4, 2), activation="tanh"):
-    return random_network(shape, activation, key=jr.key(0))
+    return drawn.network(shape, activation, key=jr.key(0))
 
 
 X = np.random.default_rng(0).normal(size=(20, 3))
@@ -476,20 +474,20 @@ def test_bad_input_is_refused(case):
 
 
 def test_a_stack_is_refused():
-    stacked = eqx.filter_vmap(lambda k: random_network((3, 4, 2), "tanh", key=k))(jr.split(jr.key(0), 3))
+    stacked = drawn.students(3, (3, 4, 2), "tanh", key=jr.key(0))
     with pytest.raises(ValueError, match="stack of students"):
         compare(stacked, _net(), X)
 
 
 def test_layers_of_other_widths_than_the_teachers_are_compared(key):
     """Neurons too many in every hidden layer, to which nothing listens, are in excess and change nothing else."""
-    teacher = random_network((3, 4, 2, 1), "tanh", key=key)
+    teacher = drawn.network((3, 4, 2, 1), "tanh", key=key)
     first, second, last = teacher.layers
     wider = jnp.concatenate([jnp.pad(second.w, ((0, 0), (0, 1))), jnp.ones((2, 5))])
     first = replace(first, w=jnp.concatenate([first.w, -first.w[:1] + 1]), b=jnp.pad(first.b, (0, 1)))
     second = replace(second, w=wider, b=jnp.pad(second.b, (0, 2)))
     recovered = Network((first, second, Layer(jnp.pad(last.w, ((0, 0), (0, 2))), last.b)))
-    comparison = compare(recovered, teacher, gaussian_queries(200, 3, key=key), tolerance=1e-6)
+    comparison = compare(recovered, teacher, drawn.queries(200, 3, key=key), tolerance=1e-6)
     assert [layer.missing for layer in comparison.layers] == [(), ()]
     assert [len(layer.excess) for layer in comparison.layers] == [1, 2]
     assert comparison.function_error_max < 1e-12

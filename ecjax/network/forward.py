@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..base.precision import compiled
+from ..base.precision import in_full_precision
 from .activation import Activation
 from .mixtures import LayerActivation
 from .network import Layer, Network
@@ -45,12 +45,9 @@ def answers(net: Network, x: Float[Array, "*samples fan_in"]) -> Float[Array, "*
     return pre_activations(net.output, states[-1].h if states else x)
 
 
-@compiled
+@in_full_precision
 def respond(net: Network, x: Float[Array, "*samples fan_in"]) -> Float[Array, "*samples fan_out"]:
-    """Answer of one network to one input, or to each of a batch. `vmap` it over students.
-
-    One program: operation by operation, the first answers of a network take three times as long, in compiling.
-    """
+    """Answer of one network to one input, or to each of a batch. `vmap` it over students."""
     return answers(net, x)
 
 

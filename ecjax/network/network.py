@@ -113,30 +113,45 @@ def random_network(shape: Sequence[int], activation: Activations, *, key: PRNGKe
     Source:
         Martinelli et al., ICML 2024 (arXiv:2304.12794), initialisation of the students.
     """
-    if len(shape) < 2 or any(n < 1 for n in shape):
-        raise ValueError(f"`shape` is (fan_in, width, ..., fan_out), each at least 1; got {tuple(shape)}.")
-    keys = jr.split(key, len(shape) - 1)  # one key a layer, none used twice
-    activations = (*as_activations(activation, len(shape) - 2), IDENTITY)
-    for width, one in zip(shape[1:], activations, strict=True):
-        one.groups(width)  # refuses a mixture of another width
-
-    dtype = dtype or jnp.zeros(()).dtype
-    draw = jax.nn.initializers.glorot_normal(in_axis=-1, out_axis=-2)
-
-    def layer(key, fan_in, fan_out, activation):
-        return Layer(draw(key, (fan_out, fan_in), dtype), jnp.zeros(fan_out, dtype), activation)
-
-    return Network(tuple(layer(*each) for each in zip(keys, shape[:-1], shape[1:], activations, strict=True)))
+    activations = _activations(shape, activation)
+    return _with_activations(_linear_network(shape, key, dtype or jnp.zeros(()).dtype), activations)
 
 
-@eqx.filter_jit  # some twenty small programs otherwise, which take a machine half as long again to compile
 def random_students(
     n_students: int, shape: Sequence[int], activation: Activations, *, key: PRNGKeyArray, dtype=None
 ) -> Network:
     """Draw a stack of students; student i is the same whatever `n_students` is. Uses `key` up."""
+    activations = _activations(shape, activation)
+    return _with_activations(_linear_stack(n_students, shape, key, dtype or jnp.zeros(()).dtype), activations)
+
+
+def _activations(shape: Sequence[int], activation: Activations) -> tuple[LayerActivation, ...]:
+    """The activation of each layer, the last one's included; refuses shapes that are none."""
+    if len(shape) < 2 or any(n < 1 for n in shape):
+        raise ValueError(f"`shape` is (fan_in, width, ..., fan_out), each at least 1; got {tuple(shape)}.")
+    activations = (*as_activations(activation, len(shape) - 2), IDENTITY)
+    for width, one in zip(shape[1:], activations, strict=True):
+        one.groups(width)  # refuses a mixture of another width
+    return activations
+
+
+def _with_activations(net: Network, activations: Sequence[LayerActivation]) -> Network:
+    each = zip(net.layers, activations, strict=True)
+    return Network(tuple(Layer(layer.w, layer.b, activation) for layer, activation in each))
+
+
+def _linear_network(shape: Sequence[int], key: PRNGKeyArray, dtype) -> Network:
+    keys = jr.split(key, len(shape) - 1)  # one key a layer, none used twice
+    draw = jax.nn.initializers.glorot_normal(in_axis=-1, out_axis=-2)
+    each = zip(keys, shape[:-1], shape[1:], strict=True)
+    return Network(tuple(Layer(draw(k, (n_out, n_in), dtype), jnp.zeros(n_out, dtype)) for k, n_in, n_out in each))
+
+
+@eqx.filter_jit  # one program for all activations, where some twenty small ones took half as long again to compile
+def _linear_stack(n_students: int, shape: Sequence[int], key: PRNGKeyArray, dtype) -> Network:
     # fold_in, not split: split(key, n)[i] depends on n, and a larger ensemble should contain the smaller one.
     keys = jax.vmap(lambda i: jr.fold_in(key, i))(jnp.arange(n_students))
-    return eqx.filter_vmap(lambda key: random_network(shape, activation, key=key, dtype=dtype))(keys)
+    return eqx.filter_vmap(lambda key: _linear_network(shape, key, dtype))(keys)
 
 
 def student(students: Network, i: int) -> Network:
