@@ -17,16 +17,16 @@ def generator(key):
     return np.random.default_rng(np.asarray(jr.key_data(key)))
 
 
-def normal(key, shape, dtype=float):
-    return jnp.asarray(generator(key).normal(size=shape).astype(dtype))
+def normal(key, shape, dtype=None):
+    return jnp.asarray(generator(key).normal(size=shape).astype(dtype or float))
 
 
-def queries(n_samples, d_in, *, key, dtype=float):
+def queries(n_samples, d_in, *, key, dtype=None):
     """Standard normal."""
     return normal(key, (n_samples, d_in), dtype)
 
 
-def network(shape, activation, *, key, dtype=float, biases=0.0):
+def network(shape, activation, *, key, dtype=None, biases=0.0):
     """Weights of the spread of `random_network`; the biases' is given."""
     rng = generator(key)
     layers = []
@@ -34,25 +34,28 @@ def network(shape, activation, *, key, dtype=float, biases=0.0):
     for fan_in, fan_out, one in zip(shape[:-1], shape[1:], activations, strict=True):
         w = rng.normal(scale=np.sqrt(2 / (fan_in + fan_out)), size=(fan_out, fan_in))
         b = biases * rng.normal(size=fan_out)
-        layers.append(Layer(jnp.asarray(w.astype(dtype)), jnp.asarray(b.astype(dtype)), one))
+        layers.append(Layer(jnp.asarray(w.astype(dtype or float)), jnp.asarray(b.astype(dtype or float)), one))
     return Network(tuple(layers))
 
 
-def students(n_students, shape, activation, *, key, dtype=float):
+def students(n_students, shape, activation, *, key, dtype=None):
     """A stack of them, without biases."""
     seeds = generator(key).integers(2**31, size=n_students)
     each = [network(shape, activation, key=jr.key(int(seed)), dtype=dtype) for seed in seeds]
     return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *each)
 
 
-def teacher(d_in, width, d_out=1, activation="g", *, key, dtype=float):
+def teacher(d_in, width, d_out=1, activation="g", *, key, dtype=None):
     """Neurons like those of `synthetic_teacher`, all of which matter; its outputs have a spread of order 1."""
     rng = generator(key)
-    w = rng.normal(size=(width, d_in))
-    w *= 1.5 / np.linalg.norm(w, axis=1, keepdims=True)
-    b = rng.uniform(-1.5, 1.5, size=width)
-    a = rng.uniform(0.5, 1.5, size=(d_out, width)) * rng.choice([-1.0, 1.0], size=(d_out, width)) / np.sqrt(width)
-    c = rng.normal(size=d_out)
-    w, b, a, c = (jnp.asarray(part.astype(dtype)) for part in (w, b, a, c))
-    (one,) = as_activations(activation, 1)
-    return Network((Layer(w, b, one), Layer(a, c)))
+    widths = (width,) if isinstance(width, int) else width
+    layers = []
+    for fan_in, fan_out, one in zip((d_in, *widths), widths, as_activations(activation, len(widths)), strict=False):
+        w = rng.normal(size=(fan_out, fan_in))
+        w *= 1.5 / np.linalg.norm(w, axis=1, keepdims=True)
+        layers.append((w, rng.uniform(-1.5, 1.5, size=fan_out), one))
+    shape = (d_out, widths[-1])
+    a = rng.uniform(0.5, 1.5, size=shape) * rng.choice([-1.0, 1.0], size=shape) / np.sqrt(widths[-1])
+    layers.append((a, rng.normal(size=d_out), IDENTITY))
+    to_jax = lambda part: jnp.asarray(part.astype(dtype or float))
+    return Network(tuple(Layer(to_jax(w), to_jax(b), one) for w, b, one in layers))

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import drawn
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -18,8 +19,8 @@ KINDS = ["tanh", "sigmoid", "gaussian", "softplus", "relu", "abs", "g"]
 
 def planted(activation="g", d_in=3, width=3, d_out=1, n=400, seed=0):
     teacher_key, query_key = jr.split(jr.key(seed))
-    teacher = ec.synthetic_teacher(d_in, width, d_out, activation, key=teacher_key)
-    x = ec.gaussian_queries(n, d_in, key=query_key)
+    teacher = drawn.teacher(d_in, width, d_out, activation, key=teacher_key)
+    x = drawn.queries(n, d_in, key=query_key)
     return teacher, x, ec.respond(teacher, x)
 
 
@@ -40,7 +41,7 @@ def test_the_bound_holds_for_networks_near_the_teacher(activation, size):
     """To first order: a tenth is left for the second."""
     teacher, x, y = planted(activation)
     theta, unflatten = jax.flatten_util.ravel_pytree(teacher)
-    shift = size * jr.normal(jr.key(5), theta.shape)
+    shift = size * drawn.normal(jr.key(5), theta.shape)
     given = ec.certify(unflatten(theta + shift), x, y)
     assert float(jnp.linalg.norm(shift)) <= 1.1 * given.parameter_bound
     assert not given.certified
@@ -142,7 +143,7 @@ def test_two_neurons_that_come_close_are_harder_to_tell_apart():
 
 def test_a_recovery_carries_its_certificate():
     teacher, x, y = planted("tanh")
-    fresh_x = ec.gaussian_queries(500, 3, key=jr.key(9))
+    fresh_x = drawn.queries(500, 3, key=jr.key(9))
     config = ec.RecoveryConfig.toy(8, 4)
     ask = {"activation": "tanh", "key": jr.key(3), "config": config}
     fresh_y = ec.respond(teacher, fresh_x)

@@ -135,8 +135,14 @@ def test_inputs_that_never_vary_have_no_coordinate():
     assert points.x.shape == (4, 3)  # two directions that vary, and the pre-activation at the mean input
 
 
-@pytest.mark.parametrize("dim", [3, 17, 785])
-@pytest.mark.parametrize("symmetry", [NONE, ODD, SIN], ids=["none", "odd", "sin"])
+@pytest.mark.parametrize(
+    ("symmetry", "dim"),
+    [
+        *itertools.product((NONE, ODD, SIN), (3, 17)),
+        (ODD, 785),
+        *(pytest.param(one, 785, marks=pytest.mark.slow) for one in (NONE, SIN)),
+    ],
+)
 def test_distances_are_accurate_for_every_pair(dim, symmetry):
     rng = np.random.default_rng(dim)
     base = rng.normal(size=(20, dim))

@@ -1,5 +1,7 @@
 """The cluster phase without the whole distance matrix: the dendrogram of all distances, as far as it claims."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -63,9 +65,21 @@ def test_the_bound_never_exceeds_the_distance(name, dim, seed):
     assert np.all(at.pairs(i, j, 2) <= at.pairs(i, j) * (1 + 1e-9))
 
 
-@pytest.mark.parametrize("name", ACTIVATION_NAMES)
-@pytest.mark.parametrize("dim", [3, 80])
-@pytest.mark.parametrize("share", [1e-4, 0.02, 0.3])
+SHARES = (1e-4, 0.02, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("share", "dim", "name"),
+    [
+        *itertools.product(SHARES, (3,), ACTIVATION_NAMES),
+        *((share, 80, "tanh") for share in SHARES),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in itertools.product(SHARES, (80,), ACTIVATION_NAMES)
+            if each[2] != "tanh"
+        ),
+    ],
+)
 def test_components_equal_those_of_all_distances(name, dim, share, monkeypatch):
     monkeypatch.setattr("ecjax.cluster.neighbours.TILE", 64)  # many tiles, so that bands and strips are met
     monkeypatch.setattr("ecjax.cluster.neighbours._PENDING", 50)
@@ -252,7 +266,9 @@ def test_a_cover_is_tight_and_complete(name):
     assert cover(points_of(np.ones((9, 3)), name), np.arange(9), 4).radius == 0
 
 
-@pytest.mark.parametrize("name", ACTIVATION_NAMES)
+@pytest.mark.parametrize(
+    "name", [name if name == "tanh" else pytest.param(name, marks=pytest.mark.slow) for name in ACTIVATION_NAMES]
+)
 def test_copies_too_many_to_link_are_collapsed_unless_that_is_forbidden(name):
     symmetry = ACTIVATIONS[name].symmetry
     flip = symmetry.is_sign_free

@@ -367,7 +367,7 @@ def test_partners_are_one_to_one_and_optimal(key):
     x = drawn.queries(200, 2, key=jr.key(1))
     mean = jnp.mean(teacher.layers[0].w, axis=0, keepdims=True)
     close = eqx.tree_at(lambda net: net.layers[0].w, teacher, mean + 0.2 * (teacher.layers[0].w - mean))
-    noise = 0.1 * jr.normal(jr.key(3), close.layers[0].w.shape)
+    noise = 0.1 * drawn.normal(jr.key(3), close.layers[0].w.shape)
     noisy = eqx.tree_at(lambda net: net.layers[0].w, close, close.layers[0].w + noise)
     hidden = compare(noisy, close, x, tolerance=1.0).layers[0]
     vectors = [np.hstack([np.asarray(n.layers[0].w), np.asarray(n.layers[0].b)[:, None]]) for n in (close, noisy)]

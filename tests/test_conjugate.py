@@ -1,5 +1,6 @@
 """Levenberg-Marquardt without a matrix: its parts against matrices, and where it ends."""
 
+import drawn
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import pytest
 
 from ecjax.expand import Conjugate
 from ecjax.expand.conjugate import fit_field, fitted, kronecker_factors, precondition, second_moment, spectrum
-from ecjax.network import Layer, Network, mixture, random_network, respond
+from ecjax.network import Layer, Network, mixture, respond
 from ecjax.objective import Samples, flatten
 
 SHAPES = [(3, 4, 2), (3, 4, 3, 2)]
@@ -18,8 +19,8 @@ SHAPES = [(3, 4, 2), (3, 4, 3, 2)]
 def problem(shape, n_samples, key, activation="tanh"):
     """A network, queries, and targets that it does not meet."""
     net_key, x_key = jr.split(key)
-    net = random_network(shape, activation, key=net_key)
-    return net, Samples(jr.normal(x_key, (n_samples, shape[0])), jr.normal(key, (n_samples, shape[-1])))
+    net = drawn.network(shape, activation, key=net_key)
+    return net, Samples(drawn.normal(x_key, (n_samples, shape[0])), drawn.normal(key, (n_samples, shape[-1])))
 
 
 @jax.jit

@@ -98,7 +98,7 @@ def recovered(upper="carried"):
     return recover(x, y, config=config, progress=lambda phase, *_, **__: told.append(phase)), told
 
 
-@pytest.mark.parametrize("upper", ["carried", "fresh"])
+@pytest.mark.parametrize("upper", ["carried", pytest.param("fresh", marks=pytest.mark.slow)])
 def test_a_deep_teacher_is_recovered(upper):
     teacher, x, y = problem()
     recovery, told = recovered(upper)
@@ -233,6 +233,7 @@ def test_a_recovery_from_mini_batches_goes_on_bit_for_bit(tmp_path):
         np.testing.assert_array_equal(got, wanted)
 
 
+@pytest.mark.slow
 def test_a_recovery_from_narrowing_students_goes_on_bit_for_bit(tmp_path):
     """Killed in the first training and in that after a narrowing."""
     teacher, x, y = problem((3, 2, 2), n_samples=400)

@@ -93,19 +93,20 @@ def pair(program, *arguments):
 # --- many devices in one process -----------------------------------------------------------------------------------
 
 
+def made_on_eight(out, program):
+    """What eight virtual devices made of a program's problems, by the names of the files that it wrote."""
+    program = "out = sys.argv[1]\nassert jax.device_count() == 8\n" + textwrap.dedent(program)
+    code, output = finished(
+        start(program, out, XLA_FLAGS="--xla_force_host_platform_device_count=8", JAX_PLATFORMS="cpu")
+    )
+    assert code == 0, output
+    return lambda name: dict(np.load(out / f"{name}.npz"))
+
+
 @pytest.fixture(scope="module")
 def on_eight_devices(tmp_path_factory):
-    """What eight virtual devices made of the problems, in one go because they take long to start."""
-    out = tmp_path_factory.mktemp("eight")
+    """In one go, because they take long to start."""
     program = """
-        out = sys.argv[1]
-        assert jax.device_count() == 8
-        for method in ON_EIGHT:
-            activation = ROADS[method]
-            students, samples = problem(activation)
-            expansion = expand(students, samples, config=ec.ExpandConfig(method=method, **SHORT))
-            np.savez(f"{out}/{method}.npz", **arrays(expansion))
-
         students, samples = problem(n_students=20)
         config = ec.ExpandConfig(placement="mesh", chunk=2, **SHORT)
         store, told = StudentFiles(f"{out}/students", students.activations), []
@@ -120,33 +121,44 @@ def on_eight_devices(tmp_path_factory):
         np.savez(f"{out}/interrupted.npz", told=told, held=sorted(store))
         resumed = expand(students, samples, config=config, store=store)
         np.savez(f"{out}/resumed.npz", **arrays(resumed))
+    """
+    return made_on_eight(tmp_path_factory.mktemp("eight"), program)
+
+
+@pytest.fixture(scope="module")
+def roads_on_eight_devices(tmp_path_factory):
+    """The same for whole methods and a recovery."""
+    program = """
+        for method in ON_EIGHT:
+            activation = ROADS[method]
+            students, samples = problem(activation)
+            expansion = expand(students, samples, config=ec.ExpandConfig(method=method, **SHORT))
+            np.savez(f"{out}/{method}.npz", **arrays(expansion))
 
         students, samples = problem()
         config = ec.RecoveryConfig.toy(3, N_STUDENTS)
         recovery = ec.recover(samples.x, samples.y, activation="tanh", key=jr.key(1), config=config)
         np.savez(f"{out}/recovery.npz", widths=recovery.widths, **arrays((recovery.network, recovery.expansion)))
     """
-    code, output = finished(
-        start(program, out, XLA_FLAGS="--xla_force_host_platform_device_count=8", JAX_PLATFORMS="cpu")
-    )
-    assert code == 0, output
-    return lambda name: dict(np.load(out / f"{name}.npz"))
+    return made_on_eight(tmp_path_factory.mktemp("roads"), program)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ON_EIGHT)
-def test_students_do_not_depend_on_the_number_of_devices(method, on_eight_devices):
+def test_students_do_not_depend_on_the_number_of_devices(method, roads_on_eight_devices):
     students, samples = problem(ROADS[method])
     alone = expand(students, samples, config=ec.ExpandConfig(method=method, **SHORT))
-    assert_same(on_eight_devices(method), arrays(alone))
+    assert_same(roads_on_eight_devices(method), arrays(alone))
 
 
-def test_recovery_does_not_depend_on_the_number_of_devices(on_eight_devices):
+@pytest.mark.slow
+def test_recovery_does_not_depend_on_the_number_of_devices(roads_on_eight_devices):
     _, samples = problem()
     config = ec.RecoveryConfig.toy(3, N_STUDENTS)
     recovery = ec.recover(samples.x, samples.y, activation="tanh", key=jr.key(1), config=config)
     assert recovery.is_exact
     wanted = {"widths": recovery.widths, **arrays((recovery.network, recovery.expansion))}
-    assert_same(on_eight_devices("recovery"), wanted)
+    assert_same(roads_on_eight_devices("recovery"), wanted)
 
 
 def test_a_mesh_goes_on_where_it_was(on_eight_devices):

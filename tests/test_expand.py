@@ -1,5 +1,6 @@
 """Expansion: what gradient flow conserves, how solvers end and say so, and the axis of students."""
 
+import drawn
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,6 @@ import jaxtyping
 import numpy as np
 import pytest
 
-from ecjax.data import synthetic_teacher
 from ecjax.expand import (
     BFGS,
     LBFGS,
@@ -27,7 +27,7 @@ from ecjax.expand import (
     over_students,
 )
 from ecjax.expand.levenberg_marquardt import Acceleration
-from ecjax.network import random_students, respond, student
+from ecjax.network import respond, student
 from ecjax.objective import Samples, flatten
 
 SHAPE = (2, 4, 1)
@@ -37,14 +37,14 @@ SHORT = Stopping(max_steps=20)
 def problem(activation="tanh", *, n_students=3, n_samples=40):
     """A teacher of width 2, students of width 4, queries and answers. The same in every test, to compile once."""
     teacher_key, student_key, x_key = jr.split(jr.key(2), 3)
-    teacher = synthetic_teacher(2, 2, 1, activation, key=teacher_key)
-    x = jr.normal(x_key, (n_samples, 2))
-    return teacher, random_students(n_students, SHAPE, activation, key=student_key), Samples(x, respond(teacher, x))
+    teacher = drawn.teacher(2, 2, 1, activation, key=teacher_key)
+    x = drawn.normal(x_key, (n_samples, 2))
+    return teacher, drawn.students(n_students, SHAPE, activation, key=student_key), Samples(x, respond(teacher, x))
 
 
 def disturbed(net, size=0.05):
     theta, unflatten = flatten(net)
-    return unflatten(theta + size * jr.normal(jr.key(5), theta.shape))
+    return unflatten(theta + size * drawn.normal(jr.key(5), theta.shape))
 
 
 @pytest.fixture
@@ -88,10 +88,8 @@ def test_flow_keeps_each_relu_neuron_in_balance():
 @pytest.mark.parametrize(
     "solver",
     [
-        "kvaerno5",
-        "tsit5",
-        pytest.param("kvaerno3", marks=pytest.mark.slow),
-        pytest.param("dopri8", marks=pytest.mark.slow),
+        "tsit5",  # the others in every run are those of test_flow
+        *(pytest.param(one, marks=pytest.mark.slow) for one in ("kvaerno5", "kvaerno3", "dopri8")),
     ],
 )
 def test_every_solver_follows_the_same_flow(solver):
@@ -143,7 +141,7 @@ def test_every_descent_finds_the_teacher_nearby(descent):
 def test_a_descent_says_why_it_stopped():
     teacher, _, samples = problem()
     start, descent = disturbed(teacher), LevenbergMarquardt()
-    noise = samples.with_answers(jr.normal(jr.key(0), samples.y.shape))
+    noise = samples.with_answers(drawn.normal(jr.key(0), samples.y.shape))
     ends = {
         "reached_target": after(descent, start, samples),
         "stalled": after(LevenbergMarquardt(Stopping(gradient_norm=0.0)), start, noise),
@@ -158,7 +156,7 @@ def test_a_descent_says_why_it_stopped():
     assert not np.isfinite(ends["diverged"].loss)
 
 
-@pytest.mark.parametrize("descent", [LevenbergMarquardt, Orthogonal, Conjugate])
+@pytest.mark.parametrize("descent", [LevenbergMarquardt, Orthogonal, pytest.param(Conjugate, marks=pytest.mark.slow)])
 def test_frozen_parameters_do_not_move(descent):
     teacher, _, samples = problem()
     start = disturbed(teacher)
@@ -176,7 +174,7 @@ def test_a_step_is_bent_as_long_as_the_correction_is_small():
     teacher, _, samples = problem()
     net = disturbed(teacher)
     theta, _ = flatten(net)
-    step, free = jr.normal(jr.key(7), theta.shape), jnp.arange(theta.size) % 4 > 0
+    step, free = drawn.normal(jr.key(7), theta.shape), jnp.arange(theta.size) % 4 > 0
     accelerated = eqx.filter_jit(Acceleration(net, samples, free))
     bend = jnp.where(free, samples.bend(net, step), 0)
     small, large = (lambda v, share=share: share * v for share in (1e-3, 1e3))

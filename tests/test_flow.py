@@ -2,6 +2,7 @@
 
 import itertools
 
+import drawn
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -20,8 +21,6 @@ from ecjax.network import (
     Network,
     mixture,
     permute_neurons,
-    random_network,
-    random_students,
     respond,
     student,
 )
@@ -44,13 +43,13 @@ SOLVERS = [
 
 def task(key, shape=(2, 3, 1), activation="tanh", n=60, weights=None):
     """A teacher's answers."""
-    teacher = random_network(shape, activation, key=key)
-    x = jr.normal(jr.fold_in(key, 1), (n, shape[0]))
+    teacher = drawn.network(shape, activation, key=key)
+    x = drawn.normal(jr.fold_in(key, 1), (n, shape[0]))
     return Samples(x, respond(teacher, x), weights)
 
 
 def stack_of(key, n=3, shape=(2, 4, 1), activation="tanh"):
-    return random_students(n, shape, activation, key=jr.fold_in(key, 2))
+    return drawn.students(n, shape, activation, key=jr.fold_in(key, 2))
 
 
 def same(one, other):
@@ -130,16 +129,16 @@ def test_images_stay_images(key):
 @pytest.mark.slow
 def test_a_deep_mixture_flows(key):
     layers = [mixture(tanh=2, softplus=2), "sin"]
-    students = random_students(2, (2, 4, 3, 1), layers, key=key)
+    students = drawn.students(2, (2, 4, 3, 1), layers, key=key)
     path = follow(students, task(key), saves=[1.0], until=Until(time=5.0))
     assert np.all(path.final_loss < path.loss[:, 0])
 
 
 @pytest.mark.slow
 def test_a_population_is_followed_and_is_the_limit_of_many_samples(key):
-    teacher = random_network((2, 2, 1), "erf", key=key)
+    teacher = drawn.network((2, 2, 1), "erf", key=key)
     students = stack_of(key, 2, (2, 3, 1), "erf")
-    x = jr.normal(jr.fold_in(key, 1), (40_000, 2))
+    x = drawn.normal(jr.fold_in(key, 1), (40_000, 2))
     options = {"until": Until(time=5.0), "saves": 1, "solver": "tsit5"}
     limit = follow(students, Population(teacher), **options)
     near = follow(students, Samples(x, respond(teacher, x)), **options)
@@ -387,8 +386,8 @@ def test_means_are_over_common_times(key):
 
 
 def test_a_flow_has_the_precision_of_its_students(key):
-    net = random_network((2, 4, 1), "tanh", key=key, dtype=jnp.float32)
-    x = jr.normal(key, (30, 2), jnp.float32)
+    net = drawn.network((2, 4, 1), "tanh", key=key, dtype=jnp.float32)
+    x = drawn.normal(key, (30, 2), jnp.float32)
     path = follow(net, Samples(x, x[:, :1]), until=Until(time=1.0), saves=[0.5], solver="tsit5")
     assert path.theta.dtype == np.float32
     assert path.final.dtype == jnp.float32

@@ -2,6 +2,7 @@
 
 import json
 
+import drawn
 import jax
 import jax.random as jr
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from ecjax import figures, flow
 from ecjax.cli import flowing, main
-from ecjax.network import random_network, random_students, respond
+from ecjax.network import respond
 from ecjax.objective import Samples
 
 OPTIONS = [
@@ -81,10 +82,10 @@ def test_a_population_is_followed(tmp_path, capsys):
 
 
 def test_figures_of_flows(key, tmp_path):
-    teacher = random_network((2, 2, 1), "tanh", key=key)
-    x = jr.normal(jr.fold_in(key, 1), (40, 2))
+    teacher = drawn.network((2, 2, 1), "tanh", key=key)
+    x = drawn.normal(jr.fold_in(key, 1), (40, 2))
     samples = Samples(x, respond(teacher, x))
-    students = random_students(3, (2, 2, 1), "tanh", key=jr.fold_in(key, 2))
+    students = drawn.students(3, (2, 2, 1), "tanh", key=jr.fold_in(key, 2))
     path = flow.follow(students, samples, until=flow.Until(time=5.0), saves=[1.0], solver="tsit5")
     study = flow.study_ends(path, samples, gradient_norm=1e6)
     assert sum(len(kind.members) for kind in study.kinds) == 3

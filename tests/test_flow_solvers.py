@@ -4,6 +4,7 @@ import itertools
 from fractions import Fraction
 
 import diffrax as dfx
+import drawn
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -13,7 +14,7 @@ import pytest
 
 from ecjax.expand import kencarp58
 from ecjax.expand.ode import IMPLICIT, ode_solver
-from ecjax.network import random_network, respond
+from ecjax.network import respond
 from ecjax.objective import Samples, flatten, gradient_field
 
 ORDERS = {"kvaerno5": 5, "kvaerno3": 3, "kencarp58": 5, "tsit5": 5, "dopri8": 8}
@@ -155,9 +156,9 @@ def test_the_order_on_a_stiff_linear_problem(name):
 
 @pytest.mark.parametrize("name", ORDERS)
 def test_the_order_on_a_small_network(name, key):
-    net = random_network((2, 3, 1), "tanh", key=key)
-    x = jr.normal(jr.fold_in(key, 1), (30, 2))
-    objective = Samples(x, respond(random_network((2, 2, 1), "tanh", key=jr.fold_in(key, 2)), x))
+    net = drawn.network((2, 3, 1), "tanh", key=key)
+    x = drawn.normal(jr.fold_in(key, 1), (30, 2))
+    objective = Samples(x, respond(drawn.network((2, 2, 1), "tanh", key=jr.fold_in(key, 2)), x))
     field = gradient_field(objective, net)
     start, _ = flatten(net)
     exact = end("dopri8", lambda y: -field(y), start, 8.0, 400.0)

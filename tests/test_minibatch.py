@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import drawn
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -16,12 +17,9 @@ from ecjax.expand import RESULTS, Minibatch
 from ecjax.expand.minibatch import _lowered, chunk_size
 from ecjax.expand.minibatch_state import Plateau, state_from_arrays, state_to_arrays
 from ecjax.network import (
-    ACTIVATIONS,
     Layer,
     Network,
     mixture,
-    random_network,
-    random_students,
     respond,
     stack,
     student,
@@ -35,9 +33,9 @@ CONFIG = Minibatch(batch=16, max_epochs=7, epochs_per_call=3, learning_rate=1e-2
 def problem(shape=(3, 4, 2), *, n_students=3, n_samples=50, activation="g", key, dtype=None):
     """Students and a teacher of the same shape."""
     student_key, teacher_key, x_key = jr.split(key, 3)
-    teacher = random_network(shape, activation, key=teacher_key, dtype=dtype)
-    x = jr.normal(x_key, (n_samples, shape[0]), dtype or float)
-    students = random_students(n_students, shape, activation, key=student_key, dtype=dtype)
+    teacher = drawn.network(shape, activation, key=teacher_key, dtype=dtype)
+    x = drawn.normal(x_key, (n_samples, shape[0]), dtype or float)
+    students = drawn.students(n_students, shape, activation, key=student_key, dtype=dtype)
     return students, Samples(x, respond(teacher, x))
 
 
@@ -49,10 +47,10 @@ def assert_equal(a, b):
 
 @pytest.mark.parametrize("shape", [(3, 4, 2), (3, 2), (3, 5, 4, 1)], ids=str)
 def test_a_stack_answers_as_its_students_do(shape, key):
-    """Of all activations where there is one hidden layer: one program, since each is small."""
-    x = jr.normal(key, (20, 3))
-    names = ACTIVATIONS if shape == (3, 4, 2) else ("g",)
-    stacks = {name: random_students(3, shape, name, key=key) for name in names}
+    """Of one activation of each kind where there is one hidden layer: one program, since each is small."""
+    x = drawn.normal(key, (20, 3))
+    names = ("g", "tanh", "sigmoid", "sin", "gaussian", "softplus", "relu") if shape == (3, 4, 2) else ("g",)
+    stacks = {name: drawn.students(3, shape, name, key=key) for name in names}
 
     @jax.jit
     def answered(stacks):
@@ -124,12 +122,19 @@ def test_a_batch_of_everything_is_full_batch_adam(batch, key):
 
 def test_students_do_not_depend_on_their_neighbours(key):
     """Only rounding may differ: the batched products of another number of students are other products."""
-    students, samples = problem(n_students=4, key=key)
+    students, samples = problem(key=key)
     fewer = jax.tree.map(lambda leaf: leaf[1:3], students)
-    config = dataclasses.replace(CONFIG, chunk=2)
-    all_four, _ = config.train(students, samples, key=key)
+    three, _ = CONFIG.train(students, samples, key=key)
     two, _ = CONFIG.train(fewer, samples, key=key)
-    np.testing.assert_allclose(all_four.loss[1:3], two.loss, rtol=1e-9)
+    np.testing.assert_allclose(three.loss[1:3], two.loss, rtol=1e-9)
+
+
+@pytest.mark.slow
+def test_students_do_not_depend_on_their_chunk(key):
+    students, samples = problem(n_students=4, key=key)
+    whole, _ = CONFIG.train(students, samples, key=key)
+    halves, _ = dataclasses.replace(CONFIG, chunk=2).train(students, samples, key=key)
+    np.testing.assert_allclose(halves.loss, whole.loss, rtol=1e-9)
 
 
 @pytest.mark.parametrize(("width", "size"), [(1, 12), (4000, 6), (8000, 4), (10000, 3), (16000, 2), (10**6, 1)])
@@ -150,7 +155,7 @@ def test_a_diverging_student_is_frozen_and_the_others_go_on(key):
     np.testing.assert_array_equal(state.n_epochs, [7, 1, 7])
 
 
-@pytest.mark.parametrize("chunk", [1, 3])
+@pytest.mark.parametrize("chunk", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_student_at_its_target_keeps_its_weights_and_ends_its_history(chunk, key):
     students, samples = problem(key=key)
     _, free = dataclasses.replace(CONFIG, chunk=chunk).train(students, samples, key=key)
@@ -178,7 +183,7 @@ def test_all_done_ends_the_run_within_a_call(key):
     assert expansion.reasons() == [str(RESULTS[RESULTS.reached_target])] * 3
 
 
-@pytest.mark.parametrize("epochs_per_call", [1, 7])
+@pytest.mark.parametrize("epochs_per_call", [1, pytest.param(7, marks=pytest.mark.slow)])
 def test_calls_of_any_length_give_the_same_numbers(epochs_per_call, key):
     students, samples = problem(key=key)
     one = CONFIG.train(students, samples, key=key)
@@ -187,7 +192,8 @@ def test_calls_of_any_length_give_the_same_numbers(epochs_per_call, key):
     assert_equal(one, other)
 
 
-def test_a_killed_run_goes_on_bit_for_bit(key):
+@pytest.mark.parametrize("dtype", [jnp.float64, pytest.param(jnp.float32, marks=pytest.mark.slow)])
+def test_a_killed_run_goes_on_bit_for_bit(dtype, key):
     class KilledError(Exception):
         pass
 
@@ -199,7 +205,7 @@ def test_a_killed_run_goes_on_bit_for_bit(key):
         if int(state.epoch) >= 6:
             raise KilledError
 
-    students, samples = problem(key=key, dtype=jnp.float32)
+    students, samples = problem(key=key, dtype=dtype)
     config = dataclasses.replace(CONFIG, patience=0, cooldown=1)
     whole = config.train(students, samples, key=key)
     with pytest.raises(KilledError):
@@ -220,6 +226,7 @@ def test_a_finished_run_may_be_given_more_epochs(key):
     )
 
 
+@pytest.mark.slow
 def test_the_loss_of_a_teacher_is_zero_and_falls_for_its_students(key):
     students, samples = problem((2, 8, 1), activation="tanh", n_samples=200, key=key)
     config = Minibatch(batch=40, max_epochs=200, epochs_per_call=100, learning_rate=1e-2)
@@ -302,20 +309,31 @@ def test_a_student_whose_rate_became_minimal_has_stalled(key):
     assert int(state.n_epochs[0]) < int(state.n_epochs[1:].max())
 
 
-def test_rates_fall_with_the_queries_beyond_the_largest_shift(key):
-    """Below it nothing changes; beyond it both rates are those at which rate times mean sum of |x| is `max_shift`."""
-    students, samples = problem(key=key)
-    x = samples.x
+def bound_to_a_quarter(x):
+    """Settings whose largest shift lets a quarter of the rates through, and those with these rates themselves."""
     total = float(np.abs(np.asarray(x, float)).sum(axis=1).mean())
     free = dataclasses.replace(CONFIG, max_shift=2 * CONFIG.learning_rate * total)
     bound = dataclasses.replace(CONFIG, max_shift=CONFIG.learning_rate * total / 4)
     lower = dataclasses.replace(
         CONFIG, learning_rate=CONFIG.learning_rate / 4, min_learning_rate=CONFIG.min_learning_rate / 4
     )
+    return free, bound, lower
+
+
+def test_rates_fall_with_the_queries_beyond_the_largest_shift(key):
+    """Below it nothing changes; beyond it both rates are those at which rate times mean sum of |x| is `max_shift`."""
+    x = drawn.queries(50, 3, key=key)
+    free, bound, lower = bound_to_a_quarter(x)
     assert free.for_queries(x) == CONFIG
     assert bound.for_queries(x).learning_rate == pytest.approx(lower.learning_rate, rel=1e-6)
     assert bound.for_queries(x).min_learning_rate == pytest.approx(lower.min_learning_rate, rel=1e-6)
     assert bound.for_queries(x).for_queries(x) == bound.for_queries(x)
+
+
+@pytest.mark.slow
+def test_training_asks_for_the_rates_that_the_queries_allow(key):
+    students, samples = problem(key=key)
+    _, bound, lower = bound_to_a_quarter(samples.x)
     ends = [config.train(students, samples, key=key)[0] for config in (bound, lower)]
     np.testing.assert_allclose(*(np.asarray(end.loss) for end in ends), rtol=1e-4)
 

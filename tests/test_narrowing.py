@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import drawn
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -15,8 +16,6 @@ from ecjax.network import (
     Layer,
     Network,
     mixture,
-    random_network,
-    random_students,
     respond,
     stack,
     student,
@@ -37,8 +36,8 @@ def with_dead_weight(net, key):
 
 @pytest.mark.parametrize("shape", [(3, 4, 2), (3, 4, 3, 2)], ids=str)
 def test_copies_and_constants_go_at_no_cost(shape, key):
-    nets = [random_network(shape, "tanh", key=k) for k in jr.split(key, 2)]
-    x = jr.normal(key, (200, 3))
+    nets = [drawn.network(shape, "tanh", key=k) for k in jr.split(key, 2)]
+    x = drawn.normal(key, (200, 3))
     wide = stack([with_dead_weight(net, key) for net in nets])
     narrow = shrunk(wide, x, nets[0].widths)
     assert narrow.shape == shape
@@ -50,7 +49,7 @@ def test_copies_and_constants_go_at_no_cost(shape, key):
 
 def test_of_two_neurons_the_one_that_matters_stays(key):
     """One neuron by hand: what is left is fitted anew, constant included."""
-    x = jr.normal(key, (500, 2))
+    x = drawn.normal(key, (500, 2))
     w = jnp.array([[1.0, 0.0], [0.0, 1.0]])
     net = Network((Layer(w, jnp.zeros(2), ACTIVATIONS["tanh"]), Layer(jnp.array([[0.1, 2.0]]), jnp.array([3.0]))))
     one = student(shrunk(stack([net]), x, (1,)), 0)
@@ -61,9 +60,9 @@ def test_of_two_neurons_the_one_that_matters_stays(key):
 
 
 def test_a_student_that_diverged_is_not_finite(key):
-    students = random_students(2, (3, 4, 2), "tanh", key=key)
+    students = drawn.students(2, (3, 4, 2), "tanh", key=key)
     students = jax.tree.map(lambda leaf: leaf.at[0].set(jnp.nan), students)
-    narrow = shrunk(students, jr.normal(key, (50, 3)), (2,))
+    narrow = shrunk(students, drawn.normal(key, (50, 3)), (2,))
     assert [bool(jnp.isfinite(student(narrow, i).layers[1].b).all()) for i in range(2)] == [False, True]
 
 
@@ -74,10 +73,10 @@ def test_widths_fall_until_nothing_is_left_to_fall():
 
 @pytest.mark.slow
 def test_students_stop_before_they_are_too_narrow(key):
-    teacher = random_network((3, 3, 2), "tanh", key=key)
+    teacher = drawn.network((3, 3, 2), "tanh", key=key)
     teacher = jax.tree.map(lambda leaf: 1.5 * leaf, teacher)
-    x = jr.normal(key, (400, 3))
-    students = random_students(3, (3, 12, 2), "tanh", key=key)
+    x = drawn.normal(key, (400, 3))
+    students = drawn.students(3, (3, 12, 2), "tanh", key=key)
     config = ExpandConfig(
         method="minibatch",
         minibatch=Minibatch(batch=50, learning_rate=1e-2, max_epochs=100),
@@ -111,8 +110,8 @@ def test_a_rate_below_the_smallest_is_refused_where_narrowing_is_on():
 
 def test_mixtures_are_not_narrowed(key):
     """Each student would keep neurons of other kinds, and a stack has one kind: refused before anything is trained."""
-    x = jr.normal(key, (50, 3))
-    students = random_students(2, (3, 4, 2), mixture(tanh=2, softplus=2), key=key)
+    x = drawn.normal(key, (50, 3))
+    students = drawn.students(2, (3, 4, 2), mixture(tanh=2, softplus=2), key=key)
     samples, minibatch = Samples(x, x[:, :2]), Minibatch(batch=50, max_epochs=2)
     with pytest.raises(ValueError, match=r"`narrowing` is off \(factor 1\) for students with a Mixture.* 0.5"):
         NarrowedMinibatch(minibatch, Narrowing(factor=0.5))(students, samples, key=key, store={})

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import drawn
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -37,13 +38,13 @@ from ecjax.network.symmetries import symmetries
 
 NAMES = ("tanh", "softplus", "tanh", "relu", "softplus")  # no two neighbours alike, and not sorted by kind
 MIXED = Mixture(tuple(ACTIVATIONS[name] for name in NAMES))
-X = jr.normal(jr.key(0), (7, 3))
+X = drawn.normal(jr.key(0), (7, 3))
 
 
 def network(seed=0, activation=MIXED):
     w_key, b_key, a_key, c_key = jr.split(jr.key(seed), 4)
-    hidden = Layer(jr.normal(w_key, (5, 3)), jr.normal(b_key, (5,)), activation)
-    return Network((hidden, Layer(jr.normal(a_key, (2, 5)), jr.normal(c_key, (2,)))))
+    hidden = Layer(drawn.normal(w_key, (5, 3)), drawn.normal(b_key, (5,)), activation)
+    return Network((hidden, Layer(drawn.normal(a_key, (2, 5)), drawn.normal(c_key, (2,)))))
 
 
 def assert_same(one, other):
@@ -66,7 +67,7 @@ def test_each_neuron_has_its_own(shape):
         together = {"fn": MIXED(z), "d1": MIXED.d1(z), "d2": MIXED.d2(z)}
         return {what: (got, jnp.stack(one_by_one(what), axis=-1)) for what, got in together.items()}
 
-    for what, (got, wanted) in compared(jr.normal(jr.key(1), shape)).items():
+    for what, (got, wanted) in compared(drawn.normal(jr.key(1), shape)).items():
         np.testing.assert_allclose(got, wanted, rtol=1e-14, atol=1e-15, err_msg=what)
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import drawn
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -48,16 +49,12 @@ CASES = st.fixed_dictionaries(
 
 
 def network(shape=(3, 5, 2), activation="g", seed=0):
-    """Random weights, and biases too: `random_network` has none."""
-    net = random_network(shape, activation, key=jr.key(seed))
-    keys = jr.split(jr.key(seed + 1), len(net.layers))
-    return Network(
-        tuple(replace(layer, b=jr.normal(key, layer.b.shape)) for key, layer in zip(keys, net.layers, strict=True))
-    )
+    """Random weights, and biases too."""
+    return drawn.network(shape, activation, key=jr.key(seed), biases=1.0)
 
 
 def queries(net, seed=0, n_samples=7):
-    return jr.normal(jr.key(seed), (n_samples, net.shape[0]))
+    return drawn.queries(n_samples, net.shape[0], key=jr.key(seed))
 
 
 def assert_same_function(one, other, **tolerances):

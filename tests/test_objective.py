@@ -1,5 +1,6 @@
 """Objectives: closed forms are the derivatives of the value, and what the solvers' fields promise."""
 
+import drawn
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -9,14 +10,20 @@ import numpy as np
 import pytest
 
 import ecjax.objective.gram
-from ecjax.network import ACTIVATIONS, Network, mixture, permute_neurons, random_network, respond
+from ecjax.network import ACTIVATIONS, Network, mixture, permute_neurons, respond
 from ecjax.objective import Objective, Samples, flatten, gradient_field, imitation_loss, residual_field
 
-# One output, or samples that all count alike, take the same way through the code, so a few activations speak for all.
+# One activation of each kind in every run; the others' derivatives are tested by themselves, with the activations. One
+# output, or samples that all count alike, take the same way through the code, so a few activations speak for all.
+KINDS = ("g", "tanh", "sigmoid", "gaussian", "softplus", "relu")
 CASES = [
-    *((name, (3, 4, 2), True) for name in ACTIVATIONS),
-    *((name, (3, 4, 1), False) for name in ("g", "tanh", "softplus", "relu")),
+    *((name, (3, 4, 2), True) for name in KINDS),
+    ("g", (3, 4, 1), False),
     ("mixture", (3, 4, 2), False),
+]
+OTHERS = [
+    *((name, (3, 4, 2), True) for name in ACTIVATIONS if name not in KINDS),
+    *((name, (3, 4, 1), False) for name in ("tanh", "softplus", "relu")),
 ]
 
 
@@ -24,10 +31,12 @@ def problem(shape, activation, key, n_samples=12, weighted=False):
     """A student with biases, queries, and targets that it does not meet."""
     net_key, theta_key, x_key, y_key, weight_key = jr.split(key, 5)
     activation = mixture(tanh=1, relu=2, gaussian=1) if activation == "mixture" else activation
-    theta, unflatten = flatten(random_network(shape, activation, key=net_key))
-    net = unflatten(theta + 0.3 * jr.normal(theta_key, theta.shape))
+    theta, unflatten = flatten(drawn.network(shape, activation, key=net_key))
+    net = unflatten(theta + 0.3 * drawn.normal(theta_key, theta.shape))
     weights = jr.uniform(weight_key, (n_samples,)) if weighted else None
-    return net, Samples(jr.normal(x_key, (n_samples, shape[0])), jr.normal(y_key, (n_samples, shape[-1])), weights)
+    return net, Samples(
+        drawn.normal(x_key, (n_samples, shape[0])), drawn.normal(y_key, (n_samples, shape[-1])), weights
+    )
 
 
 def assert_close(got, wanted, name=""):
@@ -42,7 +51,9 @@ def vector(net):
 # --- closed forms are what automatic differentiation finds ---------------------------------------------------------
 
 
-@pytest.mark.parametrize(("activation", "shape", "weighted"), CASES)
+@pytest.mark.parametrize(
+    ("activation", "shape", "weighted"), [*CASES, *(pytest.param(*case, marks=pytest.mark.slow) for case in OTHERS)]
+)
 def test_closed_forms_are_the_automatic_derivatives(activation, shape, weighted, key):
     net, samples = problem(shape, activation, key, weighted=weighted)
     theta, unflatten = flatten(net)
@@ -64,16 +75,21 @@ def test_closed_forms_are_the_automatic_derivatives(activation, shape, weighted,
         assert_close(got, wanted, name)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize(
-    "shape", [(3, 4, 2), (3, 4, 3, 2), (3, 2)], ids=["one hidden layer", "two hidden layers", "no hidden layer"]
+    ("shape", "weighted"),
+    [
+        ((3, 4, 2), True),
+        ((3, 4, 3, 2), False),
+        ((3, 2), True),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in [((3, 4, 2), False), ((3, 4, 3, 2), True)]),
+    ],
 )
 def test_any_depth_answers_behind_the_same_methods(shape, weighted, key):
     """Derivatives against central differences, whose error here is about 1e-10, and products against matrices."""
     net, samples = problem(shape, "tanh", key, weighted=weighted)
     theta, unflatten = flatten(net)
-    step = jr.normal(jr.key(7), theta.shape)
-    u = jr.normal(jr.key(8), (samples.y.size,))
+    step = drawn.normal(jr.key(7), theta.shape)
+    u = drawn.normal(jr.key(8), (samples.y.size,))
 
     @jax.jit
     def compared(theta):
@@ -112,7 +128,7 @@ def test_the_value_is_the_mean_square_of_the_errors(key):
 # --- weights -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shape", [(3, 4, 2), (3, 4, 3, 2)], ids=str)
+@pytest.mark.parametrize("shape", [(3, 4, 2), pytest.param((3, 4, 3, 2), marks=pytest.mark.slow)], ids=str)
 def test_integer_weights_are_repeated_samples(shape, key):
     net, samples = problem(shape, "softplus", key)
     times = np.array([2, 0, 1, 1, 3, 1, 0, 1, 1, 2, 1, 1])
@@ -221,7 +237,7 @@ class Distance(Objective):
 
 def test_a_value_is_enough_for_its_derivatives(key):
     net, _ = problem((3, 4, 2), "g", key)
-    objective = Distance(jr.normal(key, (net.n_parameters,)))
+    objective = Distance(drawn.normal(key, (net.n_parameters,)))
     away = vector(net) - objective.target
     assert_close(vector(objective.gradient(net)), jnp.sinh(away))
     for exact in (True, False):
@@ -272,7 +288,7 @@ def test_the_matrix_is_built_once_for_all_tangents(field, matrix, key):
 
 
 def test_a_vector_of_weights_is_its_record_in_order(key):
-    net = random_network((3, 4, 2), "tanh", key=key)
+    net = drawn.network((3, 4, 2), "tanh", key=key)
     theta, unflatten = flatten(net)
     in_order = [np.asarray(part).reshape(-1) for layer in net.layers for part in (layer.w, layer.b)]
     np.testing.assert_array_equal(theta, np.concatenate(in_order))

@@ -1,5 +1,6 @@
 """Figures: what is drawn is what the records say, whatever they hold."""
 
+import drawn
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -207,7 +208,7 @@ def test_a_long_history_is_thinned(monkeypatch):
 def test_upper_layers_are_shown_as_they_were_compared(key, tmp_path):
     teacher = ec.random_network((3, 5, 4, 2), "tanh", key=key)
     recovered = permute_neurons(teacher, jnp.array([1, 0, 4, 3, 2]), layer=0)
-    comparison = ec.compare(recovered, teacher, ec.gaussian_queries(200, 3, key=key))
+    comparison = ec.compare(recovered, teacher, drawn.queries(200, 3, key=key))
     weights = figures.paired_weights(recovered, teacher, comparison, layer=1)
     np.testing.assert_allclose(weights["recovered"], weights["teacher"], atol=1e-12)
     assert weights["teacher"].shape == (4, 6)
@@ -239,7 +240,7 @@ def test_pairs_are_shown_in_the_teachers_order_and_form(name, key):
     if symmetry.homogeneous:
         disguised, layers[1] = 2 * disguised, ec.Layer(layers[1].w / 2, layers[1].b)
     recovered = ec.Network((_network(disguised, activation).layers[0], layers[1]))
-    x = ec.gaussian_queries(200, 3, key=key)
+    x = drawn.queries(200, 3, key=key)
     np.testing.assert_allclose(ec.respond(recovered, x), ec.respond(teacher, x), atol=1e-12)
     shown = figures.paired_weights(recovered, teacher, ec.compare(recovered, teacher, x))
     np.testing.assert_allclose(shown["recovered"], shown["teacher"], atol=1e-12)
@@ -252,7 +253,7 @@ def test_in_a_mixed_layer_each_neuron_is_shown_by_its_own_activation(key):
     teacher, disguised = _network(rows, activation), rows * np.array([-1, 1, 2, 3])[:, None]
     out = teacher.output.w * jnp.array([[-1, 1, 1 / 2, 1 / 3]])
     recovered = ec.Network((_network(disguised, activation).layers[0], ec.Layer(out, teacher.output.b)))
-    x = ec.gaussian_queries(200, 3, key=key)
+    x = drawn.queries(200, 3, key=key)
     np.testing.assert_allclose(ec.respond(recovered, x), ec.respond(teacher, x), atol=1e-12)
     shown = figures.paired_weights(recovered, teacher, ec.compare(recovered, teacher, x))
     np.testing.assert_allclose(shown["recovered"], shown["teacher"], atol=1e-12)

@@ -1,5 +1,6 @@
 """The population loss against rules for integrals, automatic differentiation, samples, and its own laws."""
 
+import drawn
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from ecjax.network import ACTIVATIONS, mixture, permute_neurons, random_network, respond, split_neuron
+from ecjax.network import ACTIVATIONS, mixture, permute_neurons, respond, split_neuron
 from ecjax.objective import Population, Samples, flatten
 from ecjax.objective.population_closed import quadrant
 
@@ -27,8 +28,8 @@ def pair(key, activation, shape=(2, 3, 2)):
     """A student and a teacher with biases, and weight vectors of length one."""
 
     def drawn(i):
-        net = random_network(shape, activation, key=jr.fold_in(key, i))
-        net = jax.tree.map(lambda leaf: leaf + 0.3 * jr.normal(jr.fold_in(key, i + 2), leaf.shape), net)
+        net = drawn.network(shape, activation, key=jr.fold_in(key, i))
+        net = jax.tree.map(lambda leaf: leaf + 0.3 * drawn.normal(jr.fold_in(key, i + 2), leaf.shape), net)
         unit = lambda layer: layer.w / jnp.linalg.norm(layer.w, axis=1, keepdims=True)
         return eqx.tree_at(lambda net: net.layers[0].w, net, unit(net.layers[0]))
 
@@ -108,7 +109,7 @@ def test_a_million_samples_agree_within_four_standard_errors(activation, key):
 
 def test_without_biases_relus_have_arc_cosine_kernels(key):
     """Cho and Saul (NeurIPS 2009): E[relu relu] = |w||v| (sin t + (pi - t) cos t) / 2 pi with t the angle."""
-    net, teacher = (random_network((4, 3, 1), "relu", key=jr.fold_in(key, i)) for i in range(2))
+    net, teacher = (drawn.network((4, 3, 1), "relu", key=jr.fold_in(key, i)) for i in range(2))
     w = jnp.concatenate([net.layers[0].w, teacher.layers[0].w])
     a = jnp.concatenate([net.layers[1].w[0], -teacher.layers[1].w[0]])
     size = jnp.linalg.norm(w, axis=1)
@@ -158,9 +159,9 @@ def test_probabilities_of_a_quadrant():
 
 def test_what_it_does_not_know_is_refused(key):
     net, teacher = pair(key, "tanh")
-    deep = random_network((2, 3, 3, 2), "tanh", key=key)
+    deep = drawn.network((2, 3, 3, 2), "tanh", key=key)
     relu, _ = pair(key, "relu")
-    wide = random_network((3, 3, 2), "tanh", key=key)
+    wide = drawn.network((3, 3, 2), "tanh", key=key)
     for wrong, said in (
         (lambda: Population(deep), "one hidden layer"),
         (lambda: Population(teacher).value(wide), "inputs and outputs"),

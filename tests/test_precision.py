@@ -10,6 +10,7 @@ import importlib
 import re
 from pathlib import Path
 
+import drawn
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -41,7 +42,7 @@ from ecjax.flow.dynamics import Asked
 from ecjax.flow.problem import posed
 from ecjax.flow.until import limits
 from ecjax.judge import certificate
-from ecjax.network import random_network, random_students, respond
+from ecjax.network import respond
 from ecjax.objective import Samples, flatten, imitation_loss
 from ecjax.objective.scaling import scaling
 
@@ -63,13 +64,13 @@ STAGES = {
 
 
 def problem(shape=SHAPES[0], weighted=False):
-    net = random_network(shape, "softplus", key=jr.key(0), dtype=SINGLE)
-    x = jr.normal(jr.key(1), (20, 3), SINGLE)
+    net = drawn.network(shape, "softplus", key=jr.key(0), dtype=SINGLE)
+    x = drawn.normal(jr.key(1), (20, 3), SINGLE)
     return net, Samples(x, x[:, :2], jnp.ones(20, SINGLE) if weighted else None)
 
 
 def students_of(net):
-    return random_students(2, net.shape, net.activations, key=jr.key(0), dtype=SINGLE)
+    return drawn.students(2, net.shape, net.activations, key=jr.key(0), dtype=SINGLE)
 
 
 def products(text):
@@ -258,7 +259,7 @@ EAGER = {
     "scaling": lambda net, samples: scaling(*SEEN, standardise="common").samples(samples.x, samples.y),
     **{name: (lambda net, samples, stage=stage: stage(net, samples)) for name, stage in STAGES.items()},
 }
-SEEN = (jr.normal(jr.key(1), (20, 3), SINGLE), jr.normal(jr.key(2), (20, 2), SINGLE))
+SEEN = (drawn.normal(jr.key(1), (20, 3), SINGLE), drawn.normal(jr.key(2), (20, 2), SINGLE))
 
 
 SAME_AT_ANY_DEPTH = ("scaling", *STAGES)

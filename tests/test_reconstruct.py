@@ -3,6 +3,7 @@
 from dataclasses import replace
 from itertools import pairwise
 
+import drawn
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -11,10 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecjax.cluster import ClusterConfig, cluster_neurons
-from ecjax.data.teachers import synthetic_teacher
 from ecjax.expand import Stopping
 from ecjax.judge import Judge
-from ecjax.network import ACTIVATIONS, Layer, Network, mixture, random_network, respond, split_neuron
+from ecjax.network import ACTIVATIONS, Layer, Network, mixture, respond, split_neuron
 from ecjax.objective import Samples
 from ecjax.reconstruct import (
     Candidate,
@@ -48,8 +48,8 @@ def tools_for(samples: Samples) -> Tools:
 def problem(activation="tanh", d_in=3, width=3, d_out=1, n_samples=200, *, key):
     """A teacher, its neurons, queries and answers."""
     teacher_key, x_key = jr.split(key)
-    teacher = synthetic_teacher(d_in, width, d_out, activation, key=teacher_key)
-    x = jr.normal(x_key, (n_samples, d_in))
+    teacher = drawn.teacher(d_in, width, d_out, activation, key=teacher_key)
+    x = drawn.normal(x_key, (n_samples, d_in))
     return teacher, neurons_of(teacher), x, respond(teacher, x)
 
 
@@ -296,14 +296,14 @@ def test_elimination_from_an_inexact_start_ends_at_the_teacher_or_where_it_began
     assert not near.is_exact
     assert eliminate(near, samples, tools_for(samples)).network.widths == (3,)
     # Targets that no network of this size can meet: nothing is taken away.
-    noise = Samples(x, jr.normal(key, y.shape))
+    noise = Samples(x, drawn.normal(key, y.shape))
     hopeless = as_candidate(teacher, noise, loss=1.0)
     assert eliminate(hopeless, noise, tools_for(noise)) is hopeless
 
 
 def test_choices_are_nested_and_hold_the_planted_neurons_first(key):
     _, neurons, x, y = problem(width=4, d_in=3, key=key)
-    decoys = neurons_of(random_network((3, 6, 1), "tanh", key=key))
+    decoys = neurons_of(drawn.network((3, 6, 1), "tanh", key=key))
     order = np.array([4, 0, 5, 6, 1, 2, 7, 8, 3, 9])
     candidates = neurons._replace(vectors=np.concatenate([neurons.vectors, decoys.vectors])[order])
     planted = set(np.flatnonzero(order < 4))

@@ -1,5 +1,6 @@
 """Scaling and its undoing: the network that comes back does on plain data what the other does on scaled data."""
 
+import drawn
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecjax.network import ACTIVATIONS, Layer, Network, mixture, random_network, respond
+from ecjax.network import ACTIVATIONS, Layer, Network, mixture, respond
 from ecjax.objective.scaling import scaling
 
 MODES = ["columns", "common", "no"]
@@ -40,7 +41,7 @@ def test_undo_gives_the_network_that_does_the_same_on_plain_data(seed, kinds, mo
     assert inputs.shape == (len(x), 3)
     constant = np.ptp(np.asarray(x), axis=0) == 0
     np.testing.assert_array_equal(scale.constant_inputs, np.flatnonzero(constant))
-    net = random_network((3, 4, 2), mixture(tanh=3, relu=1), key=jr.key(seed))
+    net = drawn.network((3, 4, 2), mixture(tanh=3, relu=1), key=jr.key(seed))
     linear = np.random.default_rng(seed).normal(size=(2, 3))
 
     plain, skip = scale.undo(net, linear)
@@ -59,7 +60,7 @@ def test_undo_gives_the_network_that_does_the_same_on_plain_data(seed, kinds, mo
 def test_directions_that_do_not_vary_get_weight_zero(mode, key):
     x, y = affine_data(0, 3, ("constant",), n_outputs=1)
     constant = int(np.flatnonzero(np.ptp(np.asarray(x), axis=0) == 0)[0])
-    net, skip = scaling(x, y, standardise=mode).undo(random_network((3, 4, 1), "g", key=key), np.zeros((1, 3)))
+    net, skip = scaling(x, y, standardise=mode).undo(drawn.network((3, 4, 1), "g", key=key), np.zeros((1, 3)))
     assert skip is None
     np.testing.assert_array_equal(net.layers[0].w[:, constant], 0)
 
@@ -67,7 +68,7 @@ def test_directions_that_do_not_vary_get_weight_zero(mode, key):
     x = jnp.column_stack([x[:, (constant + 1) % 4], x[:, (constant + 1) % 4]])
     scale = scaling(x, y, standardise=mode)
     assert scale.n_hidden_directions == 1
-    net, _ = scale.undo(random_network((1, 4, 1), "g", key=key), np.zeros((1, 1)))
+    net, _ = scale.undo(drawn.network((1, 4, 1), "g", key=key), np.zeros((1, 1)))
     np.testing.assert_allclose(net.layers[0].w[:, 0], net.layers[0].w[:, 1], rtol=1e-10)
 
 
@@ -118,7 +119,7 @@ def test_of_inputs_on_one_scale_the_directions_that_vary_most_are_kept(mode):
 
 def test_undo_reaches_through_deep_networks_and_keeps_their_dtype(key):
     x, y = (array.astype(jnp.float32) for array in affine_data(3, 3, (), n_outputs=2))
-    net = random_network((3, 4, 5, 2), "tanh", key=key, dtype=jnp.float32)
+    net = drawn.network((3, 4, 5, 2), "tanh", key=key, dtype=jnp.float32)
     scale = scaling(x, y)
     inputs = scale.inputs(x)
     plain, skip = scale.undo(net, np.zeros((2, 3)))

@@ -2,6 +2,7 @@
 
 import sys
 
+import drawn
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -38,7 +39,7 @@ def test_a_soft_kink_is_near_the_sharp_one_and_nearer_the_sharper(name, sharpnes
 def test_unit_pre_activations_are_the_same_function(name, key):
     net_key, x_key = jr.split(key)
     net = ec.random_network((3, 4, 5, 2), name, key=net_key)
-    x = jr.normal(x_key, (50, 3))
+    x = drawn.normal(x_key, (50, 3))
     scaled = with_unit_pre_activations(net, x)
     np.testing.assert_allclose(ec.respond(scaled, x), ec.respond(net, x), atol=1e-12)
     for state in hidden_states(scaled, x):
@@ -71,10 +72,10 @@ def test_kinks_pass_the_samples_between_them_and_their_places(monkeypatch):
         ends[soft] = []
         for seed in range(4):
             teacher_key, x_key, key = jr.split(jr.key(seed), 3)
-            teacher = ec.synthetic_teacher(5, 4, 1, "relu", key=teacher_key)
-            x = ec.gaussian_queries(200, 5, key=x_key)
+            teacher = drawn.teacher(5, 4, 1, "relu", key=teacher_key)
+            x = drawn.queries(200, 5, key=x_key)
             theta, unflatten = flatten(teacher)
-            start = unflatten(theta + jr.normal(key, theta.shape))
+            start = unflatten(theta + drawn.normal(key, theta.shape))
             _, loss = finetune(start, ec.Samples(x, ec.respond(teacher, x)), stop=stop, judge=judge)
             ends[soft].append(loss)
     n_exact = {soft: sum(loss <= 1e-20 for loss in losses) for soft, losses in ends.items()}

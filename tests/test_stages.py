@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+import drawn
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -31,7 +32,7 @@ from ecjax.expand import (
     expand,
     judged,
 )
-from ecjax.network import ACTIVATIONS, random_network, random_students, respond, student
+from ecjax.network import ACTIVATIONS, respond, student
 from ecjax.objective import Objective, Samples, flatten
 
 SHORT = Stopping(max_steps=20)
@@ -39,9 +40,9 @@ SHORT = Stopping(max_steps=20)
 
 def problem(activation="tanh", n_students=3):
     teacher_key, student_key, x_key = jr.split(jr.key(2), 3)
-    teacher = random_network((2, 2, 1), activation, key=teacher_key)
-    x = jr.normal(x_key, (40, 2))
-    return random_students(n_students, (2, 4, 1), activation, key=student_key), Samples(x, respond(teacher, x))
+    teacher = drawn.network((2, 2, 1), activation, key=teacher_key)
+    x = drawn.normal(x_key, (40, 2))
+    return drawn.students(n_students, (2, 4, 1), activation, key=student_key), Samples(x, respond(teacher, x))
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Size(Objective):
     ],
 )
 def test_a_road_keeps_the_better(factors, kept):
-    net = random_network((2, 3, 1), "tanh", key=jr.key(0))
+    net = drawn.network((2, 3, 1), "tanh", key=jr.key(0))
     end = Road(tuple(map(Shift, factors)))(net, Size())
     np.testing.assert_allclose(flatten(end.network)[0], kept * flatten(net)[0], rtol=1e-14)
     assert int(end.n_steps) == 7 * len(factors)  # lost ones too
@@ -94,7 +95,7 @@ class Healed(Stage):
 
 
 def test_whatever_is_finite_is_better_than_what_is_not():
-    net = random_network((2, 3, 1), "tanh", key=jr.key(0))
+    net = drawn.network((2, 3, 1), "tanh", key=jr.key(0))
     end = Road((Shift(np.nan), Healed()))(net, Size())
     assert float(end.loss) == net.n_parameters
 
@@ -164,7 +165,12 @@ def test_every_name_stands_for_its_stages():
         assert config.trains_stacks == name.startswith("minibatch")
 
 
-@pytest.mark.parametrize("method", STAGES)
+COMBINED = ("flow_bfgs", "adam_conjugate", "minibatch_lbfgs", "minibatch_conjugate")  # of stages that others have too
+
+
+@pytest.mark.parametrize(
+    "method", [pytest.param(one, marks=pytest.mark.slow) if one in COMBINED else one for one in STAGES]
+)
 def test_every_method_goes_its_road(method):
     kinked = ("adam_levenberg_marquardt", "adam_lbfgs")
     students, samples = problem("relu" if method in kinked else "tanh")
@@ -208,7 +214,7 @@ def test_equal_stages_share_a_compiled_program():
 def test_auto_chooses_by_smoothness_and_size():
     def chosen(name, n_parameters):
         width = (n_parameters - 1) // 4  # of 2 inputs and 1 output
-        return choose_method(jax.eval_shape(lambda: random_network((2, width, 1), name, key=jr.key(0))))
+        return choose_method(drawn.network((2, width, 1), name, key=jr.key(0)))
 
     assert chosen("tanh", SECOND_ORDER_UP_TO) == "levenberg_marquardt"
     assert chosen("relu", SECOND_ORDER_UP_TO) == "adam_levenberg_marquardt"
@@ -234,7 +240,7 @@ class Distance(Objective):
 )
 def test_a_value_is_enough(stage):
     students, _ = problem(n_students=2)
-    target = jr.normal(jr.key(3), (17,))
+    target = drawn.normal(jr.key(3), (17,))
     end = expand(students, Distance(target), config=ExpandConfig(method=(stage,)))
     for i in range(2):
         np.testing.assert_allclose(flatten(student(end.students, i))[0], target, rtol=0, atol=1e-3)

@@ -3,6 +3,7 @@
 import functools
 from dataclasses import dataclass, replace
 
+import drawn
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -23,7 +24,7 @@ from ecjax.expand import (
     expand,
 )
 from ecjax.expand.store import Part, fingerprint, in_words, part
-from ecjax.network import ACTIVATIONS, Activation, mixture, random_network, random_students, respond
+from ecjax.network import ACTIVATIONS, Activation, mixture, respond
 from ecjax.objective import Samples
 
 CONFIG = ExpandConfig(method=(Adam(n_steps=5),))
@@ -37,9 +38,9 @@ NAMES = ["student-000000", "student-000001", "student-000002"]
 
 def problem(seed=0, activation="tanh"):
     teacher_key, student_key, x_key = jr.split(jr.key(seed), 3)
-    x = jr.normal(x_key, (40, 2))
-    teacher = random_network((2, 2, 1), "tanh", key=teacher_key)
-    return random_students(3, (2, 4, 1), activation, key=student_key), Samples(x, respond(teacher, x))
+    x = drawn.normal(x_key, (40, 2))
+    teacher = drawn.network((2, 2, 1), "tanh", key=teacher_key)
+    return drawn.students(3, (2, 4, 1), activation, key=student_key), Samples(x, respond(teacher, x))
 
 
 def assert_equal(one, other):

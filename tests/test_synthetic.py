@@ -353,6 +353,7 @@ def test_workers_share_the_part_of_a_machine(suite, monkeypatch):
     assert sorted(each.part for each in asked) == [(k, 6) for k in range(1, 7)]
 
 
+@pytest.mark.slow
 def test_jobs_are_processes_of_this_machine_where_there_is_no_cluster(suite, tmp_path):
     """The whole way: submitted, started, its part done before and nothing left to solve."""
     pytest.importorskip("submitit", reason="sweeps over a cluster go through submitit; pip install submitit")
