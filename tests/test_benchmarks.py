@@ -39,7 +39,7 @@ def recovery(benchmark_named, monkeypatch):
 
 @pytest.fixture
 def small(recovery):
-    return recovery.Problem(activation="tanh", d_in=2, width=1, student_width=3, seed=1, n_students=4, n_samples=60)
+    return recovery.Problem(activation="tanh", d_in=2, width=2, student_width=4, seed=1, n_students=4, n_samples=100)
 
 
 def test_a_problem_is_that_of_the_command_line(recovery, small, monkeypatch):

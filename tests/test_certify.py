@@ -142,11 +142,10 @@ def test_two_neurons_that_come_close_are_harder_to_tell_apart():
 
 
 def test_a_recovery_carries_its_certificate():
-    teacher, x, y = planted("tanh")
-    fresh_x = drawn.queries(500, 3, key=jr.key(9))
-    config = ec.RecoveryConfig.toy(8, 4)
-    ask = {"activation": "tanh", "key": jr.key(3), "config": config}
-    fresh_y = ec.respond(teacher, fresh_x)
+    teacher = ec.synthetic_teacher(2, 2, 1, "tanh", key=jr.key(0))
+    x, fresh_x = (ec.gaussian_queries(100, 2, key=jr.key(seed)) for seed in (1, 9))
+    y, fresh_y = (ec.respond(teacher, queries) for queries in (x, fresh_x))
+    ask = {"activation": "tanh", "key": jr.key(2), "config": ec.RecoveryConfig.toy(4, 4)}
     recovery = ec.recover(x, y, fresh=(fresh_x, fresh_y[:, 0]), **ask)
     assert recovery.certificate.certified
     assert recovery.judge.fits(recovery.certificate.fresh_loss)

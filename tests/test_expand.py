@@ -141,7 +141,7 @@ def test_every_descent_finds_the_teacher_nearby(descent):
 def test_a_descent_says_why_it_stopped():
     teacher, _, samples = problem()
     start, descent = disturbed(teacher), LevenbergMarquardt()
-    noise = samples.with_answers(drawn.normal(jr.key(0), samples.y.shape))
+    noise = samples.with_answers(drawn.normal(jr.key(1), samples.y.shape))
     ends = {
         "reached_target": after(descent, start, samples),
         "stalled": after(LevenbergMarquardt(Stopping(gradient_norm=0.0)), start, noise),

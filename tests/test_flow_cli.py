@@ -20,7 +20,7 @@ OPTIONS = [
     "--width",
     "2",
     "--n-students",
-    "5",
+    "6",  # three slices of one size
     "--n-samples",
     "50",
     "--activation",
@@ -40,7 +40,7 @@ def test_a_study_is_written_and_taken_up(tmp_path, monkeypatch, capsys):
     whole = tmp_path / "whole"
     assert {file.name for file in (whole / "figures").iterdir()} == {"losses.png", "ends.png"}
     kinds = json.loads((whole / "kinds.json").read_text())
-    assert sorted(i for kind in kinds["kinds"] for i in kind["members"]) == list(range(5))
+    assert sorted(i for kind in kinds["kinds"] for i in kind["members"]) == list(range(6))
 
     calls, real = [], flowing.follow
 
@@ -55,7 +55,7 @@ def test_a_study_is_written_and_taken_up(tmp_path, monkeypatch, capsys):
     assert main(again) == 130
     assert "2 students are safe" in capsys.readouterr().err
     assert main(again) == 0
-    assert "2 of 5 students are there" in capsys.readouterr().out
+    assert "2 of 6 students are there" in capsys.readouterr().out
     assert len(calls) == 4  # of three slices the first one once
     with np.load(whole / "flows.npz") as one, np.load(tmp_path / "parts" / "flows.npz") as other:
         for name in one.files:

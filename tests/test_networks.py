@@ -190,7 +190,7 @@ def test_neurons_taken_are_taken_with_their_outgoing_weights():
 
 
 def test_surgery_on_a_stack_is_surgery_on_each_student(key):
-    students = random_students(3, (3, 4, 2), "tanh", key=key)
+    students = drawn.students(3, (3, 4, 2), "tanh", key=key)
     for operate in (
         lambda net: permute_neurons(net, [2, 0, 3, 1], layer=0),
         lambda net: split_neuron(net, 1, layer=0, share=0.2),
@@ -336,7 +336,7 @@ def test_through_flax_and_back(case):
 
 
 def test_a_flax_module_keeps_single_precision(key):
-    net = random_network((3, 4, 2), "tanh", key=key, dtype=jnp.float32)
+    net = drawn.network((3, 4, 2), "tanh", key=key, dtype=jnp.float32)
     assert to_nnx(net)(jnp.ones((1, 3), jnp.float32)).dtype == jnp.float32
     assert_same_weights(from_nnx(to_nnx(net), "tanh"), net)
 
@@ -375,7 +375,7 @@ def test_flax_modules_that_are_no_chain_are_refused():
 
 def test_a_stack_is_no_flax_module(key):
     with pytest.raises(ValueError, match="stack of students"):
-        to_nnx(random_students(2, (3, 4, 2), "tanh", key=key))
+        to_nnx(drawn.students(2, (3, 4, 2), "tanh", key=key))
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
@@ -400,7 +400,7 @@ def test_a_file_gives_back_what_was_saved(tmp_path):
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_stacks_and_precisions_survive_a_file(dtype, tmp_path, key):
-    students = random_students(3, (2, 4, 1), "tanh", key=key, dtype=dtype)
+    students = drawn.students(3, (2, 4, 1), "tanh", key=key, dtype=dtype)
     save_network(students, tmp_path / "students.safetensors")
     assert_same_weights(load_network(tmp_path / "students.safetensors"), students)
 

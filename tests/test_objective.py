@@ -238,11 +238,17 @@ class Distance(Objective):
 def test_a_value_is_enough_for_its_derivatives(key):
     net, _ = problem((3, 4, 2), "g", key)
     objective = Distance(drawn.normal(key, (net.n_parameters,)))
-    away = vector(net) - objective.target
-    assert_close(vector(objective.gradient(net)), jnp.sinh(away))
-    for exact in (True, False):
-        assert_close(objective.curvature(net, exact=exact), jnp.diag(jnp.cosh(away)))
-    assert_close(jax.jacfwd(gradient_field(objective, net))(vector(net)), jnp.diag(jnp.cosh(away)))
+
+    @jax.jit
+    def derivatives(net):
+        curvatures = [objective.curvature(net, exact=exact) for exact in (True, False)]
+        return vector(objective.gradient(net)), *curvatures, jax.jacfwd(gradient_field(objective, net))(vector(net))
+
+    gradient, *curvatures = derivatives(net)
+    away = np.asarray(vector(net) - objective.target)
+    assert_close(gradient, np.sinh(away))
+    for curvature in curvatures:
+        assert_close(curvature, np.diag(np.cosh(away)))
 
 
 # --- fields for solvers --------------------------------------------------------------------------------------------
@@ -251,15 +257,29 @@ def test_a_value_is_enough_for_its_derivatives(key):
 def test_the_gradient_field_is_the_gradient_and_its_derivative_the_hessian(key):
     net, samples = problem((3, 4, 2), "g", key)
     field = gradient_field(samples, net)
-    np.testing.assert_array_equal(field(vector(net)), vector(samples.gradient(net)))
-    assert_close(jax.jit(jax.jacfwd(field))(vector(net)), samples.curvature(net, exact=True))
+
+    @jax.jit
+    def made(net):
+        theta = vector(net)
+        return field(theta), vector(samples.gradient(net)), jax.jacfwd(field)(theta), samples.curvature(net, exact=True)
+
+    slope, gradient, derivative, hessian = made(net)
+    np.testing.assert_array_equal(slope, gradient)
+    assert_close(derivative, hessian)
 
 
 def test_the_residual_fields_squares_add_up_to_the_loss(key):
     net, samples = problem((3, 4, 2), "g", key)
     field = residual_field(samples, net)
-    np.testing.assert_allclose(jnp.sum(field(vector(net)) ** 2), samples.value(net), rtol=1e-14)
-    assert_close(jax.jit(jax.jacfwd(field))(vector(net)), samples.jacobian(net))
+
+    @jax.jit
+    def made(net):
+        theta = vector(net)
+        return jnp.sum(field(theta) ** 2), samples.value(net), jax.jacfwd(field)(theta), samples.jacobian(net)
+
+    squares, value, derivative, jacobian = made(net)
+    np.testing.assert_allclose(squares, value, rtol=1e-14)
+    assert_close(derivative, jacobian)
 
 
 class Counted(Samples):

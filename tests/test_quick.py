@@ -127,7 +127,7 @@ def test_a_nearly_right_layer_is_taken_as_it_is_at_first(monkeypatch):
     assert ec.compare(recovery, teacher, x).parameter_error < 1e-9
 
 
-@pytest.mark.parametrize(("noise", "n_seen"), [(0.0, (210,)), (1e-3, (210, 800))])
+@pytest.mark.parametrize(("noise", "n_seen"), [(0.0, (210,)), pytest.param(1e-3, (210, 800), marks=pytest.mark.slow)])
 def test_large_networks_are_refined_on_as_many_answers_as_they_need(noise, n_seen, monkeypatch):
     """21 parameters, 10 numbers for each; noise is averaged over all there are."""
     module = sys.modules["ecjax.reconstruct.finetune"]  # the room's `finetune` is the function

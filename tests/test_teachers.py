@@ -163,6 +163,7 @@ def test_bad_input_is_refused(case):
         call()
 
 
+@pytest.mark.slow
 def test_hidden_layers_above_the_first_cross_their_inputs_too(key):
     """In units of each input's own mean and spread, weights have norm 1.5, and biases are within 1.5."""
     teacher = jax.jit(lambda key: synthetic_teacher(4, (6, 5, 3), 2, "softplus", key=key))(key)
