@@ -13,6 +13,7 @@ from ecjax.flow import Ode, Until, critical_point, distance, find_minimum, follo
 from ecjax.network import (
     grow,
     merge_neurons,
+    random_network,
     respond,
     shrink,
     split_neuron,
@@ -24,8 +25,8 @@ from ecjax.objective import Population, Samples, flatten
 
 
 def task(key, shape=(2, 3, 1), activation="tanh", n=80):
-    teacher = drawn.network(shape, activation, key=key)
-    x = drawn.normal(jr.fold_in(key, 1), (n, shape[0]))
+    teacher = random_network(shape, activation, key=key)
+    x = jr.normal(jr.fold_in(key, 1), (n, shape[0]))
     return teacher, Samples(x, respond(teacher, x))
 
 
@@ -71,8 +72,8 @@ def test_a_network_too_narrow_ends_in_a_minimum_and_its_split_in_a_saddle_or_a_v
     """Fukumizu and Amari (Neural Networks 2000): with a share within (0, 1) or beyond, the matrix of a neuron's own
     second derivatives enters with one sign or the other, and cannot be positive for both unless it is definite."""
     _, samples = task(key, n=60)
-    student_ = drawn.network((2, 2, 1), "tanh", key=jr.fold_in(key, 5))
-    end = find_minimum(student_, samples, finish="newton", solver="tsit5")
+    student_ = random_network((2, 2, 1), "tanh", key=jr.fold_in(key, 5))
+    end = find_minimum(student_, samples, finish="newton")
     narrow = student(end.networks, 0)
     assert float(end.loss[0]) > 1e-9  # not the teacher
     assert critical_point(narrow, samples).kind == "minimum"
@@ -145,7 +146,7 @@ def test_growing_and_shrinking(key):
 @pytest.mark.parametrize("finish", ["newton", "bfgs", "levenberg_marquardt", "slsqp"])
 def test_every_finish_comes_to_the_bottom(finish, key):
     teacher, samples = task(key, n=60)
-    near = jax.tree.map(lambda leaf: leaf + 0.05 * drawn.normal(jr.fold_in(key, leaf.size), leaf.shape), teacher)
+    near = jax.tree.map(lambda leaf: leaf + 0.05 * jr.normal(jr.fold_in(key, leaf.size), leaf.shape), teacher)
     end = find_minimum(near, samples, finish=finish, until=Until(time=10.0), solver="tsit5")
     # SLSQP stops where its merit function no longer falls by more than rounding; the others reach float64's floor.
     assert float(end.loss[0]) < (1e-12 if finish == "slsqp" else 1e-26)
@@ -212,7 +213,7 @@ def test_paths_have_a_distance(key):
 def test_neurons_are_followed_to_the_teachers(key):
     teacher, samples = task(key)
     near = jax.tree.map(lambda leaf: leaf + 0.05, teacher)
-    path = follow(near, samples, until=Until(gradient_norm=1e-6), saves=5, solver="tsit5")
+    path = follow(near, samples, until=Until(gradient_norm=1e-9), saves=5)
     neurons = flow.neuron_paths(path, 0)
     assert neurons.incoming.shape == (len(neurons.time), 3, 3)
     np.testing.assert_array_equal(neurons.incoming[0, :, :2], near.layers[0].w)
