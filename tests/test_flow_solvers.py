@@ -18,6 +18,7 @@ from ecjax.network import respond
 from ecjax.objective import Samples, flatten, gradient_field
 
 ORDERS = {"kvaerno5": 5, "kvaerno3": 3, "kencarp58": 5, "tsit5": 5, "dopri8": 8}
+SOME = [one if one in ("kencarp58", "tsit5") else pytest.param(one, marks=pytest.mark.slow) for one in ORDERS]
 
 
 # --- the tableau -----------------------------------------------------------------------------------------------------
@@ -154,7 +155,7 @@ def test_the_order_on_a_stiff_linear_problem(name):
     assert order > ORDERS[name] - 0.35
 
 
-@pytest.mark.parametrize("name", ORDERS)
+@pytest.mark.parametrize("name", SOME)
 def test_the_order_on_a_small_network(name, key):
     net = drawn.network((2, 3, 1), "tanh", key=key)
     x = drawn.normal(jr.fold_in(key, 1), (30, 2))

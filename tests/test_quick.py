@@ -3,6 +3,7 @@
 import sys
 from dataclasses import dataclass, replace
 
+import drawn
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 
 import ecjax as ec
-from ecjax.expand import LevenbergMarquardt, OnFewer, Stopping, choose_method, expand
+from ecjax.expand import RESULTS, OnFewer, Stopping, choose_method, expand, judged
 from ecjax.expand.stage import Stage
 from ecjax.judge import Judge
-from ecjax.network import random_students, student
+from ecjax.network import random_students
+from ecjax.objective import flatten
 from ecjax.reconstruct import finetune
 from ecjax.road import road
 
@@ -34,16 +36,17 @@ def deep_problem(activation="tanh", seed=0, n=600):
     ],
 )
 def test_a_student_sees_so_many_answers_for_each_parameter(activation, n, answers, seen):
-    net = student(random_students(1, (2, 4, 2), activation, key=jr.key(0)), 0)
-    x = jr.normal(jr.key(1), (n, 2))
-    samples = ec.Samples(x, jr.normal(jr.key(2), (n, 2)), jnp.arange(1.0, n + 1))
+    net = drawn.network((2, 4, 2), activation, key=jr.key(0))
+    x = drawn.normal(jr.key(1), (n, 2))
+    samples = ec.Samples(x, drawn.normal(jr.key(2), (n, 2)), jnp.arange(1.0, n + 1))
     told = []
 
     @dataclass(frozen=True)
     class Told(Stage):
         def __call__(self, student, objective):
             told.append(objective)
-            return LevenbergMarquardt(Stopping(max_steps=1))(student, objective)
+            theta = 0.9 * flatten(student)[0]
+            return judged(theta, student, objective, n_steps=jnp.array(1), result=RESULTS.max_steps, target_loss=0.0)
 
     done = OnFewer(Told(), answers)(net, samples)
     (objective,) = told
@@ -87,7 +90,7 @@ def test_only_the_first_of_rounds_that_nobody_asked_for_is_quick():
 
 
 def test_deep_students_too_large_for_a_matrix_end_by_conjugate_gradients():
-    of = lambda shape, activation: choose_method(random_students(2, shape, activation, key=jr.key(0)))
+    of = lambda shape, activation: choose_method(drawn.students(2, shape, activation, key=jr.key(0)))
     assert of((40, 30, 20, 2), "tanh") == "adam_conjugate"
     assert of((40, 30, 20, 2), "relu") == "adam_lbfgs"
     assert of((100, 30, 2), "tanh") == "adam_lbfgs"

@@ -2,6 +2,7 @@
 
 import sys
 
+import drawn
 import jax
 import jax.random as jr
 import numpy as np
@@ -32,7 +33,7 @@ def answers_of(net):
 
 @pytest.mark.parametrize("name", ["tanh", "relu"])
 def test_a_network_is_recovered_by_asking(name, key):
-    row = asked(ec.synthetic_teacher(9, 4, 2, name, key=key), 0)
+    row = asked(drawn.teacher(9, 4, 2, name, key=key), 0)
     assert row.exact, row
     assert row.named == name
     assert row.certified
@@ -75,15 +76,15 @@ def test_a_second_recovery_replays_the_log_and_asks_nothing(tmp_path, key):
 
 
 def test_the_activation_may_be_said(key):
-    net = ec.synthetic_teacher(8, 3, 2, "sigmoid", key=key)
+    net = drawn.teacher(8, 3, 2, "sigmoid", key=key)
     found = ec.recover(ec.Teacher(answers_of(net), fan_in=8), activation="sigmoid", key=jr.key(0))
-    assert ec.compare(found, net, jr.normal(jr.key(1), (100, 8))).parameter_error < 1e-9
+    assert ec.compare(found, net, drawn.normal(jr.key(1), (100, 8))).parameter_error < 1e-9
     assert found.chosen == ()
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "normal_cdf", "cos", "tanh"])
 def test_other_terms_are_the_same_function(name, key):
-    net, x = ec.synthetic_teacher(3, 4, 2, name, key=key), jr.normal(jr.key(1), (50, 3))
+    net, x = drawn.teacher(3, 4, 2, name, key=key), drawn.normal(jr.key(1), (50, 3))
     np.testing.assert_allclose(ec.respond(in_other_terms(net), x), ec.respond(net, x), atol=1e-12)
 
 
@@ -106,7 +107,7 @@ def test_a_linear_map_has_no_neurons(key):
 
 
 def test_a_budget_ends_a_recovery_in_a_clear_error(key):
-    net = ec.synthetic_teacher(8, 3, 2, "tanh", key=key)
+    net = drawn.teacher(8, 3, 2, "tanh", key=key)
     teacher = ec.Teacher(answers_of(net), fan_in=8, max_questions=400)
     with pytest.raises(ValueError, match="max_questions"):
         ec.recover(teacher, activation="auto", key=jr.key(0))
@@ -119,7 +120,7 @@ def test_a_budget_ends_a_recovery_in_a_clear_error(key):
 def test_where_probes_do_not_reach_students_are_trained(given, said, key, monkeypatch):
     """The data that they are given: what they make of it has tests of its own."""
     seen = []
-    net = ec.synthetic_teacher(2, 2, 1, "tanh", key=key)
+    net = drawn.teacher(2, 2, 1, "tanh", key=key)
     teacher = ec.Teacher(answers_of(net), fan_in=2, **given)
     depth = 1 if "box" in given else 2
     first = ec.recover(ec.Teacher(answers_of(net), fan_in=2), activation="auto", key=jr.key(0))

@@ -96,7 +96,7 @@ def test_digits_are_standardised_as_one():
     np.testing.assert_array_equal(never, [0, 32, 39])  # corners and edges of the images are always blank
 
 
-@pytest.mark.parametrize("activation", ["tanh", "g"])
+@pytest.mark.parametrize("activation", ["tanh", pytest.param("g", marks=pytest.mark.slow)])
 def test_digits_teachers_have_learnt_and_every_neuron_matters(activation):
     """Over fixed keys: read 9 of 10 unseen digits, no neuron is dead, none a near-copy of another."""
     for seed in range(5):
@@ -122,6 +122,7 @@ def test_a_trained_teacher_carries_any_depth_and_precision(key):
     assert taught.accuracy > 0.85
 
 
+@pytest.mark.slow
 def test_held_out_samples_are_not_seen(key):
     """Labels that are coin tosses can be learnt by heart but not foreseen."""
     x = jr.normal(key, (200, 20))
