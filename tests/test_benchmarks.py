@@ -101,7 +101,9 @@ def test_a_wrong_answer_is_listed_with_its_command(recovery, small, tmp_path, mo
     assert replace(small, activation="elu", seed=3).command in said
 
 
-@pytest.mark.parametrize("phase", ["gradient", "hessian", "distances", "linkage", "cut"])
+@pytest.mark.parametrize(
+    "phase", ["gradient", pytest.param("hessian", marks=pytest.mark.slow), "distances", "linkage", "cut"]
+)
 def test_phases_are_timed_and_their_answers_judged(phase, benchmark_named):
     phases = benchmark_named("phases")
     rows = list(phases.run((phase,), phases.Sizes(**SMALL)))

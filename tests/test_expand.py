@@ -115,7 +115,10 @@ FLOW_ENDS = {
 }
 
 
-@pytest.mark.parametrize("reason", FLOW_ENDS)
+@pytest.mark.parametrize(
+    "reason",
+    ["reached_target", "flat", *(pytest.param(one, marks=pytest.mark.slow) for one in ("reached_end", "max_steps"))],
+)
 def test_flow_says_why_it_stopped(reason):
     _, students, samples = problem()
     end = after(Flow(solver="tsit5", **FLOW_ENDS[reason]), student(students, 0), samples)
@@ -130,7 +133,10 @@ def test_flow_says_why_it_stopped(reason):
 # --- descents ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("descent", [LevenbergMarquardt, Newton, Orthogonal, Conjugate, BFGS, LBFGS])
+@pytest.mark.parametrize(
+    "descent",
+    [LevenbergMarquardt, Newton, Orthogonal, BFGS, LBFGS, pytest.param(Conjugate, marks=pytest.mark.slow)],
+)
 def test_every_descent_finds_the_teacher_nearby(descent):
     teacher, _, samples = problem()
     end = after(descent(), disturbed(teacher), samples)

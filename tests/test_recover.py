@@ -99,7 +99,7 @@ def assert_same_bits(a: ec.Recovery, b: ec.Recovery):
         ("softplus", 1),
         ("relu", 1),
         pytest.param("g", 1, marks=pytest.mark.slow),
-        ("tanh", 2),
+        pytest.param("tanh", 2, marks=pytest.mark.slow),
     ],
 )
 def test_a_teacher_is_recovered_exactly(activation, d_out):

@@ -183,6 +183,7 @@ def test_the_width_found_has_room_for_the_teacher(activation, width):
     assert 2 * width <= found <= 8 * width
 
 
+@pytest.mark.slow
 def test_auto_is_the_width_in_the_recovery():
     teacher, samples = problem(n=300)
     config = ec.RecoveryConfig.toy("auto", 4)

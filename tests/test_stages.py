@@ -165,7 +165,13 @@ def test_every_name_stands_for_its_stages():
         assert config.trains_stacks == name.startswith("minibatch")
 
 
-COMBINED = ("flow_bfgs", "adam_conjugate", "minibatch_lbfgs", "minibatch_conjugate")  # of stages that others have too
+COMBINED = (
+    "flow_newton",
+    "flow_bfgs",
+    "adam_conjugate",
+    "minibatch_lbfgs",
+    "minibatch_conjugate",
+)  # of stages that others have too
 
 
 @pytest.mark.parametrize(

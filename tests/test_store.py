@@ -177,6 +177,7 @@ def test_epochs_and_later_stages_have_names_of_their_own():
     assert_equal(expand(students, samples, config=BATCHES, key=jr.key(0), store=half), whole)
 
 
+@pytest.mark.slow
 def test_narrower_students_have_epochs_of_their_own():
     students, samples = problem()
     config = replace(BATCHES, method="minibatch", narrowing=Narrowing(factor=0.5, room=1e9))
