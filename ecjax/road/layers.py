@@ -15,12 +15,13 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..base.precision import in_full_precision
 from ..base.progress import Progress, Stopwatch
 from ..cluster import LayerClustering, cluster_layer
-from ..expand import Expansion, better_of, expand, renewed
+from ..expand import Expansion, better_of, expand, is_small, renewed
 from ..expand.store import Store, part
-from ..judge import Judge
+from ..judge import Evidence, Judge
 from ..network import Layer, Network, hidden_states, random_students, stack, student
 from ..objective import Inputs, Samples
 from ..reconstruct import Candidate, NoClustersError, before_next, fit_output, reconstruct_layer
+from ..reconstruct.evidence import SharedFloor, shared_floor, weigh
 from .settings import RecoveryConfig
 
 
@@ -32,6 +33,7 @@ class Found(NamedTuple):
     expansion: Expansion
     clustering: LayerClustering
     n_rounds: int = 1  # that students were trained in
+    evidence: Evidence | None = None  # for the width, where answers have errors
 
     def or_better(self, later: "Found") -> "Found":
         """Of two answers the exact one, or else the one with the lower loss."""
@@ -92,13 +94,17 @@ def next_layer(
             clustering = cluster_students(expansion, samples.x, config)
         progress("cluster", 1, 1, clusters=clustering.width)
         with seconds.of("reconstruct"):
+            floor = None if frozen_below else _floor(expansion, samples, config, judge)
+            judged = judge if floor is None or floor.noise is None else judge.seeing(floor.noise)
             try:
                 now = reconstructed(
-                    expansion, clustering, samples, config, judge, frozen_below=frozen_below, progress=progress
+                    expansion, clustering, samples, config, judged, frozen_below=frozen_below, progress=progress
                 )
             except NoClustersError as error:
                 trouble = error
                 continue
+            if judged.is_noisy and not frozen_below:
+                now = _weighed(now, samples, config, judge, floor)
         found = (now if found is None else found.or_better(now))._replace(n_rounds=turn + 1)
         if found.candidate.is_exact and (frozen_below or not (patient and found.candidate.judge.is_excused())):
             break
@@ -106,6 +112,35 @@ def next_layer(
         assert trouble is not None  # no round without an answer or an error
         raise trouble
     return found
+
+
+def _floor(expansion: Expansion, samples: Samples, config: RecoveryConfig, judge: Judge) -> SharedFloor | None:
+    """What students of one hidden layer agree that nothing explains, where that may be errors in the answers."""
+    students = expansion.students
+    if len(students.hidden) > 1 or not is_small(students) or not (judge.may_see_noise or judge.is_noisy):
+        return None
+    if judge.fits(expansion.lowest_loss) and not judge.is_noisy:
+        return None
+    needed = config.cluster.n_needed(config.n_students)
+    return shared_floor(expansion, samples, needed, stop=config.finetune, judge=judge)
+
+
+def _weighed(found: Found, samples: Samples, config: RecoveryConfig, judge: Judge, floor: SharedFloor | None) -> Found:
+    """The layer with the width that the evidence is for; where there is none, judged as if nothing had been seen."""
+    candidate = found.candidate
+    unseen = candidate._replace(judge=judge)
+    if not candidate.fits or candidate.linear.any():
+        return found._replace(candidate=unseen)
+    students = found.expansion.students
+    pad_to = students.widths[0] if is_small(students) else 0
+    weighed = weigh(
+        candidate.network, samples, stop=config.finetune, judge=candidate.judge, pad_to=pad_to, student=floor
+    )
+    if candidate.judge.origin == "seen" and not weighed.evidence.stands:
+        return found._replace(candidate=unseen)
+    origin = candidate.origin if weighed.network.widths == candidate.network.widths else ()
+    settled = candidate._replace(network=weighed.network, loss=weighed.loss, origin=origin)
+    return found._replace(candidate=settled, evidence=weighed.evidence)
 
 
 def reconstructed(
