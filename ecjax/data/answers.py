@@ -16,6 +16,7 @@ Kind = Literal["numbers", "probabilities", "log_probabilities", "logits"]
 _MISSING_DIGITS = 3
 # ... in this many numbers or more: three digits missing in each of ten are no accident.
 _FEWEST = 10
+_SAYS_MORE = 10.0  # in the mean square of the error
 _MOST_DIGITS = 17  # that a float64 holds
 _LAST_BITS = 4.0  # libraries divide by powers of ten, or multiply with their inverse
 
@@ -67,10 +68,14 @@ class Answers:
         holds = lambda each: next((one for one in each if one._holds(values)), None)
         decimals = holds(Answers(decimals=n) for n in places)
         digits = holds(Answers(digits=n) for n in range(1, most + 1))
-        both = [one for one in (decimals, digits) if one is not None]
-        if both:  # two decimals of numbers up to 10 are three digits, too: what says more is meant
-            coarser = max(both, key=lambda one: float(np.sum(one.rounding(values) ** 2)))
-            return replace(self, decimals=coarser.decimals, digits=coarser.digits)
+        if decimals is not None and digits is not None:
+            # Two decimals of numbers up to 10 are three digits, too: digits are meant where they say a good deal more.
+            size_of = lambda one: float(np.sum(one.rounding(values) ** 2))
+            decimals, digits = (None, digits) if size_of(digits) > _SAYS_MORE * size_of(decimals) else (decimals, None)
+        if decimals is not None:
+            return replace(self, decimals=decimals.decimals)
+        if digits is not None:
+            return replace(self, digits=digits.digits)
         for dtype in ("float16", "float32") if stored == "float64" else ():
             with np.errstate(over="ignore"):
                 same = np.array_equal(values.astype(dtype).astype(float), values)
