@@ -178,7 +178,8 @@ def test_rounded_answers_are_recovered_to_their_rounding():
         assert recovery.certificate.certified
         assert words in recovery.summary()
         bound = recovery.certificate.parameter_bound
-        assert bound is not None and ec.compare(recovery, teacher, x).parameter_error < 2.1 * bound
+        assert bound is not None
+        assert ec.compare(recovery, teacher, x).parameter_error < 2.1 * bound
         assert recovery.intervals().n_parameters == teacher.n_parameters
 
 
