@@ -41,6 +41,9 @@ _FREE = 1e-2
 _SILENT = 1e-6
 # Loss at which a width suffices in a short run: no teacher's neuron is so small that students do as well without it.
 _WIDE_ENOUGH = 1e-5
+# Loss that wide students of a wrong activation do not reach in some hundred steps (the best of 19 on a softplus teacher:
+# silu, 2e-9).
+_OTHER_KINDS = 1e-11
 # By how much the loss on fresh queries may exceed what is exact: they may lie further out.
 _FRESH = 1e2
 # Bound of the parameter error, in units of the largest parameter, to which a network is certified: half the digits of
@@ -228,6 +231,11 @@ class Judge:
     def is_audible(self, contribution: np.ndarray) -> np.ndarray:
         """Which neurons, by the rms of what they contribute, are more than silent."""
         return contribution > _SILENT
+
+    def is_suspicious(self, loss: float) -> bool:
+        """Whether students that end at this loss may be of another kind than the teacher, whom its own kind imitates to
+        rounding, or to the errors of its answers."""
+        return bool(not self.fits(loss) and not loss <= _OTHER_KINDS)
 
     def is_wide_enough(self, loss: float) -> bool:
         """Whether students that came to this loss in a short run are wide enough."""

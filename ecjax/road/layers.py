@@ -3,7 +3,9 @@
 students, samples  ->  expand  ->  cluster  ->  reconstruct  ->  Found  ->  students of the layers above
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -24,6 +26,8 @@ from ..reconstruct import Candidate, NoClustersError, before_next, fit_output, r
 from ..reconstruct.evidence import SharedFloor, shared_floor, weigh
 from .settings import RecoveryConfig
 
+Doubts = Callable[[float], str]
+
 
 class Found(NamedTuple):
     """A hidden layer, and what it was found from."""
@@ -34,6 +38,7 @@ class Found(NamedTuple):
     clustering: LayerClustering
     n_rounds: int = 1  # that students were trained in
     evidence: Evidence | None = None  # for the width, where answers have errors
+    advice: str = ""  # what is likely to be the cause, where nothing exact was found
 
     def or_better(self, later: "Found") -> "Found":
         """Of two answers the exact one, or else the one with the lower loss."""
@@ -55,6 +60,7 @@ def next_layer(
     trained: Expansion | None = None,
     patient: bool = True,
     before: Found | None = None,
+    doubts: Doubts | None = None,
 ) -> Found:
     """Expand, cluster and reconstruct; again with renewed students as long as the network is not exact.
 
@@ -74,6 +80,7 @@ def next_layer(
         trained: The first round's students, if they have been trained already.
         patient: Whether rounds go on where the layer is not certain.
         before: What earlier rounds have found.
+        doubts: Given the students' lowest loss, names a kind of network that imitates better, if there is one.
     """
     expansion, first = (None, 0) if before is None else (before.expansion, before.n_rounds)
     found, trouble = before, None
@@ -96,15 +103,23 @@ def next_layer(
         with seconds.of("reconstruct"):
             floor = None if frozen_below else _floor(expansion, samples, config, judge)
             judged = judge if floor is None or floor.noise is None else judge.seeing(floor.noise)
+            look = partial(
+                _looked_at, expansion, clustering, samples, judge=judge, judged=judged, floor=floor,
+                frozen_below=frozen_below, progress=progress,
+            )  # fmt: skip
             try:
-                now = reconstructed(
-                    expansion, clustering, samples, config, judged, frozen_below=frozen_below, progress=progress
-                )
+                if turn == 0 and doubts is not None and judge.is_suspicious(expansion.lowest_loss):
+                    now = look(replace(config, propose=False))
+                    if not now.candidate.fits:  # before anything that takes long, whether it can succeed at all
+                        advice = doubts(expansion.lowest_loss)
+                        if advice:
+                            return now._replace(advice=advice, n_rounds=config.n_rounds)
+                        now = look(config)
+                else:
+                    now = look(config)
             except NoClustersError as error:
                 trouble = error
                 continue
-            if judged.is_noisy and not frozen_below:
-                now = _weighed(now, samples, config, judge, floor)
         found = (now if found is None else found.or_better(now))._replace(n_rounds=turn + 1)
         if found.candidate.is_exact and (frozen_below or not (patient and found.candidate.judge.is_excused())):
             break
@@ -112,6 +127,23 @@ def next_layer(
         assert trouble is not None  # no round without an answer or an error
         raise trouble
     return found
+
+
+def _looked_at(
+    expansion: Expansion,
+    clustering: LayerClustering,
+    samples: Samples,
+    config: RecoveryConfig,
+    *,
+    judge: Judge,
+    judged: Judge,
+    floor: SharedFloor | None,
+    frozen_below: bool,
+    progress: Progress,
+) -> Found:
+    """The layer as reconstructed, and its width by the evidence where answers have errors."""
+    found = reconstructed(expansion, clustering, samples, config, judged, frozen_below=frozen_below, progress=progress)
+    return _weighed(found, samples, config, judge, floor) if judged.is_noisy and not frozen_below else found
 
 
 def _floor(expansion: Expansion, samples: Samples, config: RecoveryConfig, judge: Judge) -> SharedFloor | None:

@@ -23,6 +23,7 @@ class Recovery(eqx.Module):
             than the network has parameters.
         found_by: For each hidden layer "clusters", as in the paper; "clusters of a laxer cut" where refinement had to
             choose among clusters of half as many students; "one student" where among the neurons of a good student.
+        advice: What is likely to be the cause, where nothing exact was found, and what to do; else empty.
         evidence: For the width of each hidden layer, where answers have errors; else nothing.
         errors: Standard error of every weight and bias, where answers have errors and that can be told; else None.
         certificate: Whether the network is the teacher itself, and the numbers that say so.
@@ -56,6 +57,7 @@ class Recovery(eqx.Module):
     config: RecoveryConfig = eqx.field(static=True)
     judge: Judge = eqx.field(static=True)
     seconds: dict[str, float] = eqx.field(static=True)
+    advice: str = eqx.field(static=True, default="")
     evidence: tuple[Evidence, ...] = eqx.field(static=True, default=())
     errors: Network | None = None
     probes: tuple[Probes, ...] = ()
@@ -90,6 +92,7 @@ class Recovery(eqx.Module):
         widths = "-".join(map(str, self.network.shape))
         activations = " and ".join(dict.fromkeys(each.name for each in self.network.activations))
         lines = [f"Recovered a {widths} {activations} network, {verdict} (loss {self.loss:.1e})."]
+        lines += [f"Likely cause: {self.advice}."] if self.advice else []
         lines += [f"Chosen: {each}" for each in self.chosen]
         if self.probes:
             lines.append(f"Asked {self.questions:,} questions.")

@@ -36,7 +36,8 @@ from ..reconstruct.assemble import less_linear
 from ..reconstruct.evidence import weigh
 from .asking import AUTO, ProbesFailedError, recover_by_asking, with_answers
 from .choice import Choice, chosen_from
-from .layers import Found, next_layer, reconstructed, upper_students
+from .kinds import N_TRIED, likelier
+from .layers import Doubts, Found, next_layer, reconstructed, upper_students
 from .recovery import Recovery
 from .settings import RecoveryConfig, Width
 
@@ -185,12 +186,16 @@ def follow(
         choice = choice.replaced(config, f"student width {width}, by short runs")
     scale, samples, students = fresh_students(data, activations, config, key, allow_few=allow_few)
     judge = judge_of(data, scale, config)
+    doubts = partial(_doubts, samples, activations, config, judge, jr.fold_in(key, 2**27), seconds, progress)
     begin = partial(
-        _layers, students, samples, config, judge, key, store=store, progress=progress, seconds=seconds, trained=trained
-    )
+        _layers, students, samples, config, judge, key, store=store, progress=progress, seconds=seconds,
+        trained=trained, doubts=doubts if is_small(students) and config.rounds is None else None,
+    )  # fmt: skip
     found = begin()
     recovery = _finished(data, found, scale, choice, judge, seconds, progress)
     # Layers below others are taken at first as they are, nearly right: the joint refinement makes that good or not.
+    if recovery.advice:
+        return recovery
     doubtful = any(each.candidate.judge.is_excused() and each.n_rounds < config.n_rounds for each in found[:-1])
     if doubtful and not recovery.is_exact:
         recovery = _finished(data, begin(before=found), scale, choice, judge, seconds, progress)
@@ -208,6 +213,7 @@ def _layers(
     progress: Progress,
     seconds: Stopwatch,
     trained: Expansion | None,
+    doubts: Doubts | None,
     before: list[Found] | None = None,
 ) -> list[Found]:
     """All hidden layers, first to last; with more rounds for the first of them than before, if there was a before."""
@@ -230,6 +236,7 @@ def _layers(
                 trained=trained if number == 1 and before is None else None,
                 patient=before is not None,
                 before=before[0] if number == 1 and before is not None else None,
+                doubts=doubts if number == 1 and before is None else None,
             )
         )
         if number < depth:
@@ -237,6 +244,30 @@ def _layers(
             students, inputs = upper_students(latest.expansion, latest.candidate, samples.x, config, key=key_above)
             samples = Samples(inputs, targets)
     return found
+
+
+def _doubts(
+    samples: Samples,
+    activations: tuple[LayerActivation, ...],
+    config: RecoveryConfig,
+    judge: Judge,
+    key: PRNGKeyArray,
+    seconds: Stopwatch,
+    progress: Progress,
+    loss: float,
+) -> str:
+    """Whether students of another kind imitate better by orders of magnitude, in words; empty if none do."""
+    with seconds.of("kinds"):
+        better = likelier(samples, activations, loss, config, judge, key=key, progress=progress)
+    if better is None:
+        return ""
+    depth = len(better.activations)
+    name = better.activations[0].name
+    said = f'activation="{name}"' if depth == len(activations) else f"hidden_layers={depth}"
+    return (
+        f"another kind of network than named: in a short run of {N_TRIED} students, {better.name} reaches a loss of "
+        f"{better.loss:.0e}, where yours reach {loss:.0e}. Say {said}"
+    )
 
 
 def checked_activations(activation: Activations, hidden_layers: int) -> tuple[LayerActivation, ...]:
@@ -375,6 +406,7 @@ def _finished(
         found_by=tuple(each.found_by for each in found),
         certificate=certificate,
         chosen=choice.words,
+        advice=next((each.advice for each in found if each.advice), ""),
         removed=tuple(
             f"layer {number}: {why}"
             for number, each in enumerate(found, start=1)

@@ -106,7 +106,7 @@ def save_recovery(
     write_arrays(partial / "layers.safetensors", arrays)
 
     words = ("found_by", "chosen", "removed", "unidentified")
-    plain = ("widths", "loss", "is_exact", *words, "evidence", "certificate", "judge", "seconds")
+    plain = ("widths", "loss", "is_exact", "advice", *words, "evidence", "certificate", "judge", "seconds")
     write_json(
         partial / "result.json",
         {
@@ -182,6 +182,7 @@ def _loaded(folder: Path, result: dict[str, Any], given: Activations | None, sta
         linear=Layer(jnp.asarray(linear["w"]), jnp.asarray(linear["b"])) if linear else None,
         loss=float(result["loss"]),
         is_exact=result["is_exact"],
+        advice=result.get("advice", ""),
         found_by=tuple(result["found_by"]),
         chosen=tuple(result["chosen"]),
         removed=tuple(result["removed"]),
