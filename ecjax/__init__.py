@@ -28,6 +28,7 @@ from .cluster import ClusterConfig as ClusterConfig
 from .cluster import Clustering as Clustering
 from .cluster import recut as recut
 from .cluster import suggest_gamma_beta as suggest_gamma_beta
+from .data import Answers as Answers
 from .data import Data as Data
 from .data import Teacher as Teacher
 from .data import TeacherError as TeacherError

@@ -208,7 +208,7 @@ def rounds(monkeypatch, losses, n_rounds=3):
     teacher, x, y = planted()
     config = ec.RecoveryConfig.toy(8, 4, rounds=n_rounds)
     samples = ec.Samples(x, y)
-    judge = config.judge(samples)
+    judge = Judge.of(samples, accepted=config.exact_loss)
     told = iter(losses)
 
     def reconstructed(expansion, clustering, *_, **__):
@@ -224,6 +224,7 @@ def rounds(monkeypatch, losses, n_rounds=3):
     expansion = ec.expand.Expansion(students, n + 1e-3, n, n.astype(int), result, "planted")
     monkeypatch.setattr(layers, "reconstructed", reconstructed)
     monkeypatch.setattr(layers, "expand", lambda *_, **__: expansion)
+    monkeypatch.setattr(layers, "shared_floor", lambda *_, **__: None)
     found = layers.next_layer(
         students,
         samples,

@@ -41,7 +41,7 @@ from ecjax.flow import dynamics as flow_dynamics
 from ecjax.flow.dynamics import Asked
 from ecjax.flow.problem import posed
 from ecjax.flow.until import limits
-from ecjax.judge import certificate
+from ecjax.judge import jacobian
 from ecjax.network import respond
 from ecjax.objective import Samples, flatten, imitation_loss
 from ecjax.objective.scaling import scaling
@@ -212,10 +212,10 @@ def _descend_to():
     assert_full(FINETUNE._descend_to, LevenbergMarquardt(), target, net, samples, free)
 
 
-@program("certificate._jacobian", shallow=(SHAPES[0],), deep=(SHAPES[1],))
-def _jacobian(shape):
+@program("jacobian.answers_by_weights", shallow=(SHAPES[0],), deep=(SHAPES[1],))
+def _answers_by_weights(shape):
     net, samples = problem(shape)
-    assert_full(certificate._jacobian, net, samples.x)
+    assert_full(jacobian.answers_by_weights, net, samples.x)
 
 
 @pytest.mark.parametrize(("name", "case"), [(name, case) for name, cases in PROGRAMS.items() for case in cases])

@@ -144,7 +144,14 @@ def test_the_activation_is_named(name):
     assert named(known, LINE, lines)[0].name == SAME.get(name, name)
 
 
-@pytest.mark.parametrize("name", [name for name in KNOWN if name not in ("sin", "cos")])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in NAMED else [pytest.mark.slow])
+        for name in KNOWN
+        if name not in ("sin", "cos")
+    ],
+)
 def test_isolated_neurons_are_exact_from_a_rough_start(name):
     teacher, rng = Planted((5, 5, 2), name), np.random.default_rng(0)
     rough = teacher.w + 1e-5 * rng.standard_normal(teacher.w.shape)

@@ -165,13 +165,8 @@ def test_every_name_stands_for_its_stages():
         assert config.trains_stacks == name.startswith("minibatch")
 
 
-COMBINED = (
-    "flow_newton",
-    "flow_bfgs",
-    "adam_conjugate",
-    "minibatch_lbfgs",
-    "minibatch_conjugate",
-)  # of stages that others have too
+# Of stages that other tests and methods have too: these are slow.
+COMBINED = ("flow_newton", "flow_bfgs", "adam_conjugate", "minibatch_lbfgs", "minibatch_conjugate")
 
 
 @pytest.mark.parametrize(

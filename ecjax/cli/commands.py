@@ -10,6 +10,7 @@ import tyro
 from tyro.conf import Positional, arg
 
 from ..cluster.cut import Policy
+from ..data.answers import Answers, Kind
 from ..expand.ode import OdeSolver
 from ..network import LayerActivation, as_activations
 from ..road.settings import PRESETS, RecoveryConfig
@@ -51,6 +52,13 @@ class SharedOutput(Output):
 
 
 @dataclass(frozen=True, kw_only=True)
+class NamedAnswers(Answers):
+    """Answers whose kind is told by the option --answers-are."""
+
+    kind: Annotated[Kind, arg(name="answers-are")] = "numbers"
+
+
+@dataclass(frozen=True, kw_only=True)
 class RecoverToy:
     """Recover a random teacher, in float64.
 
@@ -72,6 +80,7 @@ class RecoverToy:
             Hidden layers of different ones are written with a comma: tanh,softplus.
         n_samples: How many standard normal queries the teacher is asked.
         seed: Decides teacher, queries and students; the same seed gives the same answer, bit for bit.
+        noise: Standard deviation of errors that are added to the answers, in units of each output's own.
         allow_few_samples: Go on although the teacher gives fewer numbers than a student has weights.
     """
 
@@ -82,6 +91,7 @@ class RecoverToy:
     activation: str = "g"
     n_samples: int = 1000
     seed: int = 0
+    noise: float = 0.0
     allow_few_samples: bool = False
     settings: Annotated[Settings, arg(name="")] = field(default_factory=lambda: Settings.of(RecoveryConfig.toy()))
     output: Annotated[SharedOutput, arg(name="")] = field(default_factory=SharedOutput)
@@ -104,6 +114,7 @@ class RecoverDigits:
         copies: How many noisy copies of every image the teacher is asked about; 0 for the images themselves.
         copy_noise: Standard deviation of the noise in these copies, in standard deviations of a pixel.
         seed: Decides teacher, noise and students.
+        noise: Standard deviation of errors that are added to the answers, in units of each output's own.
         allow_few_samples: Go on although the teacher gives fewer numbers than a student has weights.
     """
 
@@ -112,6 +123,7 @@ class RecoverDigits:
     copies: int = 1
     copy_noise: float = 0.5
     seed: int = 0
+    noise: float = 0.0
     allow_few_samples: bool = False
     settings: Annotated[Settings, arg(name="")] = field(default_factory=lambda: Settings.of(RecoveryConfig.digits()))
     output: Annotated[SharedOutput, arg(name="")] = field(default_factory=SharedOutput)
@@ -152,6 +164,7 @@ class RecoverData:
     seed: int = 0
     allow_few_samples: bool = False
     settings: Annotated[Settings, arg(name="")] = field(default_factory=lambda: Settings.of(RecoveryConfig.data()))
+    answers: Annotated[NamedAnswers, arg(name="")] = field(default_factory=NamedAnswers)
     output: Annotated[SharedOutput, arg(name="")] = field(default_factory=SharedOutput)
 
 
@@ -271,6 +284,7 @@ class RecoverImages:
         precision: Of queries, clusters and refinement. Whatever it is, students are trained on mini-batches in float32,
             unless you say --minibatch.dtype data.
         seed: Decides the students.
+        noise: Standard deviation of errors that are added to the answers, in units of each output's own.
         allow_few_samples: Go on although the teacher gives fewer numbers than a student has weights.
     """
 
@@ -281,6 +295,7 @@ class RecoverImages:
     preset: ImagePreset = "images"
     precision: Precision = "float64"
     seed: int = 0
+    noise: float = 0.0
     allow_few_samples: bool = False
     settings: Annotated[Settings, arg(name="")] = field(default_factory=lambda: Settings.of(RecoveryConfig.images()))
     output: Annotated[SharedOutput, arg(name="")] = field(default_factory=SharedOutput)

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from ..base.devices import is_first
 from ..base.threads import one_blas_thread
-from ..data import Data
+from ..data import Answers, Data
 from ..data.queries import gaussian_queries, noisy_copies
 from ..data.teachers import digits_teacher, synthetic_teacher
 from ..expand.store import fingerprint
@@ -128,7 +128,8 @@ def recover_data(command: RecoverData, console: Console, again: Callable[[Settin
         console: Where to say what comes of it.
         again: The same command with other settings in the place of those that the user did not give.
     """
-    data = Data.of(*read_data(command.file, outputs=command.outputs))
+    answers = Answers(**vars(command.answers))
+    data = Data.of(*read_data(command.file, outputs=command.outputs), answers=answers)
     activations = named_activations(command.activation, command.hidden_layers)
     start = PRESETS.get(command.preset)
     choice = chosen_from(data, activations) if start is None else Choice(start(), ())
@@ -156,7 +157,7 @@ def _asked(
         command: Whose `noise` the errors have.
         key: Of the recovery.
     """
-    noise = command.settings.noise
+    noise = command.noise
 
     def answers(x: Array, number: int) -> Array:
         y = respond(teacher, x)
@@ -165,7 +166,8 @@ def _asked(
         return y + noise * y.std(axis=0)[None] * jr.normal(jr.fold_in(key, _NOISE + number), y.shape, y.dtype)
 
     pair = None if fresh is None else (fresh, answers(fresh, 1))
-    return Problem(Data.of(x, answers(x, 0), fresh=pair), teacher.activations, teacher)
+    known = Answers(noise=noise) if noise else None
+    return Problem(Data.of(x, answers(x, 0), fresh=pair, answers=known), teacher.activations, teacher)
 
 
 # --- the road of every recovery ------------------------------------------------------------------------------------

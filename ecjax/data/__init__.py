@@ -1,5 +1,6 @@
 """Queries and answers, and where they come from: teachers, queries, data sets."""
 
+from .answers import Answers as Answers
 from .data import Data as Data
 from .images import load_images as load_images
 from .queries import gaussian_queries as gaussian_queries

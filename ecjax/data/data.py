@@ -16,6 +16,7 @@ from ..base.precision import to_device
 from ..objective import Inputs, Outputs, Samples, Scaling
 from ..objective.scaling import Standardise, scaling
 from ..objective.variation import constant_columns, variation
+from .answers import Answers
 
 Ask = Callable[[Any], Any]  # a teacher: queries [samples, fan_in] in, answers [samples, fan_out] out
 
@@ -28,15 +29,24 @@ class Data(eqx.Module):
         y: The teacher's answers to them.
         fresh: More queries and answers, kept out of the recovery for its certificate.
         ask: The teacher itself, where it can be asked.
+        answers: How precise the answers are.
     """
 
     x: Inputs
     y: Outputs
     fresh: Samples | None = None
     ask: Ask | None = eqx.field(static=True, default=None)
+    answers: Answers = eqx.field(static=True, default=Answers())
 
     @staticmethod
-    def of(x: Any, y: Any, *, fresh: tuple[Any, Any] | None = None, ask: Ask | None = None) -> "Data":
+    def of(
+        x: Any,
+        y: Any,
+        *,
+        fresh: tuple[Any, Any] | None = None,
+        ask: Ask | None = None,
+        answers: Answers | None = None,
+    ) -> "Data":
         """Queries and answers as arrays of one precision, checked.
 
         Args:
@@ -44,6 +54,7 @@ class Data(eqx.Module):
             y: Answers, [samples, fan_out] or [samples].
             fresh: A pair of the same kind.
             ask: See `Data`.
+            answers: What is known of them; the rest is found from them, where it can be.
 
         Raises:
             ValueError: Naming the argument, what came, what was wanted and what to do.
@@ -57,7 +68,7 @@ class Data(eqx.Module):
             raise ValueError(f"`y` is constant in columns {constant.tolist()}: nothing to imitate. Drop these outputs.")
         if variation(x).rank == 0:
             raise ValueError("`x` is the same in every sample: ask the teacher at different inputs.")
-        return Data(x, y, checked, ask)
+        return Data(x, y, checked, ask, (answers or Answers()).found(y))
 
     @property
     def n_numbers(self) -> int:

@@ -6,5 +6,8 @@ from .certificate import ease as ease
 from .comparison import Comparison as Comparison
 from .comparison import LayerComparison as LayerComparison
 from .comparison import compare as compare
+from .evidence import Evidence as Evidence
 from .exactness import Judge as Judge
+from .intervals import half_widths as half_widths
+from .intervals import standard_errors as standard_errors
 from .unidentified import unrecoverable_neurons as unrecoverable_neurons

@@ -13,22 +13,21 @@ network with one is never certified. Directions that no input can reveal are lef
 positive homogeneous activation, and weights along inputs that never vary.
 """
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from jaxtyping import Float
 
-from ..base.precision import compiled
 from ..network import Layer, Network, respond
-from ..network.symmetries import symmetries
 from ..objective import Inputs, Outputs, Samples
-from ..objective.variation import variation
+from .evidence import Evidence
 from .exactness import Judge
+from .intervals import half_widths
+from .jacobian import AT_ONCE, answers_by_weights, n_invisible
 
-_AT_ONCE = 2e7  # entries of a Jacobian that are held at once
 _AFFORDABLE = 1e11  # operations of the spectrum that a recovery spends on its certificate: some seconds
 
 
@@ -42,10 +41,12 @@ class Certificate:
         condition: Largest over smallest singular value of the Jacobian; infinite if some direction is invisible, None
             if it was not looked at.
         parameter_bound: How far any parameter can be from a teacher's of the same width near by, to first order; None
-            likewise.
+            likewise. Among errors in the answers: half of the width of the widest 95% confidence interval.
         n_parameters: Of the network.
         n_numbers: How many numbers it explains.
         doubts: Why it is not certified; none if it is.
+        noise: Root mean square of the errors in the answers, in standard deviations of the outputs, as the residuals
+            show it; None if only rounding in the work itself is left.
     """
 
     loss: float
@@ -55,6 +56,7 @@ class Certificate:
     n_parameters: int
     n_numbers: int
     doubts: tuple[str, ...]
+    noise: float | None = None
 
     @property
     def certified(self) -> bool:
@@ -66,6 +68,12 @@ class Certificate:
         if not self.certified:
             return "Not certified: " + "; ".join(self.doubts) + "."
         fresh = "" if self.fresh_loss is None else f", loss {self.fresh_loss:.0e} on fresh queries"
+        if self.noise is not None:
+            return (
+                f"Certified to the errors of the answers ({self.noise:.1e} standard deviations): {self.n_numbers:,} "
+                f"numbers explained by {self.n_parameters:,} parameters{fresh}, each of the teacher's within "
+                f"{self.parameter_bound:.0e} in 95% of such cases (condition number {self.condition:.0e})."
+            )
         return (
             f"Certified: {self.n_numbers:,} numbers explained by {self.n_parameters:,} parameters{fresh}, each "
             f"within {self.parameter_bound:.0e} of the teacher's (condition number {self.condition:.0e})."
@@ -80,6 +88,8 @@ def certify(
     judge: Judge | None = None,
     fresh: Any = None,
     linear: Layer | None = None,
+    evidence: Sequence[Evidence] = (),
+    errors: Network | None = None,
     affordable: float = _AFFORDABLE,
 ) -> Certificate:
     """Judge a recovered network by its answers and by how well they determine its weights.
@@ -94,6 +104,8 @@ def certify(
         judge: What counts as exact; by default what rounding explains.
         fresh: Queries and answers that had no part in the recovery: `Samples`, or a pair of arrays.
         linear: A linear map beside the network whose signs stayed undecided; such a network is not certified.
+        evidence: For the width of each hidden layer, where answers have errors.
+        errors: Standard errors of the weights, likewise (`ecjax.judge.standard_errors`).
         affordable: Operations that the spectrum of J may take; beyond, fewer queries are looked at, and if these do not
             suffice, none.
 
@@ -121,7 +133,9 @@ def certify(
     if linear is not None:
         doubts.append("the signs of some neurons are undecided")
     if not judge.fits(loss):
-        doubts.append(f"a loss of {loss:.0e} is more than rounding explains ({judge.limit:.0e})")
+        what = "the errors of the answers explain" if judge.is_noisy else "rounding explains"
+        doubts.append(f"a loss of {loss:.0e} is more than {what} ({judge.limit:.0e})")
+    doubts += [each.words() for each in evidence if not each.stands]
     if fresh_loss is not None and not judge.holds_on_fresh(fresh_loss):
         doubts.append(f"the loss is {fresh_loss:.0e} on fresh queries")
     if not judge.explains(n_parameters):
@@ -140,11 +154,17 @@ def certify(
         visible = bool(singular[-1] > 0)
         condition = float(singular[0] / singular[-1]) if visible else float("inf")
         bound = float(noise / singular[-1]) if visible else float("inf")
+        if judge.is_noisy and errors is not None:
+            widths = jax.tree.leaves(half_widths(errors, judge.n_numbers))
+            bound = max(float(np.max(each, where=np.isfinite(each), initial=0)) for each in map(np.asarray, widths))
         largest = max(float(np.abs(part).max()) for layer in network.layers for part in (layer.w, layer.b))
         if not judge.is_sure(bound, largest):
-            doubts.append(f"some combination of parameters is known to {bound:.0e} only")
+            what = "some parameter" if judge.is_noisy else "some combination of parameters"
+            doubts.append(f"{what} is known to {bound:.0e} only")
     elif judge.explains(n_parameters):  # too few queries are said to be too few, above
         doubts.append(f"the Jacobian of {n_parameters} parameters was not looked at: it is too large")
+    seen = loss * judge.n_numbers / max(1, judge.n_numbers - n_parameters)
+    doubts += filter(None, [judge.contradicts(seen)])
     return Certificate(
         loss=loss,
         fresh_loss=fresh_loss,
@@ -153,6 +173,7 @@ def certify(
         n_parameters=n_parameters,
         n_numbers=judge.n_numbers,
         doubts=tuple(doubts),
+        noise=float(np.sqrt(seen)) if judge.is_noisy else None,
     )
 
 
@@ -193,27 +214,13 @@ def spectrum(
         )
     scale = np.asarray(respond(network, x), float).std(axis=0) if y_scale is None else y_scale
     scale = np.where(scale == 0, 1, scale)
-    size = max(1, int(_AT_ONCE / (network.n_parameters * network.shape[-1])))
+    size = max(1, int(AT_ONCE / (network.n_parameters * network.shape[-1])))
     r = np.zeros((0, network.n_parameters))
     for start in range(0, len(x), size):
-        j = np.asarray(_jacobian(network, x[start : start + size]), float) / scale[None, :, None]
+        j = np.asarray(answers_by_weights(network, x[start : start + size])[0], float) / scale[None, :, None]
         r = np.linalg.qr(np.concatenate([r, j.reshape(-1, network.n_parameters)]), mode="r")
     singular = np.linalg.svd(r / np.sqrt(n_numbers), compute_uv=False)
-    return singular[: network.n_parameters - _n_invisible(network, x)]
-
-
-@compiled
-def _jacobian(network, x):
-    """Derivative of every answer by every parameter, [samples, fan_out, parameters]."""
-    nothing = Samples(x, jnp.zeros((len(x), network.shape[-1]), x.dtype))
-    return (nothing.jacobian(network) * math.sqrt(nothing.n_numbers)).reshape(len(x), network.shape[-1], -1)
-
-
-def _n_invisible(network: Network, x: Inputs) -> int:
-    """Directions of the weights in which no answer can change: rescaled neurons, inputs that never vary."""
-    n_unseen = x.shape[1] - variation(x).rank
-    rescaled = sum(int(symmetries(layer.activation, len(layer.b)).homogeneous.sum()) for layer in network.hidden)
-    return n_unseen * network.widths[0] + rescaled
+    return singular[: network.n_parameters - n_invisible(network, x)]
 
 
 def _loss(network: Network, samples: Samples, linear: Layer | None, y_scale: np.ndarray) -> float:

@@ -4,8 +4,9 @@ weights. The one place where a loss is compared with a limit; all other code ask
 Losses are mean squared errors in units of the targets' variance. Every limit has its reason beside it.
 """
 
+import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -40,12 +41,23 @@ _FREE = 1e-2
 _SILENT = 1e-6
 # Loss at which a width suffices in a short run: no teacher's neuron is so small that students do as well without it.
 _WIDE_ENOUGH = 1e-5
+# Loss that wide students of a wrong activation do not reach in some hundred steps (the best of 19 on a softplus teacher:
+# silu, 2e-9).
+_OTHER_KINDS = 1e-11
 # By how much the loss on fresh queries may exceed what is exact: they may lie further out.
 _FRESH = 1e2
 # Bound of the parameter error, in units of the largest parameter, to which a network is certified: half the digits of
 # the precision (1e-7 in float64, 2e-3 in float32), so that a wrong network that imitates by chance has no such bound.
 _SURE_ROOTS = 7.0  # of eps
+# Intervals are of first order: they hold where a weight moves by less than its own size.
+_SURE_AMONG_ERRORS = 0.5
 _SIGMAS = 4.0  # of the mean square of noise, whose relative deviation is sqrt(2 / n)
+# A sum of some thousand numbers computed in one precision errs by this many roundings of its own size, in amplitude.
+_COMPUTED = 1e2
+# Errors told of and errors seen are not the same where they differ by more than this factor in amplitude.
+_OTHER_NOISE = 2.0
+
+Origin = Literal["", "told", "rounding", "computed", "seen"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +69,8 @@ class Judge:
         n_numbers: How many numbers there are to explain.
         accepted: Loss that the user takes for exact, where rounding errors are out of reach; None for rounding.
         noise: Mean square of the errors in the answers themselves, in units of the targets' variance.
+        origin: Where that is known from: "told" by the user; from the answers' "rounding", or the precision in which
+            they were "computed"; or "seen", what no student explains.
         reached: Lowest loss that students reached on the same numbers; infinite if none was trained.
         excused: Loss that is right whatever the width, because of layers above or below; see `beside_students`.
     """
@@ -65,6 +79,7 @@ class Judge:
     n_numbers: int
     accepted: float | None = None
     noise: float = 0.0
+    origin: Origin = ""
     reached: float = float("inf")
     excused: float = 0.0
 
@@ -75,16 +90,33 @@ class Judge:
             raise ValueError(f"`noise` is 0 or above, and finite; got {self.noise:g}.")
 
     @staticmethod
-    def of(samples: Any, *, accepted: float | None = None, noise: float = 0.0) -> "Judge":
+    def of(samples: Any, *, accepted: float | None = None, noise: float = 0.0, origin: Origin = "") -> "Judge":
         """The judge of these answers: anything with `y` [samples, fan_out].
 
         Args:
             samples: Queries and answers.
             accepted: See `Judge`.
             noise: Standard deviation of the errors in the answers, in units of each output's own.
+            origin: See `Judge`; by default "told", where there is noise.
         """
         eps = float(np.finfo(samples.y.dtype).eps)
-        return Judge(eps=eps, n_numbers=samples.y.size, accepted=accepted, noise=noise**2)
+        origin = origin or ("told" if noise else "")
+        return Judge(eps=eps, n_numbers=samples.y.size, accepted=accepted, noise=noise**2, origin=origin)
+
+    def seeing(self, noise: float) -> "Judge":
+        """The same judge, where noise of this mean square was seen in the answers."""
+        return replace(self, noise=noise, origin=self.origin if self.origin == "computed" else "seen")
+
+    @property
+    def may_see_noise(self) -> bool:
+        """Whether errors that nobody told of may turn out to be in the answers."""
+        return self.accepted is None and self.origin in ("", "computed")
+
+    def may_be_noise(self, noise: float) -> bool:
+        """Whether errors of this mean square may be in the answers: not less than rounding, which explains itself, nor
+        more than what the precision of a computation adds up to."""
+        most = _COMPUTED**2 * self.noise if self.origin == "computed" else 1.0
+        return self.limit < noise < most
 
     def informed(self, reached: float) -> "Judge":
         """The same judge, once students have shown what can be reached on these numbers."""
@@ -137,6 +169,45 @@ class Judge:
         """Whether more counts as exact than in the judgement of a whole network."""
         return self.excused > replace(self, excused=0.0).limit
 
+    @property
+    def is_noisy(self) -> bool:
+        """Whether errors in the answers, more than rounding in the work itself, decide."""
+        return self.noise > self.rounding
+
+    def chance(self, n_parameters: int) -> float:
+        """By how much, in nats, so many more parameters may raise the log likelihood by chance.
+
+        Half of log n for each, which is what they cost in the evidence to leading order, and grows so that chance
+        exceeds it ever more rarely. Source: Schwarz, Annals of Statistics 6 (1978), 461.
+        """
+        return n_parameters / 2 * math.log(max(self.n_numbers, 2))
+
+    def gain(self, loss: float, than: float) -> float:
+        """By how much, in nats, the log likelihood of a network is above that of another one with Gaussian errors.
+
+        Args:
+            loss: Of the network.
+            than: Loss of the other one.
+        """
+        if self.origin in ("told", "rounding"):  # of known variance
+            return self.n_numbers * (than - loss) / (2 * self.noise)
+        return self.n_numbers / 2 * math.log(than / loss) if loss > 0 else math.inf
+
+    def lets_go(self, loss: float, than: float, n_fewer: int) -> bool:
+        """Whether a network is as exact as another one that has so many parameters more."""
+        if not self.fits(loss):
+            return False
+        return not self.is_noisy or self.gain(than, loss) <= self.chance(n_fewer)
+
+    def contradicts(self, seen: float) -> str:
+        """What is wrong with the noise that was told of, in words, where residuals show this mean square."""
+        if self.origin != "told" or not seen > 0:
+            return ""
+        told, shown = math.sqrt(self.noise), math.sqrt(seen)
+        if shown < told / _OTHER_NOISE:
+            return f"the answers' errors are {shown:.1g}, less than the {told:.1g} that you told of"
+        return f"errors of {shown:.1g} are left, where you told of {told:.1g}" if shown > _OTHER_NOISE * told else ""
+
     def needs_orthogonal_steps(self, loss: float, target: float) -> bool:
         """Whether a refinement that had `target` in mind stopped for the rounding errors of its normal equations.
 
@@ -161,6 +232,11 @@ class Judge:
         """Which neurons, by the rms of what they contribute, are more than silent."""
         return contribution > _SILENT
 
+    def is_suspicious(self, loss: float) -> bool:
+        """Whether students that end at this loss may be of another kind than the teacher, whom its own kind imitates to
+        rounding, or to the errors of its answers."""
+        return bool(not self.fits(loss) and not loss <= _OTHER_KINDS)
+
     def is_wide_enough(self, loss: float) -> bool:
         """Whether students that came to this loss in a short run are wide enough."""
         return bool(loss <= _WIDE_ENOUGH)
@@ -171,7 +247,8 @@ class Judge:
 
     def is_sure(self, bound: float, largest: float) -> bool:
         """Whether a bound of the parameter error, beside the largest parameter, makes a network certain."""
-        return bool(bound <= _SURE_ROOTS * np.sqrt(self.eps) * largest)
+        share = _SURE_AMONG_ERRORS if self.is_noisy else _SURE_ROOTS * np.sqrt(self.eps)
+        return bool(bound <= share * largest)
 
     @property
     def numbers_for_each(self) -> int:
@@ -180,6 +257,11 @@ class Judge:
 
     def words(self) -> str:
         """What exact means here."""
-        if self.noise and self.limit > self.rounding:
-            return "exact to the noise of the answers"
+        if self.is_noisy:
+            size = f"{math.sqrt(self.noise):.1g} standard deviations"
+            return {
+                "rounding": f"exact to the rounding of the answers ({size})",
+                "computed": f"exact to the precision in which the answers were computed ({size})",
+                "seen": f"exact to the noise of the answers ({size}, as seen)",
+            }.get(self.origin, f"exact to the noise of the answers ({size})")
         return "exact to machine precision" if self.accepted is None else "exact"

@@ -13,7 +13,7 @@ Source: what an exact network may hold beyond the teacher's neurons, and why all
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from ..base.precision import in_full_precision
 from ..expand import Stopping
@@ -47,7 +47,9 @@ def eliminate(start: Candidate, samples: Samples, tools: Tools, *, n_tries: int 
             origin = (*current.origin[:neuron], *current.origin[neuron + 1 :])
             rest = current.neurons.without(int(neuron))
             smaller = assemble(rest, samples, current.network, tools, origin=origin)
-            if smaller.fits or (not current.fits and judge.is_hopeful(smaller.loss)):
+            fewer = current.network.n_parameters - smaller.network.n_parameters
+            needless = judge.lets_go(smaller.loss, current.loss, fewer) if current.fits else smaller.fits
+            if needless or (not current.fits and judge.is_hopeful(smaller.loss)):
                 current = smaller
                 break
         else:
@@ -74,35 +76,36 @@ def eliminate_in_all_layers(
     """
     for layer in range(len(net.widths)):
         while net.widths[layer] > 1:
-            smaller = _without_cheapest(net, layer, samples, judge)
-            if smaller is None:
+            costs = removals(net, layer, samples)
+            cheapest = int(np.argmin(costs))
+            if not judge.is_free(float(costs[cheapest])):
                 break
+            smaller = removal(net, layer, cheapest, samples)
             refined, refined_loss = finetune(smaller, samples, stop=stop, judge=judge)
-            if not judge.fits(refined_loss):
+            if not judge.lets_go(refined_loss, loss, net.n_parameters - refined.n_parameters):
                 break
             net, loss = refined, refined_loss
     return net, loss
 
 
-def _without_cheapest(net: Network, layer: int, samples: Samples, judge: Judge) -> Network | None:
-    """The network without that neuron of a layer which the next one can best do without; None if it needs them all."""
+def removals(net: Network, layer: int, samples: Samples) -> Float[np.ndarray, " width"]:
+    """What leaving out each neuron of a hidden layer costs, in units of what the next layer wants of it."""
+    return _costs(Network(net.layers[layer:]), replace(samples, x=_inputs_of(net, layer, samples.x)))
+
+
+def removal(net: Network, layer: int, neuron: int, samples: Samples) -> Network:
+    """The network without a neuron, for which the others of its layer make good as well as least squares can."""
     x = _inputs_of(net, layer, samples.x)
+    rest = [i for i in range(net.widths[layer]) if i != neuron]
     upper = Network(net.layers[layer:])
-    costs = _costs(upper, replace(samples, x=x))
-    cheapest = int(np.argmin(costs))
-    if not judge.is_free(float(costs[cheapest])):
-        return None
-    rest = [i for i in range(net.widths[layer]) if i != cheapest]
-    fit = fit_output(neurons_of(net, layer).take(np.array(rest)), x, wanted(upper, x, samples.y))
+    fitted = fit_output(neurons_of(net, layer).take(np.array(rest)), x, wanted(upper, x, samples.y)).layer(x.dtype)
     smaller = take_neurons(net, rest, layer=layer)
-    fitted = fit.layer(x.dtype)
-    return with_layers(
-        smaller, layer, smaller.layers[layer], replace(smaller.layers[layer + 1], w=fitted.w, b=fitted.b)
-    )
+    outer = replace(smaller.layers[layer + 1], w=fitted.w, b=fitted.b)
+    return with_layers(smaller, layer, smaller.layers[layer], outer)
 
 
 @in_full_precision
-def _inputs_of(net: Network, layer: int, x: Inputs) -> Inputs:
+def _inputs_of(net: Network, layer: int, x: Inputs) -> Float[Array, "samples width"]:
     return hidden_states(net, x)[layer - 1].h if layer else x
 
 

@@ -101,8 +101,7 @@ def finished(
     # All inputs as they are: outside the row space as it was found there may still be errors to refine.
     scale = scaling_of_outputs(data.y, teacher.fan_in)
     samples = scale.samples(data.x, data.y)
-    noise = config.noise**2
-    judge = Judge(eps=teacher.precision, n_numbers=data.n_numbers, accepted=config.exact_loss, noise=noise)
+    judge = Judge(eps=teacher.precision, n_numbers=data.n_numbers, accepted=config.exact_loss)
     loss_of = lambda network: float(np.mean((np.asarray(Samples(data.x, data.y).errors(network)) / scale.y_scale) ** 2))
     loss = loss_of(network)
     if not judge.fits(loss):

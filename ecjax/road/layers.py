@@ -3,7 +3,9 @@
 students, samples  ->  expand  ->  cluster  ->  reconstruct  ->  Found  ->  students of the layers above
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -15,13 +17,16 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..base.precision import in_full_precision
 from ..base.progress import Progress, Stopwatch
 from ..cluster import LayerClustering, cluster_layer
-from ..expand import Expansion, better_of, expand, renewed
+from ..expand import Expansion, better_of, expand, is_small, renewed
 from ..expand.store import Store, part
-from ..judge import Judge
+from ..judge import Evidence, Judge
 from ..network import Layer, Network, hidden_states, random_students, stack, student
 from ..objective import Inputs, Samples
 from ..reconstruct import Candidate, NoClustersError, before_next, fit_output, reconstruct_layer
+from ..reconstruct.evidence import SharedFloor, shared_floor, weigh
 from .settings import RecoveryConfig
+
+Doubts = Callable[[float], str]
 
 
 class Found(NamedTuple):
@@ -32,6 +37,8 @@ class Found(NamedTuple):
     expansion: Expansion
     clustering: LayerClustering
     n_rounds: int = 1  # that students were trained in
+    evidence: Evidence | None = None  # for the width, where answers have errors
+    advice: str = ""  # what is likely to be the cause, where nothing exact was found
 
     def or_better(self, later: "Found") -> "Found":
         """Of two answers the exact one, or else the one with the lower loss."""
@@ -53,6 +60,7 @@ def next_layer(
     trained: Expansion | None = None,
     patient: bool = True,
     before: Found | None = None,
+    doubts: Doubts | None = None,
 ) -> Found:
     """Expand, cluster and reconstruct; again with renewed students as long as the network is not exact.
 
@@ -72,6 +80,7 @@ def next_layer(
         trained: The first round's students, if they have been trained already.
         patient: Whether rounds go on where the layer is not certain.
         before: What earlier rounds have found.
+        doubts: Given the students' lowest loss, names a kind of network that imitates better, if there is one.
     """
     expansion, first = (None, 0) if before is None else (before.expansion, before.n_rounds)
     found, trouble = before, None
@@ -92,10 +101,22 @@ def next_layer(
             clustering = cluster_students(expansion, samples.x, config)
         progress("cluster", 1, 1, clusters=clustering.width)
         with seconds.of("reconstruct"):
+            floor = None if frozen_below else _floor(expansion, samples, config, judge)
+            judged = judge if floor is None or floor.noise is None else judge.seeing(floor.noise)
+            look = partial(
+                _looked_at, expansion, clustering, samples, judge=judge, judged=judged, floor=floor,
+                frozen_below=frozen_below, progress=progress,
+            )  # fmt: skip
             try:
-                now = reconstructed(
-                    expansion, clustering, samples, config, judge, frozen_below=frozen_below, progress=progress
-                )
+                if turn == 0 and doubts is not None and judge.is_suspicious(expansion.lowest_loss):
+                    now = look(replace(config, propose=False))
+                    if not now.candidate.fits:  # before anything that takes long, whether it can succeed at all
+                        advice = doubts(expansion.lowest_loss)
+                        if advice:
+                            return now._replace(advice=advice, n_rounds=config.n_rounds)
+                        now = look(config)
+                else:
+                    now = look(config)
             except NoClustersError as error:
                 trouble = error
                 continue
@@ -106,6 +127,52 @@ def next_layer(
         assert trouble is not None  # no round without an answer or an error
         raise trouble
     return found
+
+
+def _looked_at(
+    expansion: Expansion,
+    clustering: LayerClustering,
+    samples: Samples,
+    config: RecoveryConfig,
+    *,
+    judge: Judge,
+    judged: Judge,
+    floor: SharedFloor | None,
+    frozen_below: bool,
+    progress: Progress,
+) -> Found:
+    """The layer as reconstructed, and its width by the evidence where answers have errors."""
+    found = reconstructed(expansion, clustering, samples, config, judged, frozen_below=frozen_below, progress=progress)
+    return _weighed(found, samples, config, judge, floor) if judged.is_noisy and not frozen_below else found
+
+
+def _floor(expansion: Expansion, samples: Samples, config: RecoveryConfig, judge: Judge) -> SharedFloor | None:
+    """What students of one hidden layer agree that nothing explains, where that may be errors in the answers."""
+    students = expansion.students
+    if len(students.hidden) > 1 or not is_small(students) or not (judge.may_see_noise or judge.is_noisy):
+        return None
+    if judge.fits(expansion.lowest_loss) and not judge.is_noisy:
+        return None
+    needed = config.cluster.n_needed(config.n_students)
+    return shared_floor(expansion, samples, needed, stop=config.finetune, judge=judge)
+
+
+def _weighed(found: Found, samples: Samples, config: RecoveryConfig, judge: Judge, floor: SharedFloor | None) -> Found:
+    """The layer with the width that the evidence is for; where there is none, judged as if nothing had been seen."""
+    candidate = found.candidate
+    unseen = candidate._replace(judge=judge)
+    if not candidate.fits or candidate.linear.any():
+        return found._replace(candidate=unseen)
+    students = found.expansion.students
+    pad_to = students.widths[0] if is_small(students) else 0
+    weighed = weigh(
+        candidate.network, samples, stop=config.finetune, judge=candidate.judge, pad_to=pad_to, student=floor
+    )
+    if candidate.judge.origin == "seen" and not weighed.evidence.stands:
+        return found._replace(candidate=unseen)
+    origin = candidate.origin if weighed.network.widths == candidate.network.widths else ()
+    settled = candidate._replace(network=weighed.network, loss=weighed.loss, origin=origin)
+    return found._replace(candidate=settled, evidence=weighed.evidence)
 
 
 def reconstructed(

@@ -5,7 +5,7 @@ import numpy as np
 
 from ..cluster import LayerClustering
 from ..expand import Expansion
-from ..judge import Certificate, Judge
+from ..judge import Certificate, Evidence, Judge, half_widths
 from ..network import Layer, Network
 from ..objective import Scaling
 from ..probe import Probes
@@ -23,6 +23,9 @@ class Recovery(eqx.Module):
             than the network has parameters.
         found_by: For each hidden layer "clusters", as in the paper; "clusters of a laxer cut" where refinement had to
             choose among clusters of half as many students; "one student" where among the neurons of a good student.
+        advice: What is likely to be the cause, where nothing exact was found, and what to do; else empty.
+        evidence: For the width of each hidden layer, where answers have errors; else nothing.
+        errors: Standard error of every weight and bias, where answers have errors and that can be told; else None.
         certificate: Whether the network is the teacher itself, and the numbers that say so.
         chosen: What was chosen from the data because nothing was said, and why, in words.
         removed: Clusters that were kept and are no neuron of the network, and why, in words.
@@ -54,6 +57,9 @@ class Recovery(eqx.Module):
     config: RecoveryConfig = eqx.field(static=True)
     judge: Judge = eqx.field(static=True)
     seconds: dict[str, float] = eqx.field(static=True)
+    advice: str = eqx.field(static=True, default="")
+    evidence: tuple[Evidence, ...] = eqx.field(static=True, default=())
+    errors: Network | None = None
     probes: tuple[Probes, ...] = ()
     questions: int = eqx.field(static=True, default=0)
 
@@ -67,12 +73,26 @@ class Recovery(eqx.Module):
         """The students as a whole, from which the first hidden layer was clustered."""
         return self.expansions[0]
 
+    def intervals(self, level: float = 0.95) -> Network:
+        """Half of the width of each weight's and bias's confidence interval, in a network of the same shape.
+
+        Args:
+            level: Of confidence.
+
+        Raises:
+            ValueError: If the answers have no errors that could be told, so that there are none.
+        """
+        if self.errors is None:
+            raise ValueError("`recovery` has no standard errors: its answers have no errors, or too few show them.")
+        return half_widths(self.errors, self.judge.n_numbers, level=level)
+
     def summary(self) -> str:
         """What was found, how sure that is, and what it cost, in a few lines."""
         verdict = self.judge.words() if self.is_exact else "NOT exact: take the widths as a guess"
         widths = "-".join(map(str, self.network.shape))
         activations = " and ".join(dict.fromkeys(each.name for each in self.network.activations))
         lines = [f"Recovered a {widths} {activations} network, {verdict} (loss {self.loss:.1e})."]
+        lines += [f"Likely cause: {self.advice}."] if self.advice else []
         lines += [f"Chosen: {each}" for each in self.chosen]
         if self.probes:
             lines.append(f"Asked {self.questions:,} questions.")
@@ -90,6 +110,7 @@ class Recovery(eqx.Module):
                 f"Layer {number}: {len(clustering.kept_clusters)} clusters kept of {len(clustering.kept)} candidates, "
                 f"each in at least {clustering.needed} of {clustering.n_students} students; found by {found_by}.",
             ]
+        lines += [f"Evidence: {each.words()}." for each in self.evidence]
         lines += [f"Removed: {each}." for each in self.removed]
         lines.append(self.certificate.summary())
         lines += [f"Cannot be known: {each}" for each in self.unidentified]

@@ -10,6 +10,7 @@ over by least squares) or afresh. At the end all weights are fine-tuned together
 """
 
 import itertools
+import math
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar, cast
@@ -23,18 +24,20 @@ from ..base.precision import in_full_precision
 from ..base.progress import Progress, Stopwatch, silent
 from ..base.threads import one_blas_thread
 from ..cluster import LayerClustering, Metric
-from ..data import Data, Teacher
+from ..data import Answers, Data, Teacher
 from ..expand import Expansion, is_small, sufficient_width
 from ..expand.store import Store, part
-from ..judge import certify, unrecoverable_neurons
+from ..judge import Evidence, Judge, certify, standard_errors, unrecoverable_neurons
 from ..network import Activations, LayerActivation, Mixture, Network, as_activations, check_symmetry, random_students
 from ..network.moves import with_unit_vectors
 from ..objective import Samples, Scaling
 from ..reconstruct import Candidate, eliminate_in_all_layers, finetune, removed_clusters
 from ..reconstruct.assemble import less_linear
+from ..reconstruct.evidence import weigh
 from .asking import AUTO, ProbesFailedError, recover_by_asking, with_answers
 from .choice import Choice, chosen_from
-from .layers import Found, next_layer, reconstructed, upper_students
+from .kinds import N_TRIED, likelier
+from .layers import Doubts, Found, next_layer, reconstructed, upper_students
 from .recovery import Recovery
 from .settings import RecoveryConfig, Width
 
@@ -51,6 +54,7 @@ def recover(
     hidden_layers: int = 1,
     config: RecoveryConfig | None = None,
     fresh: tuple[Any, Any] | None = None,
+    answers: Answers | None = None,
     student_width: Width | None = None,
     n_students: int | None = None,
     gamma: float | None = None,
@@ -76,6 +80,8 @@ def recover(
         hidden_layers: How many the teacher has.
         config: All settings; by default they are chosen from the data (`ecjax.road.choice`), and the recovery says how.
         fresh: More queries and answers, arrays like x and y, kept out of the recovery for its certificate.
+        answers: What is known of them, their noise, rounding, or that they are probabilities; the rest is found from
+            them, where it can be (`ecjax.data.answers`).
         student_width: Overrides the config, as all that follow do.
         n_students: See `RecoveryConfig`.
         gamma: See `ClusterConfig`.
@@ -103,8 +109,8 @@ def recover(
     if hidden_layers < 1:
         raise ValueError(f"`hidden_layers` is how many the teacher has, at least 1; got {hidden_layers}.")
     if isinstance(x, Teacher):
-        if y is not None or fresh is not None:
-            raise ValueError("`x` is a Teacher, who is asked for answers: leave `y` and `fresh` out.")
+        if y is not None or fresh is not None or answers is not None:
+            raise ValueError("`x` is a Teacher, who is asked for answers: leave `y`, `fresh` and `answers` out.")
         kinds = None if activation == AUTO else checked_activations(activation, hidden_layers)
         try:
             with one_blas_thread():
@@ -134,9 +140,9 @@ def recover(
     if activation == AUTO:
         raise ValueError('`activation` "auto" needs a Teacher that can be asked: name the activation of these answers.')
     activations = checked_activations(activation, hidden_layers)
-    data = x if isinstance(x, Data) else Data.of(x, y, fresh=fresh)
-    if isinstance(x, Data) and (y is not None or fresh is not None):
-        raise ValueError("`x` is Data, which has answers and fresh ones of its own: leave `y` and `fresh` out.")
+    data = x if isinstance(x, Data) else Data.of(x, y, fresh=fresh, answers=answers)
+    if isinstance(x, Data) and not (y is None and fresh is None and answers is None):
+        raise ValueError("`x` is Data, which has answers of its own: leave `y`, `fresh` and `answers` out.")
     choice = Choice(config, ()) if config is not None else chosen_from(data, activations)
     policy = policy or ("count" if n_clusters is not None else "height" if height is not None else None)
     clusters = {"gamma": gamma, "beta": beta, "metric": metric, "policy": policy}
@@ -179,15 +185,20 @@ def follow(
         config = replace(config, student_width=width)
         choice = choice.replaced(config, f"student width {width}, by short runs")
     scale, samples, students = fresh_students(data, activations, config, key, allow_few=allow_few)
+    judge = judge_of(data, scale, config)
+    doubts = partial(_doubts, samples, activations, config, judge, jr.fold_in(key, 2**27), seconds, progress)
     begin = partial(
-        _layers, students, samples, config, key, store=store, progress=progress, seconds=seconds, trained=trained
-    )
+        _layers, students, samples, config, judge, key, store=store, progress=progress, seconds=seconds,
+        trained=trained, doubts=doubts if is_small(students) and config.rounds is None else None,
+    )  # fmt: skip
     found = begin()
-    recovery = _finished(data, found, scale, choice, seconds, progress)
+    recovery = _finished(data, found, scale, choice, judge, seconds, progress)
     # Layers below others are taken at first as they are, nearly right: the joint refinement makes that good or not.
+    if recovery.advice:
+        return recovery
     doubtful = any(each.candidate.judge.is_excused() and each.n_rounds < config.n_rounds for each in found[:-1])
     if doubtful and not recovery.is_exact:
-        recovery = _finished(data, begin(before=found), scale, choice, seconds, progress)
+        recovery = _finished(data, begin(before=found), scale, choice, judge, seconds, progress)
     return recovery
 
 
@@ -195,16 +206,18 @@ def _layers(
     students: Network,
     samples: Samples,
     config: RecoveryConfig,
+    judge: Judge,
     key: PRNGKeyArray,
     *,
     store: Store | None,
     progress: Progress,
     seconds: Stopwatch,
     trained: Expansion | None,
+    doubts: Doubts | None,
     before: list[Found] | None = None,
 ) -> list[Found]:
     """All hidden layers, first to last; with more rounds for the first of them than before, if there was a before."""
-    judge, targets, depth = config.judge(samples), samples.y, len(students.hidden)
+    targets, depth = samples.y, len(students.hidden)
     found: list[Found] = []
     for number in range(1, depth + 1):
         name = f"layer-{number}" if before is None else f"again-layer-{number}"
@@ -223,6 +236,7 @@ def _layers(
                 trained=trained if number == 1 and before is None else None,
                 patient=before is not None,
                 before=before[0] if number == 1 and before is not None else None,
+                doubts=doubts if number == 1 and before is None else None,
             )
         )
         if number < depth:
@@ -230,6 +244,30 @@ def _layers(
             students, inputs = upper_students(latest.expansion, latest.candidate, samples.x, config, key=key_above)
             samples = Samples(inputs, targets)
     return found
+
+
+def _doubts(
+    samples: Samples,
+    activations: tuple[LayerActivation, ...],
+    config: RecoveryConfig,
+    judge: Judge,
+    key: PRNGKeyArray,
+    seconds: Stopwatch,
+    progress: Progress,
+    loss: float,
+) -> str:
+    """Whether students of another kind imitate better by orders of magnitude, in words; empty if none do."""
+    with seconds.of("kinds"):
+        better = likelier(samples, activations, loss, config, judge, key=key, progress=progress)
+    if better is None:
+        return ""
+    depth = len(better.activations)
+    name = better.activations[0].name
+    said = f'activation="{name}"' if depth == len(activations) else f"hidden_layers={depth}"
+    return (
+        f"another kind of network than named: in a short run of {N_TRIED} students, {better.name} reaches a loss of "
+        f"{better.loss:.0e}, where yours reach {loss:.0e}. Say {said}"
+    )
 
 
 def checked_activations(activation: Activations, hidden_layers: int) -> tuple[LayerActivation, ...]:
@@ -304,20 +342,35 @@ def rebuild(
     config = replace(recovery.config, cluster=clustering.config)
     data = x if isinstance(x, Data) else Data.of(x, y, fresh=fresh)
     samples, seconds = recovery.scaling.samples(data.x, data.y), Stopwatch()
-    judge = config.judge(samples)
+    judge = replace(recovery.judge, reached=float("inf"))
     with one_blas_thread():
         with seconds.of("reconstruct"):
             found = reconstructed(recovery.expansion, clustering, samples, config, judge, progress=progress)
-        return _finished(data, [found], recovery.scaling, Choice(config, recovery.chosen), seconds, progress)
+        return _finished(data, [found], recovery.scaling, Choice(config, recovery.chosen), judge, seconds, progress)
+
+
+def judge_of(data: Data, scale: Scaling, config: RecoveryConfig) -> Judge:
+    """What counts as exact for these answers, by what is known of their errors."""
+    told, rounding = data.answers.noise, data.answers.rounding(data.y) / scale.y_scale
+    origin = "told" if told is not None else "computed" if data.answers.is_computed else "rounding"
+    noise = math.sqrt((told or 0.0) ** 2 + float(np.mean(rounding**2)))
+    return Judge.of(data, accepted=config.exact_loss, noise=noise, origin=origin if noise or told == 0 else "")
 
 
 @in_full_precision
 def _finished(
-    data: Data, found: list[Found], scale: Scaling, choice: Choice, seconds: Stopwatch, progress: Progress
+    data: Data,
+    found: list[Found],
+    scale: Scaling,
+    choice: Choice,
+    judge: Judge,
+    seconds: Stopwatch,
+    progress: Progress,
 ) -> Recovery:
     """All layers fine-tuned together, in the user's units."""
     config, samples, last = choice.config, scale.samples(data.x, data.y), found[-1].candidate
-    judge = config.judge(samples).informed(found[0].expansion.lowest_loss)
+    seen = found[0].candidate.judge
+    judge = replace(judge, noise=seen.noise, origin=seen.origin).informed(found[0].expansion.lowest_loss)
     progress("finetune", 0, 1)
     with seconds.of("finetune"):
         below = (each.candidate.network.layers[0] for each in found[:-1])
@@ -330,19 +383,30 @@ def _finished(
         if len(found) > 1 and judge.fits(loss):
             network, loss = eliminate_in_all_layers(network, loss, samples, stop=config.finetune, judge=judge)
     progress("finetune", 1, 1)
+    evidence, plain = (), not last.linear.any()
+    if judge.is_noisy and judge.fits(loss) and plain:
+        with seconds.of("finetune"):
+            network, loss, evidence = _weighed(network, loss, samples, found, config, judge)
     refined = Candidate(network, last.linear, loss, judge, last.origin)
     network, linear = scale.undo(network, last.linear if len(found) == 1 else None)
     network = with_unit_vectors(network)
     with seconds.of("certify"):
-        certificate = certify(network, data.x, data.y, judge=judge, fresh=data.fresh, linear=linear)
+        errors = None
+        if judge.is_noisy and is_small(network) and plain and judge.explains(network.n_parameters):
+            errors = standard_errors(network, data.x, data.y)
+        fresh, told = data.fresh, {"evidence": evidence, "errors": errors}
+        certificate = certify(network, data.x, data.y, judge=judge, fresh=fresh, linear=linear, **told)
     return Recovery(
         network=network,
         linear=linear,
         loss=loss,
-        is_exact=refined.is_exact,
+        is_exact=refined.is_exact and all(each.stands for each in evidence),
+        evidence=evidence,
+        errors=errors,
         found_by=tuple(each.found_by for each in found),
         certificate=certificate,
         chosen=choice.words,
+        advice=next((each.advice for each in found if each.advice), ""),
         removed=tuple(
             f"layer {number}: {why}"
             for number, each in enumerate(found, start=1)
@@ -356,6 +420,19 @@ def _finished(
         judge=judge,
         seconds=seconds.seconds,
     )
+
+
+def _weighed(
+    network: Network, loss: float, samples: Samples, found: list[Found], config: RecoveryConfig, judge: Judge
+) -> tuple[Network, float, tuple[Evidence, ...]]:
+    """All hidden layers with the widths that the evidence is for."""
+    if len(found) == 1 and found[0].evidence is not None and found[0].evidence.width == network.widths[0]:
+        return network, loss, (found[0].evidence,)
+    evidence = []
+    for layer in range(len(network.widths)):
+        network, loss, here = weigh(network, samples, layer=layer, stop=config.finetune, judge=judge)
+        evidence.append(here)
+    return network, loss, tuple(evidence)
 
 
 def _unidentified(candidate: Candidate, scale: Scaling) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ import numpy as np
 from ..cluster import ClusterConfig
 from ..expand import Adam, ExpandConfig, Minibatch, Narrowing, Stopping
 from ..judge import Judge
-from ..objective import Samples
 from ..objective.scaling import Standardise
 
 Upper = Literal["carried", "fresh"]
@@ -48,7 +47,6 @@ class RecoveryConfig:
         exact_loss: Loss, in units of the targets' variance, at which a reconstructed network counts as exact; by
             default what rounding errors explain. Refining thousands of weights that far takes long, and is not needed
             to tell a right width from a wrong one.
-        noise: Standard deviation of the errors in the answers, in units of each output's own. Nothing below it counts.
     """
 
     student_width: Width
@@ -62,7 +60,6 @@ class RecoveryConfig:
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     finetune: Stopping = field(default_factory=lambda: Stopping(max_steps=200, patience=30, gradient_norm=0.0))
     exact_loss: float | None = None
-    noise: float = 0.0
 
     def __post_init__(self):
         widths = self.student_width if isinstance(self.student_width, tuple) else (self.student_width,)
@@ -70,7 +67,7 @@ class RecoveryConfig:
             raise ValueError(f"`student_width` is at least 1, best four times the teacher's; got {self.student_width}.")
         if self.upper not in get_args(Upper):
             raise ValueError(f"`upper` is one of {get_args(Upper)}; got {self.upper!r}.")
-        Judge(eps=0.0, n_numbers=0, accepted=self.exact_loss, noise=self.noise)  # refuses what is none
+        Judge(eps=0.0, n_numbers=0, accepted=self.exact_loss)  # refuses what is none
         if self.standardise not in get_args(Standardise):
             raise ValueError(f"`standardise` is one of {get_args(Standardise)}; got {self.standardise!r}.")
         if self.rounds is not None and self.rounds < 1:
@@ -103,10 +100,6 @@ class RecoveryConfig:
         answers = _QUICK_ANSWERS if self.expand.answers is None else min(_QUICK_ANSWERS, self.expand.answers)
         quick = {"descent": fewer(self.expand.descent), "conjugate": fewer(self.expand.conjugate)}
         return replace(self.expand, **quick, answers=answers)
-
-    def judge(self, samples: Samples) -> Judge:
-        """What counts as exact on these samples."""
-        return Judge.of(samples, accepted=self.exact_loss, noise=self.noise)
 
     def widths(self, hidden_layers: int) -> tuple[int, ...]:
         """The students' widths, one for each of so many hidden layers.

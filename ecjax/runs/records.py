@@ -17,9 +17,9 @@ from ..base.files import read_arrays, read_json, read_words, write_arrays
 from ..base.precision import to_device
 from ..cluster import Clustering, LayerClustering, MixedClustering
 from ..cluster.cut import Curve
-from ..data import Data
+from ..data import Answers, Data
 from ..expand import Expansion, StackStage, Stage
-from ..judge import Certificate, Comparison, Judge
+from ..judge import Certificate, Comparison, Evidence, Judge
 from ..network import ACTIVATIONS, Activations, Layer, Mixture, Network, as_activations, load_network, save_network
 from ..objective import Samples, Scaling
 from ..probe import Probes
@@ -94,6 +94,9 @@ def save_recovery(
         arrays |= _under(f"probes.{i}", {name: getattr(probes, name) for name in _PROBED})
     if recovery.linear is not None:
         arrays |= _under("linear", {"w": recovery.linear.w, "b": recovery.linear.b})
+    if recovery.errors is not None:
+        arrays |= {f"errors.{i}.{name}": getattr(layer, name) for i, layer in enumerate(recovery.errors.layers)
+                   for name in ("w", "b")}  # fmt: skip
     split = [[_split(group) for group in clustering.groups] for clustering in recovery.clusterings]
     for i, (groups, clustering) in enumerate(zip(split, recovery.clusterings, strict=True)):
         for j, (parts, _) in enumerate(groups):
@@ -103,7 +106,7 @@ def save_recovery(
     write_arrays(partial / "layers.safetensors", arrays)
 
     words = ("found_by", "chosen", "removed", "unidentified")
-    plain = ("widths", "loss", "is_exact", *words, "certificate", "judge", "seconds")
+    plain = ("widths", "loss", "is_exact", "advice", *words, "evidence", "certificate", "judge", "seconds")
     write_json(
         partial / "result.json",
         {
@@ -116,6 +119,7 @@ def save_recovery(
                 for expansion in recovery.expansions
             ],
             "questions": recovery.questions,
+            "answers": data.answers,
             "probes": [{name: getattr(probes, name) for name in _OF_PROBES} for probes in recovery.probes],
             "settings": _settings_json(recovery.config),
             "clusterings": [[rest for _, rest in groups] for groups in split],
@@ -161,6 +165,8 @@ def _loaded(folder: Path, result: dict[str, Any], given: Activations | None, sta
     arrays, at = read_arrays(folder / "layers.safetensors"), read_arrays(folder / "data.safetensors")
     at = {name: to_device(array, folder / "data.safetensors") for name, array in at.items()}
     fresh, linear = _below("fresh", at), _below("linear", arrays)
+    network = _network(folder / "network.safetensors", given)
+    errors = _below("errors", arrays)
     expansions = []
     for i, method in enumerate(result["methods"]):
         of_layer = given[i:] if isinstance(given, list | tuple) else given
@@ -170,10 +176,13 @@ def _loaded(folder: Path, result: dict[str, Any], given: Activations | None, sta
             Expansion(students, done.loss, done.gradient_norm, done.n_steps, done.result, method, history)
         )
     recovery = Recovery(
-        network=_network(folder / "network.safetensors", given),
+        network=network,
+        errors=_with_arrays(network, errors) if errors else None,
+        evidence=tuple(from_value(Evidence, each) for each in result.get("evidence", [])),
         linear=Layer(jnp.asarray(linear["w"]), jnp.asarray(linear["b"])) if linear else None,
         loss=float(result["loss"]),
         is_exact=result["is_exact"],
+        advice=result.get("advice", ""),
         found_by=tuple(result["found_by"]),
         chosen=tuple(result["chosen"]),
         removed=tuple(result["removed"]),
@@ -198,9 +207,21 @@ def _loaded(folder: Path, result: dict[str, Any], given: Activations | None, sta
         folder=folder,
         config=read_json(folder / "config.json"),
         recovery=recovery,
-        data=Data(at["x"], at["y"], Samples(fresh["x"], fresh["y"]) if fresh else None),
+        data=Data(
+            at["x"],
+            at["y"],
+            Samples(fresh["x"], fresh["y"]) if fresh else None,
+            answers=from_value(Answers, result.get("answers", {})),
+        ),
         teacher=_network(teacher, given) if teacher.is_file() else None,
     )
+
+
+def _with_arrays(network: Network, arrays: Mapping[str, Any]) -> Network:
+    """A network of the same shape and activations, of other numbers."""
+    array = lambda i, name: jnp.asarray(arrays[f"{i}.{name}"])
+    layers = (dataclasses.replace(layer, w=array(i, "w"), b=array(i, "b")) for i, layer in enumerate(network.layers))
+    return Network(tuple(layers))
 
 
 def _students_file(layer: int) -> str:

@@ -1,0 +1,203 @@
+"""How precise answers are, what errors in them say of widths and weights, and how often that is right."""
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import jaxtyping
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import ecjax as ec
+from ecjax.judge import Evidence, Judge, half_widths, standard_errors
+from ecjax.reconstruct.evidence import weigh
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+# --- what answers show of themselves -------------------------------------------------------------------------------
+
+
+@given(seed=seeds, decimals=st.integers(0, 7), size=st.sampled_from([1.0, 30.0, 7e3]))
+def test_decimals_are_found(seed, decimals, size):
+    y = np.round(size * np.random.default_rng(seed).standard_normal((50, 2)), decimals)
+    found = ec.Answers().found(y)
+    assert found.decimals == decimals or (size == 1.0 and decimals == 0)  # -0.0, 1, -1 are few digits of anything
+    error = found.rounding(y)
+    np.testing.assert_allclose(error, 10.0**-decimals / np.sqrt(12))
+
+
+@given(seed=seeds, digits=st.integers(2, 9))
+def test_significant_digits_are_found(seed, digits):
+    rng = np.random.default_rng(seed)
+    plain = rng.standard_normal((400, 2)) * 10.0 ** rng.uniform(-3, 0, (400, 2))
+    y = np.char.mod(f"%.{digits - 1}e", plain).astype(float)
+    found = ec.Answers().found(y)
+    assert found.digits == digits
+    assert np.sqrt(np.mean((plain - y) ** 2, axis=0)) == pytest.approx(found.rounding(y), rel=0.6)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_the_precision_of_a_computation_is_found(dtype):
+    plain = np.random.default_rng(0).standard_normal((400, 2))
+    y = plain.astype(dtype).astype(float)
+    found = ec.Answers().found(y)
+    assert (found.dtype, found.is_computed) == (dtype, True)
+    np.testing.assert_allclose(found.rounding(y), np.sqrt(np.mean((plain - y) ** 2, axis=0)), rtol=0.1)
+
+
+@given(seed=seeds, size=st.sampled_from([1e-8, 1.0, 1e8]))
+def test_plain_answers_are_not_rounded(seed, size):
+    found = ec.Answers().found(size * np.random.default_rng(seed).standard_normal((30, 1)))
+    assert found == ec.Answers()
+    assert not found.rounding(np.ones((3, 1))).any()
+    assert found.words() == ""
+
+
+def test_what_is_told_is_not_looked_for():
+    y = np.round(np.random.default_rng(0).standard_normal((30, 1)), 2)
+    assert ec.Answers(digits=5).found(y) == ec.Answers(digits=5)
+    assert ec.Answers(noise=0.1).found(y) == ec.Answers(noise=0.1, decimals=2)
+    assert ec.Answers().found(y[:4]) == ec.Answers()  # four numbers of two decimals prove nothing
+
+
+@pytest.mark.parametrize(
+    "told", [{"kind": "classes"}, {"decimals": -1}, {"digits": 40}, {"dtype": "float8"}, {"noise": -1.0}]
+)
+def test_what_no_answers_are_is_refused(told, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # whose type checks would stand before it
+    with pytest.raises(ValueError, match="`answers"):
+        ec.Answers(**told)
+
+
+# --- the judge among errors ----------------------------------------------------------------------------------------
+
+
+def test_a_neuron_is_let_go_if_it_explains_no_more_than_chance():
+    judge = Judge(eps=2e-16, n_numbers=1000, noise=1e-4, origin="told")
+    chance = judge.chance(6)
+    per_nat = 2 * judge.noise / judge.n_numbers
+    assert judge.lets_go(1e-4, 1e-4 - 0.9 * chance * per_nat, 6)
+    assert not judge.lets_go(1e-4, 1e-4 - 1.1 * chance * per_nat, 6)
+    assert not judge.lets_go(2e-4, 2e-4, 6)  # not exact at all
+    assert not judge.lets_go(float("nan"), 1e-4, 6)
+    assert judge.gain(1e-4 - per_nat, 1e-4) == pytest.approx(1.0)
+    seen = Judge(eps=2e-16, n_numbers=1000, noise=1e-4, origin="seen")
+    assert seen.gain(0.9e-4, 1e-4) == pytest.approx(500 * np.log(1 / 0.9))  # of variance unknown
+
+
+def test_noise_below_rounding_decides_nothing():
+    judge = Judge(eps=2e-16, n_numbers=1000, noise=1e-30, origin="rounding")
+    assert not judge.is_noisy
+    assert judge.words() == "exact to machine precision"
+
+
+def test_evidence_says_what_it_knows():
+    stands = Evidence(layer=1, width=4, fewer=1203.0, more=2.1, chance=23.0)
+    assert stands.stands
+    assert "4 neurons; 3 are refuted" in stands.words()
+    assert not Evidence(layer=1, width=4, fewer=3.0, more=2.1, chance=23.0).stands
+    assert not Evidence(layer=1, width=4, fewer=1203.0, more=99.0, chance=23.0).stands
+    assert not Evidence(layer=1, width=4, fewer=1203.0, more=2.1, chance=23.0, student=5.0).stands
+
+
+# --- widths and intervals ------------------------------------------------------------------------------------------
+
+
+def noisy(activation="tanh", *, shape=(3, 2, 1), n=400, std=1e-2, seed=0):
+    teacher_key, x_key, noise_key = jr.split(jr.key(seed), 3)
+    teacher = ec.synthetic_teacher(shape[0], shape[1:-1], shape[-1], activation, key=teacher_key)
+    x = ec.gaussian_queries(n, shape[0], key=x_key)
+    y = ec.respond(teacher, x)
+    return teacher, x, y + std * y.std(axis=0)[None] * jr.normal(noise_key, y.shape)
+
+
+@pytest.mark.parametrize("change", [-1, 0, 1])
+def test_the_evidence_leads_to_the_teachers_width(change):
+    """From one neuron too few, or one too many, to what the answers say."""
+    teacher, x, y = noisy()
+    scale = ec.Data.of(x, y).scaling("no")
+    samples = scale.samples(x, y)
+    judge = Judge.of(samples, noise=1e-2)
+    start = ec.network.take_neurons(teacher, range(1), layer=0) if change < 0 else teacher
+    if change > 0:
+        start = ec.network.grow(teacher, jnp.ones(3), 0.3, jnp.ones(1), layer=0)
+    weighed = weigh(start, samples, stop=ec.Stopping(max_steps=100, patience=20, gradient_norm=0.0), judge=judge)
+    assert weighed.network.widths == (2,)
+    assert weighed.evidence.stands
+    assert judge.fits(weighed.loss)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_standard_errors_are_those_of_a_bootstrap(activation):
+    """Of 60 draws of the noise, refitted from the teacher: their spread is the standard error within its own error."""
+    from ecjax.network.moves import with_unit_vectors
+    from ecjax.reconstruct import finetune
+
+    teacher, x, _ = noisy(activation, shape=(2, 2, 1), n=300)
+    plain = ec.respond(teacher, x)
+    stop, fitted = ec.Stopping(max_steps=30, patience=8, gradient_norm=0.0), []
+    for key in jr.split(jr.key(1), 60):
+        samples = ec.Samples(x, plain + 1e-2 * jr.normal(key, plain.shape))
+        net, _ = finetune(teacher, samples, stop=stop, judge=Judge.of(samples))
+        fitted.append(ec.objective.flatten(with_unit_vectors(net))[0])
+    spread = np.std(np.stack(fitted), axis=0)
+    errors = ec.objective.flatten(standard_errors(with_unit_vectors(teacher), x, samples.y))[0]
+    np.testing.assert_allclose(errors, spread, rtol=0.4, atol=1e-6)  # 4 / sqrt(2 * 60)
+
+
+def test_weights_that_nothing_shows_have_no_error():
+    teacher, x, y = noisy()
+    x = x.at[:, 1].set(0.0)
+    errors = standard_errors(teacher, x, y)
+    assert np.isinf(errors.layers[0].w[:, 1]).all()
+    assert np.isfinite(np.delete(np.asarray(errors.layers[0].w), 1, axis=1)).all()
+
+
+def test_intervals_widen_with_the_level():
+    teacher, x, y = noisy()
+    errors = standard_errors(teacher, x, y)
+    narrow, wide = (half_widths(errors, y.size, level=level).layers[0].w for level in (0.5, 0.95))
+    assert (np.asarray(narrow) < np.asarray(wide)).all()
+    np.testing.assert_allclose(wide / errors.layers[0].w, 1.966, atol=2e-3)
+    with pytest.raises(ValueError, match="`level`"):
+        half_widths(errors, y.size, level=95.0)
+    with pytest.raises(ValueError, match="`y` has 5 numbers"):
+        standard_errors(teacher, x[:5], y[:5])
+
+
+def test_rounded_answers_are_recovered_to_their_rounding():
+    teacher, x, _ = noisy(shape=(3, 2, 2))
+    for y, words in (
+        (jnp.round(ec.respond(teacher, x), 4), "rounding of the answers"),
+        (ec.respond(teacher, x).astype(jnp.float32).astype(float), "precision in which the answers were computed"),
+    ):
+        recovery = ec.recover(x, y, activation="tanh", key=jr.key(0), student_width=8, n_students=6)
+        assert recovery.widths == (2,)
+        assert recovery.certificate.certified
+        assert words in recovery.summary()
+        bound = recovery.certificate.parameter_bound
+        assert bound is not None
+        assert ec.compare(recovery, teacher, x).parameter_error < 2.1 * bound
+        assert recovery.intervals().n_parameters == teacher.n_parameters
+
+
+def test_plain_answers_have_no_intervals():
+    teacher, x, _ = noisy()
+    recovery = ec.recover(x, ec.respond(teacher, x), activation="tanh", key=jr.key(0), student_width=8, n_students=6)
+    assert (recovery.evidence, recovery.errors) == ((), None)
+    with pytest.raises(ValueError, match="no standard errors"):
+        recovery.intervals()
+
+
+@pytest.mark.slow
+def test_a_deep_teacher_is_weighed_layer_by_layer():
+    teacher, x, y = noisy(shape=(3, 2, 2, 1), n=1500, std=1e-4, seed=5)
+    config = ec.RecoveryConfig.toy(student_width=8, n_students=6)
+    recovery = ec.recover(x, y, activation="tanh", hidden_layers=2, key=jr.key(0), config=config,
+                          answers=ec.Answers(noise=1e-4))  # fmt: skip
+    assert recovery.widths == teacher.widths
+    assert [each.layer for each in recovery.evidence] == [1, 2]
+    assert recovery.certificate.certified
+    assert jax.tree.structure(recovery.errors) == jax.tree.structure(recovery.network)
