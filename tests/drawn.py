@@ -45,7 +45,7 @@ def students(n_students, shape, activation, *, key, dtype=None):
     return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *each)
 
 
-def teacher(d_in, width, d_out=1, activation="g", *, key, dtype=None):
+def teacher(d_in, width, d_out=1, activation="tanh", *, key, dtype=None):
     """Neurons like those of `synthetic_teacher`, all of which matter; its outputs have a spread of order 1."""
     rng = generator(key)
     widths = (width,) if isinstance(width, int) else width

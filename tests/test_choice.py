@@ -96,11 +96,11 @@ def test_plain_digits_are_recovered_by_whoever_calls_recover(seed):
 
 
 def test_what_the_caller_gives_goes_before_what_is_chosen():
-    teacher = ec.synthetic_teacher(3, 2, 1, "tanh", key=jr.key(0))
-    x = ec.gaussian_queries(250, 3, key=jr.key(1))
-    settings = {"student_width": 8, "n_students": 6, "gamma": 0.75}
+    teacher = ec.synthetic_teacher(2, 2, 1, "tanh", key=jr.key(0))
+    x = ec.gaussian_queries(100, 2, key=jr.key(1))
+    settings = {"student_width": 4, "n_students": 4, "gamma": 0.75}
     recovery = ec.recover(x, ec.respond(teacher, x), activation="tanh", key=jr.key(2), **settings)
-    assert recovery.config.student_width == 8
-    assert recovery.config.n_students == 6
+    assert recovery.config.student_width == 4
+    assert recovery.config.n_students == 4
     assert recovery.config.cluster.gamma == 0.75
     assert recovery.is_exact

@@ -40,7 +40,7 @@ NONE, ODD = SYMMETRIES["none"], SYMMETRIES["odd"]
 SIN, RELU = ACTIVATIONS["sin"].symmetry, ACTIVATIONS["relu"].symmetry
 PHASE_ONLY = Symmetry(antiperiod=2.5)
 EUCLIDEAN = ClusterConfig(metric="euclidean")
-few = settings(max_examples=25, deadline=None)
+few = settings(max_examples=10, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
 
 

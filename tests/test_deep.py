@@ -205,6 +205,7 @@ BATCHES = ec.RecoveryConfig.images(
 )
 
 
+@pytest.mark.slow
 def test_a_recovery_from_mini_batches_goes_on_bit_for_bit(tmp_path):
     teacher, x, y = problem((3, 2, 2), n_samples=400)
     told = []

@@ -161,6 +161,7 @@ def test_recovery_does_not_depend_on_the_number_of_devices(roads_on_eight_device
     assert_same(roads_on_eight_devices("recovery"), wanted)
 
 
+@pytest.mark.slow
 def test_a_mesh_goes_on_where_it_was(on_eight_devices):
     """Sixteen students in the first call, two on each device; four, and copies that are dropped, in the second."""
     at = on_eight_devices("interrupted")
@@ -257,6 +258,7 @@ def test_a_batch_is_no_larger_than_the_memory(monkeypatch):
 # --- problems side by side -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_problems_side_by_side_are_recovered_as_one_by_one():
     keys = [jr.split(jr.key(seed), 3) for seed in range(2)]
     teachers = [ec.synthetic_teacher(2, 1, 1, "tanh", key=teacher_key) for teacher_key, _, _ in keys]

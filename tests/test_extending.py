@@ -35,8 +35,8 @@ def test_a_new_metric(key):
 
     # And as a part of a recovery.
     teacher = ec.synthetic_teacher(3, 2, 1, "tanh", key=key)
-    x = ec.gaussian_queries(500, 3, key=jr.fold_in(key, 1))
-    settings = ec.RecoveryConfig.toy(8, 5, cluster=config)
+    x = ec.gaussian_queries(250, 3, key=jr.fold_in(key, 1))
+    settings = ec.RecoveryConfig.toy(8, 6, rounds=1, cluster=config)
     recovery = ec.recover(x, ec.respond(teacher, x), activation="tanh", config=settings, key=jr.fold_in(key, 2))
     assert recovery.config.cluster.metric is input_by_input
     assert ec.compare(recovery, teacher, x).parameter_error < 1e-8

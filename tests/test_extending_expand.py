@@ -32,6 +32,7 @@ def test_how_to_add_an_activation():
     assert ec.compare(recovery, teacher, x).parameter_error < 1e-9
 
 
+@pytest.mark.slow
 def test_how_to_add_a_stage():
     """A frozen record of settings that can be called: from a student and an objective to a student.
 

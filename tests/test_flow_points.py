@@ -68,6 +68,7 @@ def test_silent_and_constant_neurons_and_scales_are_found(key):
     assert len(point.degeneracy.scales) == point.n_zero == point.degeneracy.accounted["scales"] == 3
 
 
+@pytest.mark.slow
 def test_a_network_too_narrow_ends_in_a_minimum_and_its_split_in_a_saddle_or_a_valley(key):
     """Fukumizu and Amari (Neural Networks 2000): with a share within (0, 1) or beyond, the matrix of a neuron's own
     second derivatives enters with one sign or the other, and cannot be positive for both unless it is definite."""

@@ -120,6 +120,7 @@ def test_a_batch_of_everything_is_full_batch_adam(batch, key):
     np.testing.assert_array_equal(expansion.n_steps, 2)
 
 
+@pytest.mark.slow
 def test_students_do_not_depend_on_their_neighbours(key):
     """Only rounding may differ: the batched products of another number of students are other products."""
     students, samples = problem(key=key)
@@ -175,6 +176,7 @@ def test_a_student_at_its_target_keeps_its_weights_and_ends_its_history(chunk, k
             assert_equal(student(later.students, i), student(seen[epochs - 1].students, i))
 
 
+@pytest.mark.slow
 def test_all_done_ends_the_run_within_a_call(key):
     students, samples = problem(key=key)
     config = dataclasses.replace(CONFIG, target_loss=1e9)
