@@ -101,10 +101,15 @@ def test_a_wrong_answer_is_listed_with_its_command(recovery, small, tmp_path, mo
     assert replace(small, activation="elu", seed=3).command in said
 
 
-@pytest.mark.parametrize(
-    "phase",
-    ["distances", "linkage", "cut", *(pytest.param(one, marks=pytest.mark.slow) for one in ("gradient", "hessian"))],
-)
+PHASES = [
+    "distances",
+    "linkage",
+    "cut",
+    *(pytest.param(one, marks=pytest.mark.slow) for one in ("gradient", "hessian")),
+]
+
+
+@pytest.mark.parametrize("phase", PHASES)
 def test_phases_are_timed_and_their_answers_judged(phase, benchmark_named):
     phases = benchmark_named("phases")
     rows = list(phases.run((phase,), phases.Sizes(**SMALL)))

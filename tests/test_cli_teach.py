@@ -101,9 +101,10 @@ def test_nothing_is_overwritten_unasked(folder, data, tmp_path, capsys):
     assert taught(data, folder) == 2
     assert "--overwrite" in capsys.readouterr().err
     assert (folder / "teacher.safetensors").read_bytes() == before
-    assert taught(data, tmp_path / "other", "--hidden", 2) == 0
-    assert taught(data, tmp_path / "other", "--hidden", 3, "--overwrite") == 0
-    assert read_teacher(tmp_path / "other").network.widths == (3,)
+    same = ("--hidden", 3, 2, "--activation", "tanh")
+    assert taught(data, tmp_path / "other", *same) == 0
+    assert taught(data, tmp_path / "other", *same, "--seed", 1, "--overwrite") == 0
+    assert (tmp_path / "other" / "teacher.safetensors").read_bytes() != before
 
 
 @pytest.mark.parametrize(
