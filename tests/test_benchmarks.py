@@ -101,12 +101,7 @@ def test_a_wrong_answer_is_listed_with_its_command(recovery, small, tmp_path, mo
     assert replace(small, activation="elu", seed=3).command in said
 
 
-PHASES = [
-    "distances",
-    "linkage",
-    "cut",
-    *(pytest.param(one, marks=pytest.mark.slow) for one in ("gradient", "hessian")),
-]
+DEAR = [pytest.param(phase, marks=pytest.mark.slow) for phase in ("gradient", "hessian")]
 
 
 @pytest.mark.parametrize("phase", ["distances", "linkage", "cut", *DEAR])
