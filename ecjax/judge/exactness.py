@@ -6,7 +6,7 @@ Losses are mean squared errors in units of the targets' variance. Every limit ha
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -19,9 +19,6 @@ _ROUNDINGS = 1e4
 _BEYOND_STUDENTS = 1e4
 # ... and no answer is computed to better than some ten operations on numbers of its own size, each a few roundings.
 _FEWEST_ROUNDINGS = 1e2
-# Numbers to explain for each parameter. Numbers beyond one for each agree to twelve digits by no chance; twice as many
-# leaves no doubt that is worth the name.
-_NUMBERS = 2
 # Wider students imitate better over slightly wrong layers than the teacher's own width, by a factor 1e3 at most (deep
 # toys and images), as long as that is a loss which a narrower network does not reach.
 _ROOM_ABOVE, _RIGHT_ABOVE = 1e3, 1e-6
@@ -74,6 +71,10 @@ class Judge:
         reached: Lowest loss that students reached on the same numbers; infinite if none was trained.
         excused: Loss that is right whatever the width, because of layers above or below; see `beside_students`.
     """
+
+    # Numbers to explain for each parameter. Numbers beyond one for each agree to twelve digits by no chance; twice as
+    # many leaves no doubt that is worth the name.
+    numbers_for_each: ClassVar[int] = 2
 
     eps: float
     n_numbers: int
@@ -155,7 +156,7 @@ class Judge:
 
     def explains(self, n_parameters: int) -> bool:
         """Whether there are enough numbers for so many parameters, so that none is explained by chance."""
-        return self.n_numbers >= _NUMBERS * n_parameters
+        return self.n_numbers >= self.numbers_for_each * n_parameters
 
     def fits(self, loss: float) -> bool:
         """Whether a loss is small enough to be exact, be it by chance. NaN is not."""
@@ -249,11 +250,6 @@ class Judge:
         """Whether a bound of the parameter error, beside the largest parameter, makes a network certain."""
         share = _SURE_AMONG_ERRORS if self.is_noisy else _SURE_ROOTS * np.sqrt(self.eps)
         return bool(bound <= share * largest)
-
-    @property
-    def numbers_for_each(self) -> int:
-        """How many numbers each parameter needs."""
-        return _NUMBERS
 
     def words(self) -> str:
         """What exact means here."""

@@ -144,7 +144,7 @@ def finished(
 def _judged_on(asking: Asking, network: Network, space: RowSpace) -> Data:
     """Questions that had no part in what was found, as many as explain the network's parameters."""
     teacher, fan_out = asking.teacher, network.shape[-1]
-    wanted = Judge(eps=0.0, n_numbers=0).numbers_for_each * network.n_parameters / fan_out
+    wanted = Judge.numbers_for_each * network.n_parameters / fan_out
     n = int(np.ceil(_MORE * wanted)) + 10
     n_fresh = int(np.ceil(_SHARE_FRESH * n)) + 2
     x = SPREAD * space.scale * asking.rng.standard_normal((n + n_fresh, teacher.fan_in))
