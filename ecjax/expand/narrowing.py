@@ -21,6 +21,7 @@ from ..base.progress import Progress, silent
 from ..network import Layer, Mixture, Network, hidden_states, stack, student
 from ..network.moves import with_layers
 from ..objective import Inputs, Objective
+from ..objective.columns import cost_of_leaving_out
 from .expansion import Expansion
 from .minibatch import Minibatch, checked_samples
 from .stage import StackStage
@@ -143,8 +144,7 @@ def _fitted(
 ) -> tuple[Int[np.ndarray, " kept"], Float[np.ndarray, "fan_out kept"], Float[np.ndarray, " fan_out"]]:
     """The neurons to keep of a layer, taken away one by one at the least cost, their outgoing weights, and a constant.
 
-    With G the moments of the responses and c those with the wanted sums a phi, the fit is a = G^-1 c, and leaving out
-    neuron i costs |a_i|^2 / (G^-1)_ii.
+    With G the moments of the responses and c those with the wanted sums a phi, the fit is a = G^-1 c.
     """
     mean, deviation = phi.mean(axis=0), phi.std(axis=0)
     scale = np.where(deviation > 0, deviation, 1)
@@ -159,6 +159,6 @@ def _fitted(
         fit = inverse @ c[kept]
         if len(kept) == n_kept:
             break
-        kept = np.delete(kept, np.argmin(np.sum(fit**2, axis=1) / np.diag(inverse)))
+        kept = np.delete(kept, np.argmin(cost_of_leaving_out(fit.T, np.diag(inverse))))
     w = (fit / scale[kept, None]).T
     return kept, w, a @ mean - w @ mean[kept]

@@ -18,6 +18,7 @@ from ..base.precision import in_full_precision
 from ..network import Layer, LayerActivation, Network, hidden_states
 from ..network.symmetries import Symmetries, symmetries
 from ..objective import Inputs, Outputs
+from ..objective.columns import cost_of_leaving_out
 
 Vectors = Float[np.ndarray, "width fan_in_1"]  # incoming weight vectors, bias last
 
@@ -113,10 +114,7 @@ def removal_costs(
     inputs: Float[np.ndarray, "samples n_inputs"],
     y: Float[np.ndarray, "samples fan_out"],
 ) -> Float[np.ndarray, " width"]:
-    """How much the mean squared error of `fit_columns` rises when a neuron is left out.
-
-    With G the Gram matrix of the fit's columns, leaving out column i costs sum(a_i^2) / (G^-1)_ii.
-    """
+    """How much the mean squared error of `fit_columns` rises when a neuron is left out."""
     width, fit = phi.shape[1], fit_columns(phi, inputs, y)
     basis, scale = _basis(phi, inputs)
     # R of the scaled columns: (G^-1)_ii is the squared norm of row i of R^-1. Columns that others replace have singular
@@ -124,8 +122,7 @@ def removal_costs(
     r = np.linalg.qr(basis / scale, mode="r")
     _, singular, vt = np.linalg.svd(r)
     inverse = vt.T / np.maximum(singular, 1e-14 * singular.max())
-    gain = np.sum(inverse**2, axis=1)[:width]
-    return np.sum((fit.a * scale[:width]) ** 2, axis=0) / gain / y.size
+    return cost_of_leaving_out(fit.a * scale[:width], np.sum(inverse**2, axis=1)[:width]) / y.size
 
 
 def _basis(phi: np.ndarray, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
