@@ -182,6 +182,7 @@ def test_deep_students_are_trained_and_clustered(paper, tmp_path):
     assert read_json(tmp_path / "deep" / "result.json")["clusters"]["preactivation"]["teacher"] == 3
 
 
+@pytest.mark.slow
 def test_clusters_are_matched_with_the_teachers_neurons(paper, key):
     """Students that are the teacher and some neurons more hold all of the teacher's neurons."""
     case = paper.cases(smoke=True)["deep"]

@@ -287,7 +287,7 @@ def test_incoming_vectors_of_a_deep_relu_network_have_norm_one(key):
         np.testing.assert_allclose(np.sum(np.asarray(layer.w) ** 2, axis=1) + layer.b**2, 1, rtol=1e-12)
 
 
-@pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.parametrize("layer", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_neurons_in_excess_are_taken_away_from_an_exact_network(layer):
     teacher, x, y = problem()
     wide, samples = split_neuron(teacher, 1, layer=layer, share=0.4), ec.Samples(x, y)

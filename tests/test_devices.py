@@ -236,6 +236,7 @@ def test_processes_that_cannot_find_each_other_are_told_how(environment, monkeyp
 # --- memory --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_batch_is_no_larger_than_the_memory(monkeypatch):
     """What the compiler asks for decides: all students, then fewer, and one where even one does not fit."""
     students, samples = problem(n_students=8)

@@ -162,7 +162,9 @@ def test_a_descent_says_why_it_stopped():
     assert not np.isfinite(ends["diverged"].loss)
 
 
-@pytest.mark.parametrize("descent", [LevenbergMarquardt, Orthogonal, pytest.param(Conjugate, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "descent", [LevenbergMarquardt, *(pytest.param(one, marks=pytest.mark.slow) for one in (Orthogonal, Conjugate))]
+)
 def test_frozen_parameters_do_not_move(descent):
     teacher, _, samples = problem()
     start = disturbed(teacher)
@@ -320,6 +322,7 @@ def test_problems_that_do_not_belong_together_are_refused():
         expand_problems(two[0], jax.tree.map(lambda leaf: leaf[:1], two[1]))
 
 
+@pytest.mark.slow
 def test_problems_side_by_side_end_as_each_alone():
     """Over two problems with other students and other data; the store counts through."""
     config, store = ExpandConfig(descent=SHORT), {}

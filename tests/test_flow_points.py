@@ -211,6 +211,7 @@ def test_paths_have_a_distance(key):
         distance(lone, dense)
 
 
+@pytest.mark.slow
 def test_neurons_are_followed_to_the_teachers(key):
     teacher, samples = task(key)
     near = jax.tree.map(lambda leaf: leaf + 0.05, teacher)

@@ -156,7 +156,8 @@ def test_a_diverging_student_is_frozen_and_the_others_go_on(key):
     np.testing.assert_array_equal(state.n_epochs, [7, 1, 7])
 
 
-@pytest.mark.parametrize("chunk", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("chunk", [1, 3])
 def test_a_student_at_its_target_keeps_its_weights_and_ends_its_history(chunk, key):
     students, samples = problem(key=key)
     _, free = dataclasses.replace(CONFIG, chunk=chunk).train(students, samples, key=key)

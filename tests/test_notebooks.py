@@ -10,12 +10,8 @@ from nbclient import NotebookClient
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 
 
-# Longer than five seconds, and yet not marked slow: one of them, the shortest, is run with every commit, for all that a
-# kernel, the package and a notebook need of each other. The others take from half a minute to some minutes each.
-RUN = [pytest.param(path, marks=[pytest.mark.slow] * (path.stem != "asking")) for path in NOTEBOOKS]
-
-
-@pytest.mark.parametrize("path", RUN, ids=lambda path: path.stem)
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs(path):
     notebook = nbformat.read(path, as_version=4)
     assert any("assert " in cell.source for cell in notebook.cells if cell.cell_type == "code")

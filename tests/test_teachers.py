@@ -116,6 +116,7 @@ def test_digits_teachers_have_learnt_and_every_neuron_matters(activation):
         assert np.max(cosines - np.eye(8)) < 0.9
 
 
+@pytest.mark.slow
 def test_a_trained_teacher_carries_any_depth_and_precision(key):
     x = jr.normal(key, (400, 3), jnp.float32)
     labels = (x[:, 0] * x[:, 1] > 0).astype(int)  # exclusive or: no linear classifier does better than chance
