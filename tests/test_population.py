@@ -27,13 +27,13 @@ MEAN, COVARIANCE = jnp.array([0.3, -0.2]), jnp.array([[0.8, 0.3], [0.3, 0.6]])
 def pair(key, activation, shape=(2, 3, 2)):
     """A student and a teacher with biases, and weight vectors of length one."""
 
-    def drawn(i):
+    def one(i):
         net = drawn.network(shape, activation, key=jr.fold_in(key, i))
         net = jax.tree.map(lambda leaf: leaf + 0.3 * drawn.normal(jr.fold_in(key, i + 2), leaf.shape), net)
         unit = lambda layer: layer.w / jnp.linalg.norm(layer.w, axis=1, keepdims=True)
         return eqx.tree_at(lambda net: net.layers[0].w, net, unit(net.layers[0]))
 
-    return drawn(0), drawn(1)
+    return one(0), one(1)
 
 
 @eqx.filter_jit
