@@ -55,7 +55,7 @@ class SharedOutput(Output):
 class NamedAnswers(Answers):
     """Answers whose kind is told by the option --answers-are."""
 
-    kind: Annotated[Kind, arg(name="answers-are")] = "numbers"
+    kind: Annotated[Kind | None, arg(name="answers-are")] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -217,7 +217,7 @@ def spectrum(
     size = max(1, int(AT_ONCE / (network.n_parameters * network.shape[-1])))
     r = np.zeros((0, network.n_parameters))
     for start in range(0, len(x), size):
-        j = np.asarray(answers_by_weights(network, x[start : start + size])[0], float) / scale[None, :, None]
+        j = np.asarray(answers_by_weights(network, x[start : start + size]), float) / scale[None, :, None]
         r = np.linalg.qr(np.concatenate([r, j.reshape(-1, network.n_parameters)]), mode="r")
     singular = np.linalg.svd(r / np.sqrt(n_numbers), compute_uv=False)
     return singular[: network.n_parameters - n_invisible(network, x)]
