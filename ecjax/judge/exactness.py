@@ -153,6 +153,10 @@ class Judge:
         noise = self.noise * (1 + _SIGMAS * np.sqrt(2 / max(self.n_numbers, 1)))
         return float(max(min(rounding, shown), noise, self.excused))
 
+    def is_at_rounding(self, loss: float) -> bool:
+        """Whether no refinement could do better."""
+        return bool(loss <= (_FEWEST_ROUNDINGS * self.eps) ** 2)
+
     def explains(self, n_parameters: int) -> bool:
         """Whether there are enough numbers for so many parameters, so that none is explained by chance."""
         return self.n_numbers >= _NUMBERS * n_parameters

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -51,6 +52,9 @@ from .layers import Doubts, Found, next_layer, reconstructed, upper_students
 from .recovery import Recovery
 from .settings import RecoveryConfig, Width
 
+# Numbers for each parameter of a student, beyond which more rows change nothing until the end: students are trained on
+# 10 of them at first. Those with kinks agree to the spacing of the queries only.
+_ROWS, _ROWS_OF_KINKS = 100, 1000
 _NAMED = 12  # constant inputs that are named one by one
 _Config = TypeVar("_Config")
 
@@ -260,11 +264,16 @@ def follow(
             width = _found_width(data.suffices((1,) * depth, allow_few=allow_few), activations, config, key, progress)
         config = replace(config, student_width=width)
         choice = choice.replaced(config, f"student width {width}, by short runs")
-    scale, samples, students = fresh_students(data, activations, config, key, allow_few=allow_few)
+    scale, everything, students = fresh_students(data, activations, config, key, allow_few=allow_few)
+    samples = everything if config.expand.trains_stacks else _enough(everything, students)
     judge = judge_of(data, scale, config)
-    doubts = partial(_doubts, samples, activations, config, judge, jr.fold_in(key, 2**27), seconds, progress)
+    of_layers = judge
+    if samples is not everything:
+        choice = choice.replaced(config, f"{len(samples.x):,} of {len(everything.x):,} rows until the last refinement")
+        of_layers = replace(judge, n_numbers=samples.n_numbers)
+    doubts = partial(_doubts, samples, activations, config, of_layers, jr.fold_in(key, 2**27), seconds, progress)
     begin = partial(
-        _layers, students, samples, config, judge, key, store=store, progress=progress, seconds=seconds,
+        _layers, students, samples, config, of_layers, key, store=store, progress=progress, seconds=seconds,
         trained=trained, doubts=doubts if is_small(students) and config.rounds is None else None,
     )  # fmt: skip
     found = begin()
@@ -320,6 +329,16 @@ def _layers(
             students, inputs = upper_students(latest.expansion, latest.candidate, samples.x, config, key=key_above)
             samples = Samples(inputs, targets)
     return found
+
+
+def _enough(samples: Samples, students: Network) -> Samples:
+    """So many rows as tell students of this size everything; all of them have the last word."""
+    n_rows, fan_out = samples.y.shape
+    of_one = students.n_parameters * (_ROWS if students.smooth else _ROWS_OF_KINKS)
+    n = math.ceil(of_one / fan_out)
+    if n >= n_rows / 2:
+        return samples
+    return samples.take(jnp.asarray(np.sort(np.random.default_rng(0).permutation(n_rows)[:n])))
 
 
 def _doubts(
@@ -456,7 +475,9 @@ def _finished(
         rest = samples.with_answers(less_linear(samples, last.linear)) if last.linear.any() else samples
         students = found[0].expansion.students  # small ones are padded to, so that their compiled program serves again
         pad_to = students.widths[0] if is_small(students) else 0
-        network, loss = finetune(network, rest, stop=config.finetune, judge=judge, pad_to=pad_to)
+        loss = float(rest.value(network))
+        if not judge.is_at_rounding(loss):
+            network, loss = finetune(network, rest, stop=config.finetune, judge=judge, pad_to=pad_to)
         if len(found) > 1 and judge.fits(loss):
             network, loss = eliminate_in_all_layers(network, loss, samples, stop=config.finetune, judge=judge)
     progress("finetune", 1, 1)
