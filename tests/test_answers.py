@@ -113,7 +113,7 @@ def noisy(activation="tanh", *, shape=(3, 2, 1), n=400, std=1e-2, seed=0):
     return teacher, x, y + std * y.std(axis=0)[None] * jr.normal(noise_key, y.shape)
 
 
-@pytest.mark.parametrize("change", [-1, 0, 1])
+@pytest.mark.parametrize("change", [pytest.param(-1, marks=pytest.mark.slow), 0, 1])
 def test_the_evidence_leads_to_the_teachers_width(change):
     """From one neuron too few, or one too many, to what the answers say."""
     teacher, x, y = noisy()
@@ -129,7 +129,7 @@ def test_the_evidence_leads_to_the_teachers_width(change):
     assert judge.fits(weighed.loss)
 
 
-@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("activation", ["tanh", pytest.param("relu", marks=pytest.mark.slow)])
 def test_standard_errors_are_those_of_a_bootstrap(activation):
     """Of 60 draws of the noise, refitted from the teacher: their spread is the standard error within its own error."""
     from ecjax.network.moves import with_unit_vectors
@@ -167,6 +167,7 @@ def test_intervals_widen_with_the_level():
         standard_errors(teacher, x[:5], y[:5])
 
 
+@pytest.mark.slow
 def test_rounded_answers_are_recovered_to_their_rounding():
     teacher, x, _ = noisy(shape=(3, 2, 2))
     for y, words in (
@@ -183,6 +184,7 @@ def test_rounded_answers_are_recovered_to_their_rounding():
         assert recovery.intervals().n_parameters == teacher.n_parameters
 
 
+@pytest.mark.slow
 def test_plain_answers_have_no_intervals():
     teacher, x, _ = noisy()
     recovery = ec.recover(x, ec.respond(teacher, x), activation="tanh", key=jr.key(0), student_width=8, n_students=6)
