@@ -1,5 +1,6 @@
 """Activations and depths that nobody named, or named wrongly."""
 
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
@@ -28,11 +29,11 @@ def test_every_activation_that_can_be_recovered_is_tried_once():
 
 @pytest.mark.parametrize(("one", "other"), [(one, other) for one, others in CLASSES.items() for other in others])
 def test_classes_are_of_the_same_functions(one, other):
-    """Each is an affine map of the other, of another scale and shift of its input: least squares over a few of these."""
+    """Each is an affine map of the other, of another scale and shift of its input."""
     z = np.linspace(-3, 3, 101)
     scales, shifts = {"sigmoid": (0.5, 0), "normal_cdf": (2**-0.5, 0), "cos": (1, np.pi / 2)}[other]
-    basis = np.stack([np.asarray(ACTIVATIONS[one].fn(scales * z + shifts)), np.ones_like(z)], axis=1)
-    wanted = np.asarray(ACTIVATIONS[other].fn(z))
+    basis = np.stack([np.asarray(ACTIVATIONS[one].fn(jnp.asarray(scales * z + shifts))), np.ones_like(z)], axis=1)
+    wanted = np.asarray(ACTIVATIONS[other].fn(jnp.asarray(z)))
     left = wanted - basis @ np.linalg.lstsq(basis, wanted, rcond=None)[0]
     assert np.abs(left).max() < 1e-14
     assert other in same_functions(one)

@@ -94,6 +94,7 @@ def test_fresh_probabilities_become_logits_too():
     x = np.random.default_rng(1).standard_normal((60, 2))
     p = np.asarray(jax.nn.softmax(logits(0, 60)))
     data = ec.Data.of(x, p, fresh=(x[:20], p[:20]), answers=OF["probabilities"])
+    assert data.fresh is not None
     np.testing.assert_array_equal(data.fresh.y, data.y[:20])
     assert data.n_numbers == 120
     assert "logits from probabilities" in data.notes[0]

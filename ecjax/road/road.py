@@ -145,13 +145,13 @@ def recover(
     data = x if isinstance(x, Data) else Data.of(x, y, fresh=fresh, answers=answers)
     if isinstance(x, Data) and not (y is None and fresh is None and answers is None):
         raise ValueError("`x` is Data, which has answers of its own: leave `y`, `fresh` and `answers` out.")
-    go = partial(follow, data, allow_few=allow_few_samples, store=store, progress=progress)
+    go = partial(follow, data, allow_few=allow_few_samples, progress=progress)
     with one_blas_thread():
         if (isinstance(activation, str) and AUTO in (activation, hidden_layers)) or hidden_layers == AUTO:
             recovery = _of_unknown_kind(data, activation, hidden_layers, config, overrides, key, go, progress)
         else:
             activations = checked_activations(activation, hidden_layers)
-            recovery = go(activations, _choice(data, activations, config, overrides), key)
+            recovery = go(activations, _choice(data, activations, config, overrides), key, store=store)
     return replace(recovery, chosen=(*why, *data.notes, *recovery.chosen), questions=asked)
 
 
@@ -216,7 +216,8 @@ def _of_unknown_kind(
         trials = tell_apart(samples, kinds, depths, choice.config, judge, key=jr.fold_in(key, 2**27), progress=progress)
     best, ends = None, []
     for one in tied(trials):
-        recovery = go(one.activations, _choice(data, one.activations, config, overrides), key)
+        store = None  # students of several kinds have no place in one store
+        recovery = go(one.activations, _choice(data, one.activations, config, overrides), key, store=store)
         ends.append((recovery.judge.score(recovery.loss, recovery.network.n_parameters), one, recovery))
         if recovery.is_exact and not recovery.judge.is_noisy:
             break
