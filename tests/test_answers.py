@@ -6,10 +6,11 @@ import jax.random as jr
 import jaxtyping
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ecjax as ec
+from ecjax.data.rows import independent_outputs, repeated
 from ecjax.judge import Evidence, Judge, half_widths, standard_errors
 from ecjax.reconstruct.evidence import weigh
 
@@ -203,3 +204,34 @@ def test_a_deep_teacher_is_weighed_layer_by_layer():
     assert [each.layer for each in recovery.evidence] == [1, 2]
     assert recovery.certificate.certified
     assert jax.tree.structure(recovery.errors) == jax.tree.structure(recovery.network)
+
+
+# --- tables ---------------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None)  # the first example compiles
+@given(seed=seeds, std=st.sampled_from([1e-3, 0.1]))
+def test_repeated_queries_show_the_noise(seed, std):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((300, 3))
+    x[150:] = x[rng.permutation(150)]
+    plain = np.stack([np.sin(x[:, 0]), x[:, 1] * x[:, 2]], axis=1)
+    noisy = plain + std * plain.std(axis=0) * rng.standard_normal(plain.shape)
+    times, off = repeated(x, noisy)
+    assert times == 150
+    assert off == pytest.approx(std, rel=0.35)
+    assert repeated(x, plain) == (150, pytest.approx(0.0, abs=1e-15))
+    assert repeated(x[:150], plain[:150]) == (0, 0.0)
+    assert any("came before, with other answers" in each for each in ec.Data.of(x, noisy).notes)
+
+
+@settings(deadline=None)
+@given(seed=seeds, n_more=st.integers(0, 3))
+def test_outputs_that_are_functions_of_others_count_once(seed, n_more):
+    rng = np.random.default_rng(seed)
+    y = rng.standard_normal((40, 2)) * [1e-3, 1e4]
+    y = np.concatenate([y, y @ rng.standard_normal((2, n_more)) + 7.0], axis=1)
+    assert independent_outputs(y) == 2
+    data = ec.Data.of(rng.standard_normal((40, 2)), y)
+    assert data.n_numbers == 80
+    assert len(data.notes) == (n_more > 0)

@@ -18,7 +18,9 @@ from ..objective.scaling import Standardise, scaling
 from ..objective.variation import constant_columns, variation
 from .answers import Answers
 from .probabilities import Logits, logits_of, look_like_probabilities
+from .rows import independent_outputs, repeated
 
+_DIFFERENT = 1e4  # roundings by which answers to one query differ, if they were summed in another order
 Ask = Callable[[Any], Any]  # a teacher: queries [samples, fan_in] in, answers [samples, fan_out] out
 
 
@@ -83,12 +85,13 @@ class Data(eqx.Module):
             raise ValueError(f"`y` is constant in columns {constant.tolist()}: nothing to imitate. Drop these outputs.")
         if variation(x).rank == 0:
             raise ValueError("`x` is the same in every sample: ask the teacher at different inputs.")
+        notes += _remarks(np.asarray(x, float), np.asarray(y, float), answers)
         return Data(x, y, checked, ask, answers, error if error.any() else None, notes)
 
     @property
     def n_numbers(self) -> int:
-        """How many numbers there are to explain. Logits of several classes, known but for a shift, are one fewer."""
-        return self.y.size - (len(self.y) if self.answers.are_probabilities and self.y.shape[1] > 1 else 0)
+        """How many numbers there are to explain; outputs that are functions of the others are none."""
+        return len(self.y) * independent_outputs(np.asarray(self.y, float))
 
     @property
     def samples(self) -> Samples:
@@ -137,6 +140,20 @@ class Data(eqx.Module):
     def _with(self, more: Samples) -> "Data":
         both = jnp.concatenate([self.x, more.x]), jnp.concatenate([self.y, more.y])
         return eqx.tree_at(lambda data: (data.x, data.y), self, both)
+
+
+def _remarks(x: np.ndarray, y: np.ndarray, answers: Answers) -> tuple[str, ...]:
+    """What somebody would want to know of such a table, in words."""
+    notes = []
+    times, off = repeated(x, y)
+    if off > _DIFFERENT * float(np.finfo(y.dtype).eps):
+        notes.append(f"{times} queries came before, with other answers: errors of {off:.1g} standard deviations")
+    n = independent_outputs(y)
+    if n < y.shape[1] and not answers.are_probabilities:
+        notes.append(
+            f"{y.shape[1] - n} of {y.shape[1]} outputs are linear functions of the others, and tell nothing new"
+        )
+    return tuple(notes)
 
 
 def _logits(
