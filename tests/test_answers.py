@@ -6,10 +6,11 @@ import jax.random as jr
 import jaxtyping
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ecjax as ec
+from ecjax.data.rows import independent_outputs, repeated
 from ecjax.judge import Evidence, Judge, half_widths, standard_errors
 from ecjax.reconstruct.evidence import weigh
 
@@ -113,7 +114,7 @@ def noisy(activation="tanh", *, shape=(3, 2, 1), n=400, std=1e-2, seed=0):
     return teacher, x, y + std * y.std(axis=0)[None] * jr.normal(noise_key, y.shape)
 
 
-@pytest.mark.parametrize("change", [-1, 0, 1])
+@pytest.mark.parametrize("change", [pytest.param(-1, marks=pytest.mark.slow), 0, 1])
 def test_the_evidence_leads_to_the_teachers_width(change):
     """From one neuron too few, or one too many, to what the answers say."""
     teacher, x, y = noisy()
@@ -129,7 +130,7 @@ def test_the_evidence_leads_to_the_teachers_width(change):
     assert judge.fits(weighed.loss)
 
 
-@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("activation", ["tanh", pytest.param("relu", marks=pytest.mark.slow)])
 def test_standard_errors_are_those_of_a_bootstrap(activation):
     """Of 60 draws of the noise, refitted from the teacher: their spread is the standard error within its own error."""
     from ecjax.network.moves import with_unit_vectors
@@ -167,6 +168,7 @@ def test_intervals_widen_with_the_level():
         standard_errors(teacher, x[:5], y[:5])
 
 
+@pytest.mark.slow
 def test_rounded_answers_are_recovered_to_their_rounding():
     teacher, x, _ = noisy(shape=(3, 2, 2))
     for y, words in (
@@ -183,6 +185,7 @@ def test_rounded_answers_are_recovered_to_their_rounding():
         assert recovery.intervals().n_parameters == teacher.n_parameters
 
 
+@pytest.mark.slow
 def test_plain_answers_have_no_intervals():
     teacher, x, _ = noisy()
     recovery = ec.recover(x, ec.respond(teacher, x), activation="tanh", key=jr.key(0), student_width=8, n_students=6)
@@ -201,3 +204,34 @@ def test_a_deep_teacher_is_weighed_layer_by_layer():
     assert [each.layer for each in recovery.evidence] == [1, 2]
     assert recovery.certificate.certified
     assert jax.tree.structure(recovery.errors) == jax.tree.structure(recovery.network)
+
+
+# --- tables ---------------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None)  # the first example compiles
+@given(seed=seeds, std=st.sampled_from([1e-3, 0.1]))
+def test_repeated_queries_show_the_noise(seed, std):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((300, 3))
+    x[150:] = x[rng.permutation(150)]
+    plain = np.stack([np.sin(x[:, 0]), x[:, 1] * x[:, 2]], axis=1)
+    noisy = plain + std * plain.std(axis=0) * rng.standard_normal(plain.shape)
+    times, off = repeated(x, noisy)
+    assert times == 150
+    assert off == pytest.approx(std, rel=0.35)
+    assert repeated(x, plain) == (150, pytest.approx(0.0, abs=1e-15))
+    assert repeated(x[:150], plain[:150]) == (0, 0.0)
+    assert any("came before, with other answers" in each for each in ec.Data.of(x, noisy).notes)
+
+
+@settings(deadline=None)
+@given(seed=seeds, n_more=st.integers(0, 3))
+def test_outputs_that_are_functions_of_others_count_once(seed, n_more):
+    rng = np.random.default_rng(seed)
+    y = rng.standard_normal((40, 2)) * [1e-3, 1e4]
+    y = np.concatenate([y, y @ rng.standard_normal((2, n_more)) + 7.0], axis=1)
+    assert independent_outputs(y) == 2
+    data = ec.Data.of(rng.standard_normal((40, 2)), y)
+    assert data.n_numbers == 80
+    assert len(data.notes) == (n_more > 0)

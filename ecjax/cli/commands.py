@@ -55,7 +55,7 @@ class SharedOutput(Output):
 class NamedAnswers(Answers):
     """Answers whose kind is told by the option --answers-are."""
 
-    kind: Annotated[Kind, arg(name="answers-are")] = "numbers"
+    kind: Annotated[Kind | None, arg(name="answers-are")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,13 +142,16 @@ class RecoverData:
 
       ecjax recover data answers.npz --activation tanh
       ecjax recover data answers.csv --activation relu --outputs price demand
+      ecjax recover data answers.npz --activation auto --hidden-layers auto
+      ecjax recover data answers.csv --activation tanh --answers-are probabilities
       ecjax recover data answers.npz --activation tanh --n-students 12 --preset digits
 
     Attributes:
         file: The .npz or .csv file.
-        activation: Of the unknown network; if you do not know it, try several: only the right one reaches a tiny loss.
-            Hidden layers of different ones are written with a comma: tanh,softplus.
-        hidden_layers: How many hidden layers the unknown network has.
+        activation: Of the unknown network. Hidden layers of different ones are written with a comma: tanh,softplus. If
+            you do not know it, "auto" finds it by short runs; a wrong name is noticed, and the likelier one said.
+        hidden_layers: How many hidden layers the unknown network has; "auto" finds 1, 2 or 3. Where something is auto,
+            an interrupted run begins again.
         outputs: Names of the columns of a .csv file that are outputs.
         preset: What the settings below start from: what is chosen from the data, or those of another command by name.
         seed: Decides the students.
@@ -158,7 +161,7 @@ class RecoverData:
 
     file: Positional[Path]
     activation: str
-    hidden_layers: int = 1
+    hidden_layers: int | Literal["auto"] = 1
     outputs: tuple[str, ...] = ()
     preset: Preset = "chosen"
     seed: int = 0

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 import jax
 import jax.random as jr
@@ -20,7 +21,9 @@ from ..expand.store import fingerprint
 from ..judge import compare, unrecoverable_neurons
 from ..network import LayerActivation, Network, respond
 from ..road import PRESETS, Recovery, recover
+from ..road.asking import AUTO
 from ..road.choice import Choice, chosen_from
+from ..road.kinds import DEPTHS
 from ..runs import StudentFiles, as_json, save_recovery
 from .commands import (
     Output,
@@ -57,6 +60,7 @@ class Problem:
         teacher: Where it is known.
         image: [Channels,] height and width, if the inputs are pixels.
         chosen: What was chosen from the data, in words.
+        unknown_kind: Activation and number of hidden layers, if one of them is "auto".
     """
 
     data: Data
@@ -64,6 +68,7 @@ class Problem:
     teacher: Network | None = None
     image: tuple[int, ...] | None = None
     chosen: tuple[str, ...] = ()
+    unknown_kind: tuple[str, int | str] | None = None
 
 
 def recover_toy(command: RecoverToy, console: Console) -> None:
@@ -130,7 +135,9 @@ def recover_data(command: RecoverData, console: Console, again: Callable[[Settin
     """
     answers = Answers(**vars(command.answers))
     data = Data.of(*read_data(command.file, outputs=command.outputs), answers=answers)
-    activations = named_activations(command.activation, command.hidden_layers)
+    unknown = AUTO in (command.activation, command.hidden_layers)
+    depth = DEPTHS[-1] if command.hidden_layers == AUTO else command.hidden_layers
+    activations = named_activations("tanh" if command.activation == AUTO else command.activation, depth)
     start = PRESETS.get(command.preset)
     choice = chosen_from(data, activations) if start is None else Choice(start(), ())
     command = again(Settings.of(choice.config))
@@ -138,7 +145,9 @@ def recover_data(command: RecoverData, console: Console, again: Callable[[Settin
     chosen = (*choice.words, *([f"{', '.join(given)} as you say"] if given else []))
     for each in chosen:
         console.print(f"chosen   {each}", markup=False, highlight=False, soft_wrap=True)
-    _recover("data", command, Problem(data, activations, chosen=chosen), jr.key(command.seed), console)
+    unknown_kind = (command.activation, command.hidden_layers) if unknown else None
+    problem = Problem(data, activations, chosen=chosen, unknown_kind=unknown_kind)
+    _recover("data", command, problem, jr.key(command.seed), console)
 
 
 def _asked(
@@ -176,12 +185,13 @@ def _asked(
 def _recover(name: str, command: Recover, problem: Problem, key: PRNGKeyArray, console: Console) -> None:
     """Recover in a run folder, taking up an interrupted run."""
     n_students = command.settings.n_students
+    activation, depth = problem.unknown_kind or (problem.activations, len(problem.activations))
     work = lambda **more: recover(
         problem.data,
-        activation=problem.activations,
+        activation=activation,
         config=command.settings.config,
         key=key,
-        hidden_layers=len(problem.activations),
+        hidden_layers=cast(Any, depth),
         allow_few_samples=command.allow_few_samples,
         **more,
     )
@@ -198,7 +208,8 @@ def _recover(name: str, command: Recover, problem: Problem, key: PRNGKeyArray, c
             console.print(there, highlight=False, soft_wrap=True)
         try:
             with ProgressBars(console) as progress, one_blas_thread():
-                recovery = work(store=store, progress=progress)
+                # Students of several kinds have no place in one store of files.
+                recovery = work(store=None if problem.unknown_kind else store, progress=progress)
         except KeyboardInterrupt:
             raise Interrupted(
                 f"interrupted; {store.describe(n_students)} are safe in {partial}\nthe same command goes on from there"

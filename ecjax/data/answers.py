@@ -27,7 +27,8 @@ class Answers:
 
     Attributes:
         kind: "numbers" as they are, which "logits" are too; "probabilities" of classes (of one column: logistic), or
-            their logarithms, which say the logits but for a common shift of every row.
+            their logarithms, which say the logits but for a common shift of every row. None for numbers, unless they
+            look like probabilities, of which it is then asked.
         decimals: Behind the point, to which the answers were rounded.
         digits: Significant ones, to which they were rounded.
         dtype: In which they were computed, "float32" or "float16", whatever they are stored in.
@@ -35,14 +36,14 @@ class Answers:
             students agree on what none of them explains.
     """
 
-    kind: Kind = "numbers"
+    kind: Kind | None = None
     decimals: int | None = None
     digits: int | None = None
     dtype: str | None = None
     noise: float | None = None
 
     def __post_init__(self):
-        if self.kind not in get_args(Kind):
+        if self.kind is not None and self.kind not in get_args(Kind):
             raise ValueError(f"`answers.kind` is one of {get_args(Kind)}; got {self.kind!r}.")
         for name in ("decimals", "digits"):
             number = getattr(self, name)
@@ -85,6 +86,10 @@ class Answers:
 
     def rounding(self, y: Any) -> Float[np.ndarray, " fan_out"]:
         """Root mean square of the error that rounding alone makes, for each output, in its unit; 0 for none known."""
+        return np.sqrt(np.mean(self.rounding_of_each(y) ** 2, axis=0))
+
+    def rounding_of_each(self, y: Any) -> Float[np.ndarray, "samples fan_out"]:
+        """The same for each answer."""
         values = np.asarray(y, float)
         if self.decimals is not None:
             step = np.full_like(values, 10.0**-self.decimals)
@@ -94,7 +99,7 @@ class Answers:
             step = np.spacing(np.abs(values).astype(self.dtype)).astype(float)
         else:
             step = np.zeros_like(values)
-        return np.sqrt(np.mean(step**2, axis=0) / 12)
+        return step / np.sqrt(12)
 
     def _holds(self, values: np.ndarray) -> bool:
         """Whether all values are rounded so, but for the last bits of their binary form; a few are looked at first."""
@@ -111,6 +116,11 @@ class Answers:
     def is_computed(self) -> bool:
         """Whether only the precision of the computation is known, whose errors add up to more than one rounding."""
         return self.dtype in ("float16", "float32") and self.decimals is None and self.digits is None
+
+    @property
+    def are_probabilities(self) -> bool:
+        """Whether the logits have to be found from them."""
+        return self.kind in ("probabilities", "log_probabilities")
 
     def words(self) -> str:
         """What the answers are rounded to; empty if nothing of the kind."""

@@ -10,14 +10,17 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from ..base.precision import to_device
 from ..objective import Inputs, Outputs, Samples, Scaling
 from ..objective.scaling import Standardise, scaling
 from ..objective.variation import constant_columns, variation
 from .answers import Answers
+from .probabilities import Logits, logits_of, look_like_probabilities
+from .rows import independent_outputs, repeated
 
+_DIFFERENT = 1e4  # roundings by which answers to one query differ, if they were summed in another order
 Ask = Callable[[Any], Any]  # a teacher: queries [samples, fan_in] in, answers [samples, fan_out] out
 
 
@@ -29,7 +32,9 @@ class Data(eqx.Module):
         y: The teacher's answers to them.
         fresh: More queries and answers, kept out of the recovery for its certificate.
         ask: The teacher itself, where it can be asked.
-        answers: How precise the answers are.
+        answers: What they are, and how precise.
+        error: Root mean square of the errors that rounding made in each output of y; None for none known.
+        notes: What was done with the answers at the door, in words.
     """
 
     x: Inputs
@@ -37,6 +42,8 @@ class Data(eqx.Module):
     fresh: Samples | None = None
     ask: Ask | None = eqx.field(static=True, default=None)
     answers: Answers = eqx.field(static=True, default=Answers())
+    error: Float[np.ndarray, " fan_out"] | None = None
+    notes: tuple[str, ...] = eqx.field(static=True, default=())
 
     @staticmethod
     def of(
@@ -63,17 +70,28 @@ class Data(eqx.Module):
         if len(x) < 2 or x.shape[1] < 1:
             raise ValueError(f"`x` needs at least 2 samples and 1 input; got shape {x.shape}.")
         checked = None if fresh is None else _checked_fresh(fresh, Samples(x, y))
+        answers = (answers or Answers()).found(y)
+        y64 = np.asarray(y, float)
+        error, notes = answers.rounding(y), ()
+        if answers.kind is None and look_like_probabilities(y64, float(error.max())):
+            raise ValueError(
+                "`y` adds up to 1 in every row: these look like probabilities, which no network with a linear output "
+                'makes. Say answers=ecjax.Answers(kind="probabilities"), or kind="numbers" if they are none.'
+            )
+        if answers.are_probabilities:
+            x, y, checked, error, notes = _logits(x, y, checked, answers)
         constant = np.flatnonzero(constant_columns(y))
         if len(constant):
             raise ValueError(f"`y` is constant in columns {constant.tolist()}: nothing to imitate. Drop these outputs.")
         if variation(x).rank == 0:
             raise ValueError("`x` is the same in every sample: ask the teacher at different inputs.")
-        return Data(x, y, checked, ask, (answers or Answers()).found(y))
+        notes += _remarks(np.asarray(x, float), np.asarray(y, float), answers)
+        return Data(x, y, checked, ask, answers, error if error.any() else None, notes)
 
     @property
     def n_numbers(self) -> int:
-        """How many numbers there are to explain."""
-        return self.y.size
+        """How many numbers there are to explain; outputs that are functions of the others are none."""
+        return len(self.y) * independent_outputs(np.asarray(self.y, float))
 
     @property
     def samples(self) -> Samples:
@@ -122,6 +140,44 @@ class Data(eqx.Module):
     def _with(self, more: Samples) -> "Data":
         both = jnp.concatenate([self.x, more.x]), jnp.concatenate([self.y, more.y])
         return eqx.tree_at(lambda data: (data.x, data.y), self, both)
+
+
+def _remarks(x: np.ndarray, y: np.ndarray, answers: Answers) -> tuple[str, ...]:
+    """What somebody would want to know of such a table, in words."""
+    notes = []
+    times, off = repeated(x, y)
+    if off > _DIFFERENT * float(np.finfo(y.dtype).eps):
+        notes.append(f"{times} queries came before, with other answers: errors of {off:.1g} standard deviations")
+    n = independent_outputs(y)
+    if n < y.shape[1] and not answers.are_probabilities:
+        notes.append(
+            f"{y.shape[1] - n} of {y.shape[1]} outputs are linear functions of the others, and tell nothing new"
+        )
+    return tuple(notes)
+
+
+def _logits(
+    x: Array, y: Array, fresh: Samples | None, answers: Answers
+) -> tuple[Array, Array, Samples | None, Float[np.ndarray, " fan_out"], tuple[str, ...]]:
+    """Queries with the logits behind their answers, where these say them; the same of fresh ones."""
+    eps = float(np.finfo(y.dtype).eps)
+
+    def seen(y: Array) -> Logits:
+        values = np.asarray(y, float)
+        step = np.maximum(answers.rounding_of_each(values), eps * np.abs(values))
+        return logits_of(values, step, of_logs=answers.kind == "log_probabilities")
+
+    found = seen(y)
+    gone = int((~found.counts).sum())
+    notes = [f"logits from {str(answers.kind).replace('_', ' ')}"]
+    notes[0] += ", but for a shift that all classes have in common" if y.shape[1] > 1 else ""
+    if gone:
+        notes.append(f"{gone} of {len(y)} rows set aside, whose smallest probability was rounded away")
+    if fresh is not None:
+        later = seen(fresh.y)
+        fresh = Samples(fresh.x[jnp.asarray(later.counts)], jnp.asarray(later.y, y.dtype))
+    error = found.error if answers.words() else np.zeros_like(found.error)
+    return x[jnp.asarray(found.counts)], jnp.asarray(found.y, y.dtype), fresh, error, tuple(notes)
 
 
 def _alike(x: Any, y: Any, like: Data | Samples, x_name: str, y_name: str) -> Samples:

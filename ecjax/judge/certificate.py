@@ -13,6 +13,7 @@ network with one is never certified. Directions that no input can reveal are lef
 positive homogeneous activation, and weights along inputs that never vary.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,10 @@ from .intervals import half_widths
 from .jacobian import AT_ONCE, answers_by_weights, n_invisible
 
 _AFFORDABLE = 1e11  # operations of the spectrum that a recovery spends on its certificate: some seconds
+
+
+# Numbers for each parameter that the spectrum of J is taken of: more change its smallest value by less than 1 / 20.
+_ENOUGH = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +151,7 @@ def certify(
 
     condition = bound = None
     n_affordable = int(affordable / (2 * y.shape[1] * n_parameters**2))
-    n_samples = min(len(x), n_affordable)
+    n_samples = min(len(x), n_affordable, math.ceil(_ENOUGH * n_parameters / y.shape[1]))
     if n_samples * y.shape[1] >= judge.numbers_for_each * n_parameters:
         some = samples.take(slice(n_samples))  # residuals and Jacobian of the same queries: the bound holds for any
         singular = spectrum(network, some.x, y_scale=y_scale)
@@ -217,7 +222,7 @@ def spectrum(
     size = max(1, int(AT_ONCE / (network.n_parameters * network.shape[-1])))
     r = np.zeros((0, network.n_parameters))
     for start in range(0, len(x), size):
-        j = np.asarray(answers_by_weights(network, x[start : start + size])[0], float) / scale[None, :, None]
+        j = np.asarray(answers_by_weights(network, x[start : start + size]), float) / scale[None, :, None]
         r = np.linalg.qr(np.concatenate([r, j.reshape(-1, network.n_parameters)]), mode="r")
     singular = np.linalg.svd(r / np.sqrt(n_numbers), compute_uv=False)
     return singular[: network.n_parameters - n_invisible(network, x)]

@@ -38,8 +38,8 @@ _FREE = 1e-2
 _SILENT = 1e-6
 # Loss at which a width suffices in a short run: no teacher's neuron is so small that students do as well without it.
 _WIDE_ENOUGH = 1e-5
-# Loss that wide students of a wrong activation do not reach in some hundred steps (the best of 19 on a softplus teacher:
-# silu, 2e-9).
+# Loss that wide students of a wrong activation do not reach in some hundred steps (the best of 19 on a softplus
+# teacher: silu, 2e-9).
 _OTHER_KINDS = 1e-11
 # By how much the loss on fresh queries may exceed what is exact: they may lie further out.
 _FRESH = 1e2
@@ -154,6 +154,10 @@ class Judge:
         noise = self.noise * (1 + _SIGMAS * np.sqrt(2 / max(self.n_numbers, 1)))
         return float(max(min(rounding, shown), noise, self.excused))
 
+    def is_at_rounding(self, loss: float) -> bool:
+        """Whether no refinement could do better."""
+        return bool(loss <= (_FEWEST_ROUNDINGS * self.eps) ** 2)
+
     def explains(self, n_parameters: int) -> bool:
         """Whether there are enough numbers for so many parameters, so that none is explained by chance."""
         return self.n_numbers >= self.numbers_for_each * n_parameters
@@ -199,6 +203,15 @@ class Judge:
         if not self.fits(loss):
             return False
         return not self.is_noisy or self.gain(than, loss) <= self.chance(n_fewer)
+
+    def score(self, loss: float, n_parameters: int) -> float:
+        """By how much, in nats, the evidence is against a network: the lower, the better; for comparisons only.
+
+        Minus the log likelihood, and what its parameters explain by chance. Networks that are exact without errors in
+        the answers differ by their parameters alone.
+        """
+        left = 0.0 if self.fits(loss) and not self.is_noisy else -self.gain(loss, 1.0)
+        return left + self.chance(n_parameters) if np.isfinite(loss) else math.inf
 
     def contradicts(self, seen: float) -> str:
         """What is wrong with the noise that was told of, in words, where residuals show this mean square."""

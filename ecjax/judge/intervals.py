@@ -1,11 +1,12 @@
 """How far errors in the answers move the weights: standard errors of least squares, a number for every weight and bias.
 
-With J_k the Jacobian of output k, w_k the weight its squared error has in the fit and s_k^2 the variance of its errors,
+With J_k the Jacobian of output k, w_k the weight its squared error has in the fit and C the covariance of the errors,
 
-    H = sum_k w_k J_k^T J_k,    M = sum_k w_k^2 s_k^2 J_k^T J_k,    covariance = H^+ M H^+
+    H = sum_k w_k J_k^T J_k,    M = sum_kl w_k C_kl w_l J_k^T J_l,    covariance = H^+ M H^+
 
-which is s^2 (J^T J)^-1 for one output. Where a neuron's scale is no one's to know, its incoming vector has norm 1 and
-the errors are those along the sphere. Weights that no input can reveal have none: theirs are infinite.
+which is s^2 (J^T J)^-1 for one output with errors of variance s^2. Where a neuron's scale is no one's to know, its
+incoming vector has norm 1 and the errors are those along the sphere. Weights that no input can reveal have none: theirs
+are infinite.
 
 Source: asymptotic covariance of nonlinear least squares; White, Journal of the American Statistical Association 76
     (1981), 419, for errors of several variances.
@@ -17,7 +18,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import stdtrit
 
-from ..network import Network
+from ..network import Network, respond
 from ..network.moves import with_unit_vectors
 from ..network.symmetries import symmetries
 from ..objective import Inputs, Outputs, flatten
@@ -26,7 +27,7 @@ from .jacobian import AT_ONCE, answers_by_weights, n_invisible
 
 
 def standard_errors(
-    network: Network, x: Inputs, y: Outputs, *, variance: Float[np.ndarray, " fan_out"] | None = None
+    network: Network, x: Inputs, y: Outputs, *, covariance: Float[np.ndarray, "fan_out fan_out"] | None = None
 ) -> Network:
     """Standard error of every weight and bias of a network that was fitted to erring answers by least squares.
 
@@ -34,7 +35,7 @@ def standard_errors(
         network: At the minimum of the mean squared error, each output in units of its standard deviation.
         x: Queries.
         y: Answers.
-        variance: Of the errors of each output, in its unit squared; by default that of the residuals, corrected for the
+        covariance: Of the errors of the outputs, in their units; by default that of the residuals, corrected for the
             number of parameters.
 
     Returns:
@@ -49,29 +50,28 @@ def standard_errors(
     if y.size <= p:
         raise ValueError(f"`y` has {y.size} numbers for {p} parameters: their errors can't be told.")
     weight = 1 / np.asarray(y, float).var(axis=0)
-    grams, left = np.zeros((fan_out, p, p)), np.zeros(fan_out)
     size = max(1, int(AT_ONCE / (p * fan_out)))
-    for start in range(0, n, size):
-        some = slice(start, start + size)
-        rows, answers = answers_by_weights(network, x[some])
-        j = np.asarray(rows, float)
-        grams += np.einsum("nkp,nkq->kpq", j, j, optimize=True)
-        left += np.sum((np.asarray(answers, float) - np.asarray(y[some], float)) ** 2, axis=0)
-    if variance is None:
-        variance = left / (n - (p - n_unseen) / fan_out)
-    h = np.einsum("k,kpq->pq", weight, grams)
-    m = np.einsum("k,kpq->pq", weight**2 * variance, grams)
+    pieces = [slice(start, start + size) for start in range(0, n, size)]
+    if covariance is None:
+        left = np.asarray(respond(network, x), float) - np.asarray(y, float)
+        covariance = left.T @ left / (n - (p - n_unseen) / fan_out)
+    h, m = np.zeros((p, p)), np.zeros((p, p))
+    among = weight[:, None] * covariance * weight
+    for some in pieces:
+        j = np.asarray(answers_by_weights(network, x[some]), float)
+        h += np.einsum("nkp,k,nkq->pq", j, weight, j, optimize=True)
+        m += np.einsum("nkp,kl,nlq->pq", j, among, j, optimize=True)
     unit = np.sqrt(np.diagonal(h))
     unit = np.where(unit > 0, unit, 1)
     values, vectors = np.linalg.eigh(h / np.outer(unit, unit))
     inverse = vectors[:, n_unseen:] / values[n_unseen:] @ vectors[:, n_unseen:].T / np.outer(unit, unit)
-    covariance = inverse @ m @ inverse
+    of_weights = inverse @ m @ inverse
     theta, unflatten = flatten(network)
     homogeneous = any(symmetries(layer.activation, len(layer.b)).homogeneous.any() for layer in network.hidden)
     if homogeneous:
         gauge = jax.jacobian(lambda theta: flatten(with_unit_vectors(unflatten(theta)))[0])(theta)
-        covariance = np.asarray(gauge, float) @ covariance @ np.asarray(gauge, float).T
-    errors = unflatten(jnp.asarray(np.sqrt(np.maximum(np.diagonal(covariance), 0)), theta.dtype))
+        of_weights = np.asarray(gauge, float) @ of_weights @ np.asarray(gauge, float).T
+    errors = unflatten(jnp.asarray(np.sqrt(np.maximum(np.diagonal(of_weights), 0)), theta.dtype))
     return _without_unseen(errors, x)
 
 

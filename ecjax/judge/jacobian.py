@@ -6,20 +6,19 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..base.precision import compiled
-from ..network import Network, answers
+from ..network import Network
 from ..network.symmetries import symmetries
-from ..objective import Inputs, Outputs, Samples
+from ..objective import Inputs, Samples
 from ..objective.variation import variation
 
 AT_ONCE = 2e7  # entries of a Jacobian that are held at once
 
 
 @compiled
-def answers_by_weights(network: Network, x: Inputs) -> tuple[Float[Array, "samples fan_out parameters"], Outputs]:
-    """Derivative of every answer by every parameter, and the answers."""
+def answers_by_weights(network: Network, x: Inputs) -> Float[Array, "samples fan_out parameters"]:
+    """Derivative of every answer by every parameter."""
     nothing = Samples(x, jnp.zeros((len(x), network.shape[-1]), x.dtype))
-    rows = (nothing.jacobian(network) * math.sqrt(nothing.n_numbers)).reshape(len(x), network.shape[-1], -1)
-    return rows, answers(network, x)
+    return (nothing.jacobian(network) * math.sqrt(nothing.n_numbers)).reshape(len(x), network.shape[-1], -1)
 
 
 def n_invisible(network: Network, x: Inputs) -> int:

@@ -11,11 +11,13 @@ over by least squares) or afresh. At the end all weights are fine-tuned together
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -28,7 +30,16 @@ from ..data import Answers, Data, Teacher
 from ..expand import Expansion, is_small, sufficient_width
 from ..expand.store import Store, part
 from ..judge import Evidence, Judge, certify, standard_errors, unrecoverable_neurons
-from ..network import Activations, LayerActivation, Mixture, Network, as_activations, check_symmetry, random_students
+from ..network import (
+    Activation,
+    Activations,
+    LayerActivation,
+    Mixture,
+    Network,
+    as_activations,
+    check_symmetry,
+    random_students,
+)
 from ..network.moves import with_unit_vectors
 from ..objective import Samples, Scaling
 from ..reconstruct import Candidate, eliminate_in_all_layers, finetune, removed_clusters
@@ -36,11 +47,14 @@ from ..reconstruct.assemble import less_linear
 from ..reconstruct.evidence import weigh
 from .asking import AUTO, ProbesFailedError, recover_by_asking, with_answers
 from .choice import Choice, chosen_from
-from .kinds import N_TRIED, likelier
+from .kinds import CLASSES, DEPTHS, N_TRIED, likelier, same_functions, tell_apart, tied
 from .layers import Doubts, Found, next_layer, reconstructed, upper_students
 from .recovery import Recovery
 from .settings import RecoveryConfig, Width
 
+# Numbers for each parameter of a student, beyond which more rows change nothing until the end: students are trained on
+# 10 of them at first. Those with kinks agree to the spacing of the queries only.
+_ROWS, _ROWS_OF_KINKS = 100, 1000
 _NAMED = 12  # constant inputs that are named one by one
 _Config = TypeVar("_Config")
 
@@ -51,7 +65,7 @@ def recover(
     *,
     activation: Activations,
     key: PRNGKeyArray,
-    hidden_layers: int = 1,
+    hidden_layers: int | Literal["auto"] = 1,
     config: RecoveryConfig | None = None,
     fresh: tuple[Any, Any] | None = None,
     answers: Answers | None = None,
@@ -75,9 +89,10 @@ def recover(
             the answers in it. Or a `Teacher`, who is asked what is worth asking (`ecjax.road.asking`).
         y: The teacher's answers, one a row (or one number a sample).
         activation: Of the teacher's hidden neurons: a name, an `Activation`, or one for each hidden layer. A `Mixture`
-            says it neuron by neuron of the students. "auto", of a `Teacher`, is found by looking at single neurons.
+            says it neuron by neuron of the students. "auto": found by short runs of students of each kind in the
+            catalogue (`ecjax.road.kinds`), or, of a `Teacher`, by looking at single neurons.
         key: For the students' initial weights. Used up.
-        hidden_layers: How many the teacher has.
+        hidden_layers: How many the teacher has. "auto": 1, 2 or 3, found by short runs likewise.
         config: All settings; by default they are chosen from the data (`ecjax.road.choice`), and the recovery says how.
         fresh: More queries and answers, arrays like x and y, kept out of the recovery for its certificate.
         answers: What is known of them, their noise, rounding, or that they are probabilities; the rest is found from
@@ -106,11 +121,15 @@ def recover(
     Source:
         Martinelli et al., ICML 2024 (arXiv:2304.12794), Expand-and-Cluster.
     """
-    if hidden_layers < 1:
+    if hidden_layers != AUTO and hidden_layers < 1:
         raise ValueError(f"`hidden_layers` is how many the teacher has, at least 1; got {hidden_layers}.")
+    overrides = _Overrides(student_width, n_students, gamma, beta, metric, policy, n_clusters, height, method)
+    why, asked = (), 0
     if isinstance(x, Teacher):
         if y is not None or fresh is not None or answers is not None:
             raise ValueError("`x` is a Teacher, who is asked for answers: leave `y`, `fresh` and `answers` out.")
+        if hidden_layers == AUTO:
+            raise ValueError('`hidden_layers` "auto" is for answers that lie about: say how many the Teacher has.')
         kinds = None if activation == AUTO else checked_activations(activation, hidden_layers)
         try:
             with one_blas_thread():
@@ -120,39 +139,101 @@ def recover(
         except ProbesFailedError as error:
             if kinds is None:
                 raise  # students have to be told
-            why = f"students, as probes do not reach: {error}"
-        asked = with_answers(x, key=jr.fold_in(key, 2**28))
-        overrides = {"student_width": student_width, "n_students": n_students, "gamma": gamma, "beta": beta}
-        overrides |= {"metric": metric, "policy": policy, "n_clusters": n_clusters, "height": height}
-        recovery = recover(
-            asked,
-            activation=activation,
-            key=key,
-            hidden_layers=hidden_layers,
-            config=config,
-            method=method,
-            allow_few_samples=allow_few_samples,
-            store=store,
-            progress=progress,
-            **cast(Any, overrides),
-        )
-        return replace(recovery, chosen=(why, *recovery.chosen), questions=x.asked)
-    if activation == AUTO:
-        raise ValueError('`activation` "auto" needs a Teacher that can be asked: name the activation of these answers.')
-    activations = checked_activations(activation, hidden_layers)
+            why = (f"students, as probes do not reach: {error}",)
+        teacher, x = x, with_answers(x, key=jr.fold_in(key, 2**28))
+        asked = teacher.asked
     data = x if isinstance(x, Data) else Data.of(x, y, fresh=fresh, answers=answers)
     if isinstance(x, Data) and not (y is None and fresh is None and answers is None):
         raise ValueError("`x` is Data, which has answers of its own: leave `y`, `fresh` and `answers` out.")
-    choice = Choice(config, ()) if config is not None else chosen_from(data, activations)
-    policy = policy or ("count" if n_clusters is not None else "height" if height is not None else None)
-    clusters = {"gamma": gamma, "beta": beta, "metric": metric, "policy": policy}
-    clusters |= {"n_clusters": n_clusters, "height": height}
-    given = cast(RecoveryConfig, choice.config)
-    cluster, train = _override(given.cluster, **clusters), _override(given.expand, method=method)
-    overrides = {"student_width": student_width, "n_students": n_students, "cluster": cluster, "expand": train}
-    choice = choice.replaced(_override(given, **overrides))
+    go = partial(follow, data, allow_few=allow_few_samples, progress=progress)
     with one_blas_thread():
-        return follow(data, activations, choice, key, allow_few=allow_few_samples, store=store, progress=progress)
+        if (isinstance(activation, str) and AUTO in (activation, hidden_layers)) or hidden_layers == AUTO:
+            recovery = _of_unknown_kind(data, activation, hidden_layers, config, overrides, key, go, progress)
+        else:
+            activations = checked_activations(activation, hidden_layers)
+            recovery = go(activations, _choice(data, activations, config, overrides), key, store=store)
+    return replace(recovery, chosen=(*why, *data.notes, *recovery.chosen), questions=asked)
+
+
+class _Overrides(NamedTuple):
+    """Settings that were given to `recover` by themselves."""
+
+    student_width: Width | None
+    n_students: int | None
+    gamma: float | None
+    beta: float | None
+    metric: str | Metric | None
+    policy: str | None
+    n_clusters: int | None
+    height: float | None
+    method: Any
+
+    def of(self, config: RecoveryConfig) -> RecoveryConfig:
+        """The config with what was given in its place."""
+        policy = self.policy or (
+            "count" if self.n_clusters is not None else "height" if self.height is not None else None
+        )
+        clusters = {"gamma": self.gamma, "beta": self.beta, "metric": self.metric, "policy": policy}
+        clusters |= {"n_clusters": self.n_clusters, "height": self.height}
+        cluster, train = _override(config.cluster, **clusters), _override(config.expand, method=self.method)
+        students = {"student_width": self.student_width, "n_students": self.n_students}
+        return _override(config, **students, cluster=cluster, expand=train)
+
+
+def _choice(
+    data: Data, activations: tuple[LayerActivation, ...], config: RecoveryConfig | None, overrides: _Overrides
+) -> Choice:
+    """The settings that were given, and the others chosen from the data."""
+    choice = Choice(config, ()) if config is not None else chosen_from(data, activations)
+    return choice.replaced(overrides.of(choice.config))
+
+
+def _of_unknown_kind(
+    data: Data,
+    activation: Activations,
+    hidden_layers: int | str,
+    config: RecoveryConfig | None,
+    overrides: _Overrides,
+    key: PRNGKeyArray,
+    go: Callable[..., Recovery],
+    progress: Progress,
+) -> Recovery:
+    """Kinds are told apart by short runs, then those that are not by what they end with."""
+    depths = DEPTHS if hidden_layers == AUTO else (cast(int, hidden_layers),)
+    kinds = tuple(CLASSES) if activation == AUTO else (cast(Any, activation),)
+    if activation != AUTO and not isinstance(activation, str | Activation):
+        raise ValueError('`hidden_layers` "auto" goes with one activation for all of them, by its name.')
+    like = checked_activations(kinds[0], depths[-1])
+    choice = _choice(data, like, config, overrides)
+    if choice.config.student_width == "auto":
+        raise ValueError('`student_width` is "auto", and so is the kind of network: give one of them.')
+    if choice.config.expand.trains_stacks:
+        raise ValueError(f"{AUTO!r} is for students trained one by one; method {choice.config.expand.method!r} is not.")
+    scale = data.suffices(choice.config.widths(depths[0])).scaling(choice.config.standardise)
+    judge, seconds = judge_of(data, scale, choice.config), Stopwatch()
+    samples = scale.samples(data.x, data.y)
+    with seconds.of("kinds"):
+        trials = tell_apart(samples, kinds, depths, choice.config, judge, key=jr.fold_in(key, 2**27), progress=progress)
+    best, ends = None, []
+    for one in tied(trials):
+        store = None  # students of several kinds have no place in one store
+        recovery = go(one.activations, _choice(data, one.activations, config, overrides), key, store=store)
+        ends.append((recovery.judge.score(recovery.loss, recovery.network.n_parameters), one, recovery))
+        if recovery.is_exact and not recovery.judge.is_noisy:
+            break
+    ends.sort(key=lambda end: (not end[2].is_exact, end[0]))
+    score, best, recovery = ends[0]
+    rivals = [one.name for other, one, end in ends[1:] if end.is_exact and other - score <= judge.chance(1)]
+    others = [one for one in trials if one is not best]
+    beside = f"; {others[0].name} reaches {others[0].loss:.0e}" if others else ""
+    words = f"{best.name}{same_functions(best.activations[0].name)}, by short runs (loss {best.loss:.0e}{beside})"
+    undecided = (f"the activation: {' and '.join(rivals)} explain as much.",) if rivals else ()
+    return replace(
+        recovery,
+        chosen=(words, *recovery.chosen),
+        unidentified=(*recovery.unidentified, *undecided),
+        seconds={**seconds.seconds, **recovery.seconds},
+    )
 
 
 def follow(
@@ -184,11 +265,16 @@ def follow(
             width = _found_width(data.suffices((1,) * depth, allow_few=allow_few), activations, config, key, progress)
         config = replace(config, student_width=width)
         choice = choice.replaced(config, f"student width {width}, by short runs")
-    scale, samples, students = fresh_students(data, activations, config, key, allow_few=allow_few)
+    scale, everything, students = fresh_students(data, activations, config, key, allow_few=allow_few)
+    samples = everything if config.expand.trains_stacks else _enough(everything, students)
     judge = judge_of(data, scale, config)
-    doubts = partial(_doubts, samples, activations, config, judge, jr.fold_in(key, 2**27), seconds, progress)
+    of_layers = judge
+    if samples is not everything:
+        choice = choice.replaced(config, f"{len(samples.x):,} of {len(everything.x):,} rows until the last refinement")
+        of_layers = replace(judge, n_numbers=samples.n_numbers)
+    doubts = partial(_doubts, samples, activations, config, of_layers, jr.fold_in(key, 2**27), seconds, progress)
     begin = partial(
-        _layers, students, samples, config, judge, key, store=store, progress=progress, seconds=seconds,
+        _layers, students, samples, config, of_layers, key, store=store, progress=progress, seconds=seconds,
         trained=trained, doubts=doubts if is_small(students) and config.rounds is None else None,
     )  # fmt: skip
     found = begin()
@@ -244,6 +330,16 @@ def _layers(
             students, inputs = upper_students(latest.expansion, latest.candidate, samples.x, config, key=key_above)
             samples = Samples(inputs, targets)
     return found
+
+
+def _enough(samples: Samples, students: Network) -> Samples:
+    """So many rows as tell students of this size everything; all of them have the last word."""
+    n_rows, fan_out = samples.y.shape
+    of_one = students.n_parameters * (_ROWS if students.smooth else _ROWS_OF_KINKS)
+    n = math.ceil(of_one / fan_out)
+    if n >= n_rows / 2:
+        return samples
+    return samples.take(jnp.asarray(np.sort(np.random.default_rng(0).permutation(n_rows)[:n])))
 
 
 def _doubts(
@@ -351,10 +447,11 @@ def rebuild(
 
 def judge_of(data: Data, scale: Scaling, config: RecoveryConfig) -> Judge:
     """What counts as exact for these answers, by what is known of their errors."""
-    told, rounding = data.answers.noise, data.answers.rounding(data.y) / scale.y_scale
+    told, rounding = data.answers.noise, (0.0 if data.error is None else data.error) / scale.y_scale
     origin = "told" if told is not None else "computed" if data.answers.is_computed else "rounding"
     noise = math.sqrt((told or 0.0) ** 2 + float(np.mean(rounding**2)))
-    return Judge.of(data, accepted=config.exact_loss, noise=noise, origin=origin if noise or told == 0 else "")
+    judge = Judge.of(data, accepted=config.exact_loss, noise=noise, origin=origin if noise or told == 0 else "")
+    return replace(judge, n_numbers=data.n_numbers)
 
 
 @in_full_precision
@@ -379,7 +476,9 @@ def _finished(
         rest = samples.with_answers(less_linear(samples, last.linear)) if last.linear.any() else samples
         students = found[0].expansion.students  # small ones are padded to, so that their compiled program serves again
         pad_to = students.widths[0] if is_small(students) else 0
-        network, loss = finetune(network, rest, stop=config.finetune, judge=judge, pad_to=pad_to)
+        loss = float(rest.value(network))
+        if not judge.is_at_rounding(loss):
+            network, loss = finetune(network, rest, stop=config.finetune, judge=judge, pad_to=pad_to)
         if len(found) > 1 and judge.fits(loss):
             network, loss = eliminate_in_all_layers(network, loss, samples, stop=config.finetune, judge=judge)
     progress("finetune", 1, 1)
@@ -412,7 +511,7 @@ def _finished(
             for number, each in enumerate(found, start=1)
             for why in removed_clusters(each.clustering, each.candidate, each.found_by)
         ),
-        unidentified=(*_unidentified(refined, scale), *unrecoverable_neurons(refined.network, samples.x)),
+        unidentified=(*_unidentified(refined, scale, data), *unrecoverable_neurons(refined.network, samples.x)),
         expansions=tuple(each.expansion for each in found),
         clusterings=tuple(each.clustering for each in found),
         scaling=scale,
@@ -435,9 +534,11 @@ def _weighed(
     return network, loss, tuple(evidence)
 
 
-def _unidentified(candidate: Candidate, scale: Scaling) -> tuple[str, ...]:
+def _unidentified(candidate: Candidate, scale: Scaling, data: Data) -> tuple[str, ...]:
     """What the data cannot decide, in words."""
     notes = []
+    if data.answers.are_probabilities and data.y.shape[1] > 1:
+        notes.append("a shift that all logits of a query have in common: theirs add up to 0.")
     if scale.n_hidden_directions:
         constant = scale.constant_inputs
         named = ", ".join(map(str, constant[:_NAMED])) + (", ..." if len(constant) > _NAMED else "")

@@ -1,0 +1,109 @@
+"""Activations and depths that nobody named, or named wrongly."""
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+import ecjax as ec
+from ecjax.judge import Judge
+from ecjax.network import ACTIVATIONS
+from ecjax.road.kinds import CLASSES, Trial, likelier, same_functions, tell_apart, tied, trial
+
+CONFIG = ec.RecoveryConfig.toy(student_width=8, n_students=6)
+
+
+def problem(activation="tanh", widths=(2,), n=400, fan_in=3):
+    teacher_key, x_key = jr.split(jr.key(3))
+    teacher = ec.synthetic_teacher(fan_in, widths, 1, activation, key=teacher_key)
+    x = ec.gaussian_queries(n, fan_in, key=x_key)
+    samples = ec.Data.of(x, ec.respond(teacher, x)).scaling("columns").samples(x, ec.respond(teacher, x))
+    return teacher, samples, Judge.of(samples)
+
+
+def test_every_activation_that_can_be_recovered_is_tried_once():
+    tried = [name for one, others in CLASSES.items() for name in (one, *others)]
+    assert len(set(tried)) == len(tried)
+    assert set(tried) == {name for name, one in ACTIVATIONS.items() if not one.symmetry.polynomial}
+
+
+@pytest.mark.parametrize(("one", "other"), [(one, other) for one, others in CLASSES.items() for other in others])
+def test_classes_are_of_the_same_functions(one, other):
+    """Each is an affine map of the other, of another scale and shift of its input."""
+    z = np.linspace(-3, 3, 101)
+    scales, shifts = {"sigmoid": (0.5, 0), "normal_cdf": (2**-0.5, 0), "cos": (1, np.pi / 2)}[other]
+    basis = np.stack([np.asarray(ACTIVATIONS[one].fn(jnp.asarray(scales * z + shifts))), np.ones_like(z)], axis=1)
+    wanted = np.asarray(ACTIVATIONS[other].fn(jnp.asarray(z)))
+    left = wanted - basis @ np.linalg.lstsq(basis, wanted, rcond=None)[0]
+    assert np.abs(left).max() < 1e-14
+    assert other in same_functions(one)
+
+
+@pytest.mark.slow
+def test_the_right_kind_ends_the_search():
+    _, samples, judge = problem()
+    told = []
+    progress = lambda phase, done, total, **info: told.append((phase, done, total))
+    trials = tell_apart(samples, ["erf", "tanh", "relu"], (1,), CONFIG, judge, key=jr.key(0), progress=progress)
+    assert [one.name for one in trials] == ["tanh", "erf"]
+    assert judge.fits(trials[0].loss)
+    assert told == [("kinds", 1, 3), ("kinds", 2, 3)]
+    assert tied(trials) == trials[:1]
+
+
+def test_depth_is_no_more_than_needed(monkeypatch):
+    """Of several depths that imitate, the least; of one that imitates better by far, the deeper."""
+    _, samples, judge = problem()
+
+    def planted(losses):
+        monkeypatch.setattr("ecjax.road.kinds.trial", lambda _, kinds, *__: Trial(kinds, losses[len(kinds) - 1]))
+        best = tell_apart(samples, ["tanh"], (1, 2, 3), CONFIG, judge, key=jr.key(0))[0]
+        return len(best.activations)
+
+    assert planted([1e-30, 1e-30, 1e-30]) == 1
+    assert planted([1e-4, 1e-30, 1e-30]) == 2
+    assert planted([1e-4, 3e-5, 1e-5]) == 1
+    assert planted([1e-2, 1e-8, 1e-30]) == 3
+
+
+@pytest.mark.slow
+def test_a_wrong_name_is_noticed_and_the_better_one_said():
+    _, samples, judge = problem()
+    named = ec.network.as_activations("erf", 1)
+    loss = trial(samples, named, CONFIG, jr.key(0)).loss
+    better = likelier(samples, named, loss, CONFIG, judge, key=jr.key(0))
+    assert better is not None
+    assert better.name == "tanh"
+
+
+@pytest.mark.slow
+def test_a_recovery_under_a_wrong_name_says_so():
+    _, samples, _ = problem(widths=(3,), n=600)
+    wrong = ec.recover(samples.x, samples.y, activation="softplus", key=jr.key(0), config=CONFIG)
+    assert not wrong.is_exact
+    assert 'activation="tanh"' in wrong.advice
+    assert "Likely cause" in wrong.summary()
+
+
+@pytest.mark.slow
+def test_an_activation_that_nobody_named_is_found():
+    _, samples, _ = problem("softplus")
+    recovery = ec.recover(samples.x, samples.y, activation="auto", key=jr.key(0), config=CONFIG)
+    assert recovery.network.activations[0].name == "softplus"
+    assert recovery.is_exact
+    assert any("short runs" in each for each in recovery.chosen)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"activation": ["tanh", "relu"], "hidden_layers": "auto"}, "goes with one activation"),
+        ({"activation": "auto", "student_width": "auto"}, "give one of them"),
+        ({"activation": "auto", "method": "minibatch"}, "trained one by one"),
+        ({"activation": "auto", "hidden_layers": 0}, "at least 1"),
+    ],
+)
+def test_what_cannot_be_found_is_refused(given, named):
+    _, samples, _ = problem()
+    with pytest.raises(ValueError, match=named):
+        ec.recover(samples.x, samples.y, key=jr.key(0), **given)
