@@ -34,13 +34,12 @@ def ode_solver(name: str, *, root_tol: float) -> dfx.AbstractSolver:
     return IMPLICIT[name](root_finder=dfx.VeryChord(rtol=root_tol, atol=root_tol, linear_solver=_LU()))
 
 
-def newton_solver(name: str, *, slope_error: Float[Array, ""]) -> dfx.AbstractSolver:
+def newton_solver(name: str, *, slope_error: Float[Array, " parameters"]) -> dfx.AbstractSolver:
     """The implicit solver of that name, whose stages are solved by Newton's method: a Hessian for each iteration.
 
     Args:
         name: One of `IMPLICIT`.
-        slope_error: What a step allows for the slopes of its stages, its own error over its length. A stage is solved
-            when the last correction, which is the error of the guess before, is a hundredth of it.
+        slope_error: What is allowed of the last correction of a stage's slope, which is the error of the guess before.
     """
     newton = _Newton(rtol=0.0, atol=1.0, linear_solver=_LU(), cauchy_termination=False, error=slope_error)
     return IMPLICIT[name](root_finder=newton, root_find_max_steps=_ITERATIONS)
@@ -54,12 +53,12 @@ class _Newton(optx.Newton):
     Wanner, section IV.8; optimistix's own) give up at the third.
     """
 
-    error: Float[Array, ""] | float = 0.0
+    error: Float[Array, " parameters"] | float = 0.0
 
     def terminate(self, fn, y, args, options, state, tags):
         lost = (state.step > 0) & ~jnp.isfinite(state.diffsize)
         result = optx.RESULTS.where(lost, optx.RESULTS.nonlinear_divergence, state.result)
-        return lost | ((state.step > 0) & (state.diffsize <= self.kappa * self.error)), result
+        return lost | ((state.step > 0) & jnp.all(jnp.abs(state.diff) <= self.error)), result
 
 
 class _LU(lx.LU):

@@ -45,7 +45,7 @@ def degeneracy(net: Network, flat: Float[np.ndarray, "parameters zeros"]) -> Deg
         kind_of = {int(i): number for number, (_, members) in each.items() for i in members}
         pairs = [(j, i) for i in range(len(vectors)) for j in range(i) if kind_of[i] == kind_of[j]]
         apart = {(j, i): np.linalg.norm(vectors[i] - vectors[j]) / max(size[i], size[j], _TINY) for j, i in pairs}
-        diverging = [pair for pair in pairs if apart[pair] <= _NEAR and _cancel(*a[:, pair].T, reach)]
+        diverging = [pair for pair in pairs if apart[pair] <= _NEAR and _cancel(a[:, pair[0]], a[:, pair[1]], reach)]
         for j, i in diverging:
             found["diverging"].append((layer, j, i))
             by_kind["diverging"] += _exchanges(net, layer, j, i, a.shape[0])

@@ -14,7 +14,7 @@ REASONS = (
     "the gradient vanished",
     "the limit of its norm",
     "out of steps",
-    "no smaller step in this precision",
+    "no further in this precision",
     "not finite",
 )
 RUNNING, TIME, LOSS, GRADIENT, NORM, STEPS, STALLED, DIVERGED = range(len(REASONS))
