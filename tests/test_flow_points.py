@@ -140,6 +140,15 @@ def test_frozen_parameters_have_no_directions(key):
         critical_point(stack([teacher, teacher]), samples)
     with pytest.raises(ValueError, match="0 or above"):
         critical_point(teacher, samples, tolerance=-1.0)
+    with pytest.raises(ValueError, match="if it moves"):
+        critical_point(teacher, samples, free=free[1:])
+
+
+def test_a_network_that_is_not_finite_is_no_critical_point(key):
+    teacher, samples = task(key)
+    point = critical_point(jax.tree.map(lambda leaf: leaf * jnp.nan, teacher), samples)
+    assert point.kind == "not critical"
+    assert (point.n_negative, point.n_zero) == (0, 0)
 
 
 # --- moves -----------------------------------------------------------------------------------------------------------

@@ -6,11 +6,11 @@ from matplotlib.figure import Figure
 
 from ..flow import Trajectory, neuron_paths, overlaps
 from ..flow.critical import DEGENERATE, MINIMUM, SADDLE
-from ..flow.study import INFINITE, MOVING, Study
+from ..flow.study import FAILED, INFINITE, MOVING, Study
 from ..network import Network
 from .page import DROPPED, KEPT, LIMIT, REST, grid, one_page, raised
 
-_COLOURS = {MINIMUM: KEPT, SADDLE: LIMIT, DEGENERATE: DROPPED, INFINITE: REST, MOVING: REST}
+_COLOURS = {MINIMUM: KEPT, SADDLE: LIMIT, DEGENERATE: DROPPED, INFINITE: REST, MOVING: REST, FAILED: REST}
 
 
 def plot_flows(path: Trajectory) -> Figure:

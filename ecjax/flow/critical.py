@@ -84,9 +84,18 @@ def critical_point(
         raise ValueError("`net` is one network; got a stack of students: take `student(stack, i)`.")
     if gradient_norm < 0 or (tolerance is not None and tolerance < 0):
         raise ValueError(f"`gradient_norm` and `tolerance` are 0 or above; got {gradient_norm!r}, {tolerance!r}.")
+    if free is not None and np.shape(free) != (net.n_parameters,):
+        raise ValueError(
+            f"`free` says of each of {net.n_parameters} parameters if it moves; got shape {np.shape(free)}."
+        )
     loss, gradient, hessian = (np.asarray(each, float) for each in _derivatives(net, objective))
     free = np.ones(len(gradient), bool) if free is None else np.asarray(free, bool)
     norm = float(np.linalg.norm(gradient[free]))
+    if not (np.isfinite(norm) and np.all(np.isfinite(hessian))):  # a student that failed is no reason to stop a study
+        nothing = np.full(np.count_nonzero(free), np.nan)
+        return CriticalPoint(
+            float(loss), norm, nothing, float("nan"), NOT_CRITICAL, degeneracy(net, np.zeros((len(gradient), 0)))
+        )
     spectrum, directions = np.linalg.eigh(hessian[np.ix_(free, free)])
     if tolerance is None:
         tolerance = _tolerance(spectrum, norm, float(jnp.finfo(net.dtype).eps))

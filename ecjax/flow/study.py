@@ -10,7 +10,7 @@ from .critical import NOT_CRITICAL, CriticalPoint, critical_point
 from .trajectory import Trajectory
 from .until import NORM
 
-INFINITE, MOVING = "ran to infinity", "still moving"
+INFINITE, MOVING, FAILED = "ran to infinity", "still moving", "not finite"
 
 # Losses of one point differ by what each student has still left to go, those of different points by some percent.
 _RATIO = 1.01
@@ -22,7 +22,8 @@ class Kind:
 
     Attributes:
         members: Which students.
-        kind: "minimum", "strict saddle", "degenerate", "ran to infinity" or "still moving".
+        kind: "minimum", "strict saddle" or "degenerate"; or why there is none: "ran to infinity", "still moving" or
+            "not finite".
         loss: The median of theirs.
         n_negative: Negative eigenvalues, the median.
         n_zero: Zero eigenvalues, the median.
@@ -92,6 +93,8 @@ def study_ends(path: Trajectory, objective: Objective, *, gradient_norm: float =
 
 
 def _kind(point: CriticalPoint, reason: int) -> str:
+    if not np.isfinite(point.loss):
+        return FAILED
     if reason == NORM:
         return INFINITE
     return MOVING if point.kind == NOT_CRITICAL else point.kind
