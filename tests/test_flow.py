@@ -440,7 +440,6 @@ def test_things_of_another_kind_are_refused(key):
         (lambda: bare(_asked)("often", Until(), jnp.float64), "increasing flow times"),
         (lambda: bare(posed)((objective.x, objective.y), one), "Samples"),
         (lambda: bare(posed)(objective, one, time_constants={"w": 1.0}), "a number or"),
-        (lambda: Discrete(optimiser=optax.adam(1e-3)), "has its rate already"),  # pyright: ignore[reportArgumentType]
     ):
         with pytest.raises(ValueError, match=said):
             wrong()
