@@ -73,12 +73,13 @@ class Ode(Dynamics):
             memory = solver.init(term, start, end, theta, None)
             order = cast(Any, solver.error_order(term))
             plan = self._controller.init(term, start, end, theta, end, None, solver.func, order)
-            return Place(start, theta, _arrays(memory)), _arrays((*plan, 0))
+            return Place(start, theta, _arrays(memory)), (*_arrays(plan), jnp.zeros((), theta.dtype))
 
     def planned(self, plan: Any, now: Place) -> Float[Array, ""]:
         return plan[0]
 
     def step(self, start: Place, end_time: Float[Array, ""], plan: Any, problem: Problem) -> Step:
+        # Steps to go by Newton's method are a float: in a scope of float32 integers would have another width.
         term, (_, controlled, by_newton) = _term(problem), plan
         length = end_time - start.time
         with precision_of(start.theta):
