@@ -13,6 +13,8 @@ from pathlib import Path
 
 from ecjax.cli import main as ecjax
 
+_EXACT = 1e-14  # what a gradient of 1e-12 leaves of the loss where the Hessian has an eigenvalue of 1e-10
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -35,14 +37,16 @@ def main() -> None:
     if followed:
         seconds, wall = time.process_time() - start, time.perf_counter() - wall
         print(f"{followed} students: {seconds:.0f} CPU s, {wall:.0f} s, {seconds / followed:.2f} CPU s each")
-    kinds = {}
+    by_kind: dict[str, list[tuple[int, float]]] = {}
     for seed in range(arguments.teachers):
         for kind in json.loads((arguments.out / f"teacher-{seed}" / "kinds.json").read_text())["kinds"]:
-            name = (kind["kind"], kind["n_neurons"], kind["diverging"])
-            kinds.setdefault(name, []).extend(kind["members"])
-    print("\n| students | kind | neurons | to infinity |\n|---|---|---|---|")
-    for (kind, n_neurons, diverging), members in sorted(kinds.items(), key=lambda item: -len(item[1])):
-        print(f"| {len(members)} | {kind} | {n_neurons} | {diverging} |")
+            name = "global minimum" if kind["kind"] == "minimum" and kind["loss"] < _EXACT else kind["kind"]
+            by_kind.setdefault(name, []).append((len(kind["members"]), kind["loss"]))
+    total = sum(n for ends in by_kind.values() for n, _ in ends)
+    print("\n| students | | kind | different losses | loss |\n|---|---|---|---|---|")
+    for name, ends in sorted(by_kind.items(), key=lambda item: -sum(n for n, _ in item[1])):
+        n, losses = sum(n for n, _ in ends), [loss for _, loss in ends]
+        print(f"| {n} | {n / total:.1%} | {name} | {len(ends)} | {min(losses):.1e} to {max(losses):.1e} |")
 
 
 if __name__ == "__main__":

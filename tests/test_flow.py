@@ -1,5 +1,6 @@
 """Flows obey their laws: loss falls, what is conserved stays, images stay images, and stopping changes nothing."""
 
+import inspect
 import itertools
 
 import drawn
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from ecjax import flow
 from ecjax.flow import Discrete, Ode, Until, follow, log_times
+from ecjax.flow.following import _asked, dynamics_of
 from ecjax.flow.problem import Penalised, posed
 from ecjax.flow.until import REASONS
 from ecjax.network import (
@@ -229,6 +231,34 @@ def test_every_reason_to_stop(reason, key):
     assert reason in REASONS
 
 
+def test_who_is_at_rest_above_the_gradient_that_is_asked_says_so(key):
+    """Steps double until they are longer than any curvature can show; the student stays where it is at rest."""
+    path = follow(stack_of(key, 1, (2, 2, 1)), task(key), until=Until(gradient_norm=0.0, loss=0.0))
+    assert path.reasons() == ["no further in this precision"]
+    assert path.n_steps[0] < 500
+    assert path.final_gradient_norm[0] < 1e-13
+
+
+@pytest.mark.slow
+def test_students_come_to_the_end_of_narrow_valleys():
+    """Long steps leave a curved valley to second order: with one Hessian a step their stages are not solved, and no
+    such student came to a gradient of 1e-10 within 5,000 steps. One of these runs to infinity."""
+    teacher = random_network((2, 8, 1), "tanh", key=jr.key(0))
+    x = jr.normal(jr.key(1), (500, 2))
+    samples, students = Samples(x, respond(teacher, x)), stack_of(jr.key(3), 4, (2, 8, 1))
+    until = Until(gradient_norm=1e-12, loss=0.0, norm=1e3)
+    ends = []
+    for solver in ("kvaerno5", "kencarp58"):
+        path = follow(students, samples, until=until, solver=solver, saves=1)
+        assert path.reasons() == [*["the gradient vanished"] * 2, "the limit of its norm", "the gradient vanished"]
+        assert path.n_steps.max() < 2000
+        for i in range(4):
+            losses = path.loss[i, : path.n_saved[i]]
+            assert np.all(np.diff(losses) <= 1e-6 * losses[:-1])
+        ends.append(np.maximum(path.final_loss, 1e-14))
+    np.testing.assert_allclose(*ends, rtol=0.01)
+
+
 def test_a_student_that_fails_does_not_stop_the_others(key):
     students = stack_of(key, 2)
     broken = jax.tree.map(lambda leaf: leaf.at[0].set(jnp.nan), students)
@@ -425,6 +455,23 @@ def test_wrong_arguments_are_refused(said, key):
         follow(stack_of(key), task(key), **WRONG[said])
 
 
+def test_things_of_another_kind_are_refused(key):
+    """Without the checker of types, which only tests have."""
+    students, objective = stack_of(key), task(key)
+    one, bare = student(students, 0), inspect.unwrap
+    for wrong, said in (
+        (lambda: bare(follow)([one], objective), "`ecjax.network.stack` makes one"),
+        (lambda: bare(follow)(students, objective, until=10.0), r"Until\(time"),
+        (lambda: bare(follow)(students, objective, together=2.5), "number of students"),
+        (lambda: bare(dynamics_of)(optax.adam(1e-3)), "Discrete"),
+        (lambda: bare(_asked)("often", Until(), jnp.float64), "increasing flow times"),
+        (lambda: bare(posed)((objective.x, objective.y), one), "Samples"),
+        (lambda: bare(posed)(objective, one, time_constants={"w": 1.0}), "a number or"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            wrong()
+
+
 def test_wrong_settings_are_refused(key):
     students, objective = stack_of(key), task(key)
     for wrong in (
@@ -439,9 +486,17 @@ def test_wrong_settings_are_refused(key):
         lambda: posed(objective, student(students, 0), time_constants=students),
         lambda: follow(students, objective, solver=Discrete(batch=61)),
         lambda: follow(jax.tree.map(lambda leaf: leaf[None], students), objective),
+        lambda: follow(jax.tree.map(lambda leaf: leaf[:0], students), objective),
+        lambda: follow(students, jax.tree.map(lambda leaf: leaf.astype(jnp.float32), objective)),
+        lambda: follow(students, objective, saves=True),
+        lambda: Until(loss=float("nan")),
+        lambda: Until(gradient_norm=-1.0),
     ):
         with pytest.raises(ValueError, match="`"):
             wrong()
+    for other in (random_students(2, (3, 3, 1), "tanh", key=key), random_students(2, (2, 3, 2), "tanh", key=key)):
+        with pytest.raises(ValueError, match="the network has"):  # two outputs would each be compared with the one
+            follow(other, objective)
     with pytest.raises(ValueError, match="samples to choose from"):
         follow(students, Size(), solver=Discrete(batch=2))
     far = follow(students, objective, until=Until(steps=40), solver="tsit5")

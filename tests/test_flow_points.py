@@ -11,6 +11,7 @@ import pytest
 from ecjax import flow
 from ecjax.flow import Ode, Until, critical_point, distance, find_minimum, follow
 from ecjax.network import (
+    ACTIVATIONS,
     grow,
     merge_neurons,
     random_network,
@@ -49,6 +50,31 @@ def test_copies_make_it_degenerate(key):
     assert point.degeneracy.duplicates == ((0, 1, 3),)
     assert point.n_zero == point.degeneracy.accounted["duplicates"] == 1 + 3
     assert "duplicates" in point.summary()
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid", "gaussian", "erf", "relu"])
+def test_copies_up_to_a_symmetry_are_copies(activation, key):
+    """The mirror image of a neuron and, of relus, a multiple have as many flat directions as a plain copy has."""
+    teacher, samples = task(key, activation=activation)
+    plain = split_neuron(teacher, 1, layer=0, share=0.3)
+    law = ACTIVATIONS[activation].symmetry
+    factor, gain = (2.5, 1 / 2.5) if law.homogeneous else (-1.0, float(law.parity))
+    inner, outer = plain.layers
+    shift = 0.0 if law.homogeneous else -law.constant * law.parity
+    turned = eqx.tree_at(
+        lambda net: (net.layers[0].w, net.layers[0].b, net.layers[1].w, net.layers[1].b),
+        plain,
+        (
+            inner.w.at[3].mul(factor),
+            inner.b.at[3].mul(factor),
+            outer.w.at[:, 3].mul(gain),
+            outer.b + shift * outer.w[:, 3],
+        ),
+    )
+    np.testing.assert_allclose(respond(turned, samples.x), respond(plain, samples.x), atol=1e-12)
+    one, other = (critical_point(net, samples) for net in (plain, turned))
+    assert one.degeneracy.duplicates == other.degeneracy.duplicates == ((0, 1, 3),)
+    assert one.n_zero == other.n_zero == sum(other.degeneracy.accounted.values())
 
 
 def test_silent_and_constant_neurons_and_scales_are_found(key):
@@ -99,6 +125,11 @@ def test_a_pair_on_its_way_to_infinity_is_named(key):
     w, a = teacher.layers[0].w[0], 30.0 * jnp.ones(1)
     pair = grow(grow(teacher, w + 0.01, 0.0, a, layer=0), w - 0.01, 0.0, -a, layer=0)
     assert (0, 3, 4) in critical_point(pair, samples).degeneracy.diverging
+    image = grow(grow(teacher, w + 0.01, 0.0, a, layer=0), 0.01 - w, 0.0, a, layer=0)
+    assert (0, 3, 4) in critical_point(image, samples).degeneracy.diverging
+    far = grow(grow(teacher, 2 * w + 1e-5, 0.0, 1e4 * a, layer=0), 2 * w - 1e-5, 0.0, -1e4 * a, layer=0)
+    found = critical_point(far, samples).degeneracy
+    assert (found.diverging, found.duplicates, found.silent) == (((0, 3, 4),), (), ())
 
 
 def test_frozen_parameters_have_no_directions(key):
@@ -110,6 +141,15 @@ def test_frozen_parameters_have_no_directions(key):
         critical_point(stack([teacher, teacher]), samples)
     with pytest.raises(ValueError, match="0 or above"):
         critical_point(teacher, samples, tolerance=-1.0)
+    with pytest.raises(ValueError, match="if it moves"):
+        critical_point(teacher, samples, free=free[1:])
+
+
+def test_a_network_that_is_not_finite_is_no_critical_point(key):
+    teacher, samples = task(key)
+    point = critical_point(jax.tree.map(lambda leaf: leaf * jnp.nan, teacher), samples)
+    assert point.kind == "not critical"
+    assert (point.n_negative, point.n_zero) == (0, 0)
 
 
 # --- moves -----------------------------------------------------------------------------------------------------------

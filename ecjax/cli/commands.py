@@ -338,6 +338,7 @@ class Flow:
         rtol: Relative error allowed in a step; the absolute one is a thousandth of it.
         steps: After how many steps a student stops, rejected ones included.
         gradient_norm: At which norm of the gradient it has come to rest.
+        norm: At which norm of the parameters it is let go: there rounding, some eps norm^2, hides a vanishing gradient.
         time: At which flow time it stops.
         slice: How many students are written at a time; what Ctrl-C may lose.
         threads: How many students are followed at a time.
@@ -355,7 +356,8 @@ class Flow:
     solver: OdeSolver = "kvaerno5"
     rtol: float = 1e-3
     steps: int = 5000
-    gradient_norm: float = 1e-10
+    gradient_norm: float = 1e-12
+    norm: float = 1e3
     time: float = float("inf")
     slice: int = 10
     threads: int = 1

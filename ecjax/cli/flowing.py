@@ -25,7 +25,8 @@ def flow(command: Flow, console: Console) -> None:
     """Follow in a run folder, slice by slice; an interrupted run goes on after its last slice."""
     teacher, students, objective = _problem(command)
     dynamics = Ode(solver=command.solver, rtol=command.rtol, atol=command.rtol * 1e-3)
-    until = Until(steps=command.steps, gradient_norm=command.gradient_norm, loss=0.0, time=command.time)
+    rules = {"steps": command.steps, "gradient_norm": command.gradient_norm, "norm": command.norm}
+    until = Until(**rules, loss=0.0, time=command.time)
     saves = log_times(1e-2, min(command.time, 1e6), 60)
     asked = {name: value for name, value in as_json(command).items() if name not in ("output", "threads", "slice")}
     with run_folder(command.output, "flow", {"command": "flow", **asked}) as (partial, interrupted):

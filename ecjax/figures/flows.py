@@ -5,11 +5,12 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from ..flow import Trajectory, neuron_paths, overlaps
-from ..flow.study import Study
+from ..flow.critical import DEGENERATE, MINIMUM, SADDLE
+from ..flow.study import FAILED, INFINITE, MOVING, Study
 from ..network import Network
 from .page import DROPPED, KEPT, LIMIT, REST, grid, one_page, raised
 
-_COLOURS = {"minimum": KEPT, "strict saddle": LIMIT, "degenerate": DROPPED, "not critical": REST}
+_COLOURS = {MINIMUM: KEPT, SADDLE: LIMIT, DEGENERATE: DROPPED, INFINITE: REST, MOVING: REST, FAILED: REST}
 
 
 def plot_flows(path: Trajectory) -> Figure:
@@ -32,7 +33,7 @@ def plot_ends(study: Study) -> Figure:
     rank[order] = np.arange(1, len(order) + 1)
     smallest = np.array([point.spectrum[0] for point in study.points])
     for kind, colour in _COLOURS.items():
-        members = [i for i, point in enumerate(study.points) if point.kind == kind]
+        members = [i for i, end in enumerate(study.ends) if end == kind]
         if members:
             panels[0, 0].semilogy(rank[members], losses[members], "o", color=colour, markersize=4, label=kind)
             panels[0, 1].plot(losses[members], smallest[members], "o", color=colour, markersize=4)

@@ -1,37 +1,21 @@
 """What kind of point a network is at: the spectrum of the Hessian there, and what its zero eigenvalues come from."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from ..base.precision import compiled
 from ..network import Network
-from ..network.symmetries import symmetries
 from ..objective import Objective, Theta, flatten
+from .degeneracy import Degeneracy, degeneracy
 
 MINIMUM, SADDLE, DEGENERATE, NOT_CRITICAL = "minimum", "strict saddle", "degenerate", "not critical"
 
 # Rounding of a Hessian of P weights is some P eps of its largest eigenvalue; and a point with gradient g is off by
 # about |g| / lambda from the point it stands for, which changes eigenvalues by a third derivative times that.
 _ROUNDINGS = 16.0
-# Vectors count as one where they differ by this much of their size: a student stops some root of its loss short of the
-# point that it approaches, and copies approach each other slower than the loss falls.
-_SAME = 1e-3
-
-
-class Degeneracy(NamedTuple):
-    """What makes directions flat, and how many."""
-
-    duplicates: tuple[tuple[int, int, int], ...]  # hidden layer and two neurons with one incoming vector
-    silent: tuple[tuple[int, int], ...]  # hidden layer and neuron without outgoing weights
-    constant: tuple[tuple[int, int], ...]  # hidden layer and neuron without incoming weights
-    scales: tuple[tuple[int, int], ...]  # hidden layer and neuron whose norm may move into its outgoing weights
-    diverging: tuple[tuple[int, int, int], ...]  # hidden layer and two neurons that make a derivative of one
-    accounted: dict[str, int]  # zero eigenvalues that each kind accounts for, those of earlier kinds left out
 
 
 @dataclass(frozen=True)
@@ -100,9 +84,18 @@ def critical_point(
         raise ValueError("`net` is one network; got a stack of students: take `student(stack, i)`.")
     if gradient_norm < 0 or (tolerance is not None and tolerance < 0):
         raise ValueError(f"`gradient_norm` and `tolerance` are 0 or above; got {gradient_norm!r}, {tolerance!r}.")
+    if free is not None and np.shape(free) != (net.n_parameters,):
+        raise ValueError(
+            f"`free` says of each of {net.n_parameters} parameters if it moves; got shape {np.shape(free)}."
+        )
     loss, gradient, hessian = (np.asarray(each, float) for each in _derivatives(net, objective))
     free = np.ones(len(gradient), bool) if free is None else np.asarray(free, bool)
     norm = float(np.linalg.norm(gradient[free]))
+    if not (np.isfinite(norm) and np.all(np.isfinite(hessian))):  # a student that failed is no reason to stop a study
+        nothing = np.full(np.count_nonzero(free), np.nan)
+        return CriticalPoint(
+            float(loss), norm, nothing, float("nan"), NOT_CRITICAL, degeneracy(net, np.zeros((len(gradient), 0)))
+        )
     spectrum, directions = np.linalg.eigh(hessian[np.ix_(free, free)])
     if tolerance is None:
         tolerance = _tolerance(spectrum, norm, float(jnp.finfo(net.dtype).eps))
@@ -114,7 +107,7 @@ def critical_point(
         kind = SADDLE
     else:
         kind = DEGENERATE if flat.shape[1] else MINIMUM
-    return CriticalPoint(float(loss), norm, spectrum, tolerance, kind, _degeneracy(net, flat))
+    return CriticalPoint(float(loss), norm, spectrum, tolerance, kind, degeneracy(net, flat))
 
 
 @compiled
@@ -133,140 +126,3 @@ def _tolerance(spectrum: np.ndarray, norm: float, eps: float) -> float:
     # is all rounding says nothing of the kind.
     left = norm / largest if norm > rounding * largest else 0.0
     return largest * max(rounding, min(np.sqrt(left), 1e-3))
-
-
-# --- what flat directions come from -----------------------------------------------------------------------------------
-
-
-def _degeneracy(net: Network, flat: Float[np.ndarray, "parameters zeros"]) -> Degeneracy:
-    """Directions of each kind, and how much of the flat space they span beyond those of the kinds before."""
-    found = {"duplicates": [], "silent": [], "constant": [], "scales": [], "diverging": []}
-    by_kind: dict[str, list[np.ndarray]] = {name: [] for name in found}
-    for layer in range(len(net.widths)):
-        inner, outer = net.layers[layer], net.layers[layer + 1]
-        vectors = np.concatenate([np.asarray(inner.w), np.asarray(inner.b)[:, None]], axis=1)
-        a = np.asarray(outer.w, float)
-        size, reach = np.linalg.norm(vectors, axis=1), np.linalg.norm(a, axis=0)
-        homogeneous = symmetries(inner.activation, len(vectors)).homogeneous
-        each = dict(enumerate(inner.activation.groups(len(vectors))))
-        kind_of = {int(i): number for number, (_, members) in each.items() for i in members}
-        little = _SAME * max(float(np.median(reach)), np.finfo(float).tiny)
-        for i in range(len(vectors)):
-            if reach[i] <= little:
-                found["silent"].append((layer, i))
-                by_kind["silent"] += _moves(net, layer, i, incoming=np.eye(vectors.shape[1]))
-            elif np.linalg.norm(vectors[i, :-1]) <= _SAME * max(float(np.median(size)), np.finfo(float).tiny):
-                found["constant"].append((layer, i))
-                by_kind["constant"] += _constants(net, layer, i, vectors, a)
-            if homogeneous[i] and reach[i] > little:
-                found["scales"].append((layer, i))
-                by_kind["scales"] += _moves(net, layer, i, incoming=vectors[i][None], outgoing=-a[:, i])
-            for j in range(i):
-                if kind_of[i] != kind_of[j]:
-                    continue
-                apart = np.linalg.norm(vectors[i] - vectors[j])
-                if apart <= _SAME * max(size[i], size[j]):
-                    found["duplicates"].append((layer, j, i))
-                    by_kind["duplicates"] += _exchanges(net, layer, j, i, a.shape[0])
-                elif _cancels(a[:, i], a[:, j], reach) and apart <= 0.3 * max(size[i], size[j]):
-                    found["diverging"].append((layer, j, i))
-                    by_kind["diverging"] += _exchanges(net, layer, j, i, a.shape[0])
-    accounted, known = {}, np.zeros((len(flat), 0))
-    for name, directions in by_kind.items():
-        before = _rank(known, flat)
-        known = np.concatenate([known, *[one[:, None] for one in directions]], axis=1) if directions else known
-        accounted[name] = _rank(known, flat) - before
-    each = {name: tuple(which) for name, which in found.items()}
-    return Degeneracy(**each, accounted=accounted)
-
-
-def _cancels(one: np.ndarray, other: np.ndarray, reach: np.ndarray) -> bool:
-    """Whether two outgoing vectors are large, and their sum is small: two neurons on their way to a derivative."""
-    large = min(np.linalg.norm(one), np.linalg.norm(other)) > 5 * float(np.median(reach))
-    return bool(large and np.linalg.norm(one + other) < 0.3 * min(np.linalg.norm(one), np.linalg.norm(other)))
-
-
-def _blank(net: Network) -> Network:
-    return Network(tuple(eqx.tree_at(lambda own: (own.w, own.b), one, (one.w * 0, one.b * 0)) for one in net.layers))
-
-
-def _moves(net: Network, layer: int, neuron: int, *, incoming: np.ndarray, outgoing: np.ndarray | None = None):
-    """Directions that change one neuron's incoming vector, one for each row, and its outgoing weights."""
-    directions = []
-    for row in incoming:
-        blank = _blank(net)
-        inner, outer = blank.layers[layer], blank.layers[layer + 1]
-        w, b = inner.w.at[neuron].set(jnp.asarray(row[:-1])), inner.b.at[neuron].set(row[-1])
-        a = outer.w if outgoing is None else outer.w.at[:, neuron].set(jnp.asarray(outgoing))
-        directions.append(_with(blank, layer, (w, b, a)))
-    return directions
-
-
-def _exchanges(net: Network, layer: int, one: int, other: int, fan_out: int):
-    """Directions that move outgoing weights from one neuron to another, and incoming vectors against each other.
-
-    Of copies i, j with outgoing weights a, b: weights may be exchanged; and where the exchange is of incoming vectors,
-    b v for one and -a v for the other leave the sum a w + b w to first order, with one output also its curvature.
-    """
-    directions = []
-    for k in range(fan_out):
-        blank = _blank(net)
-        outer = blank.layers[layer + 1]
-        inner = blank.layers[layer]
-        directions.append(_with(blank, layer, (inner.w, inner.b, outer.w.at[k, one].set(1.0).at[k, other].set(-1.0))))
-    a = np.asarray(net.layers[layer + 1].w)[:, [one, other]]
-    _, _, mixes = np.linalg.svd(a)
-    against = (
-        mixes[-1] if fan_out == 1 or np.linalg.matrix_rank(a, tol=_SAME * np.abs(a).max(initial=1e-300)) < 2 else None
-    )
-    if against is not None:
-        for k in range(net.layers[layer].w.shape[1] + 1):
-            blank = _blank(net)
-            inner, outer = blank.layers[layer], blank.layers[layer + 1]
-            w, b = inner.w, inner.b
-            for neuron, share in ((one, against[0]), (other, against[1])):
-                w = w.at[neuron, k].set(share) if k < w.shape[1] else w
-                b = b.at[neuron].set(share) if k == w.shape[1] else b
-            directions.append(_with(blank, layer, (w, b, outer.w)))
-    return directions
-
-
-def _constants(net: Network, layer: int, neuron: int, vectors: np.ndarray, a: np.ndarray):
-    """A constant neuron's height may be moved into the next layer's biases, by its outgoing weights or its own bias."""
-    blank = _blank(net)
-    z = jnp.asarray(vectors[neuron, -1])
-    activation = net.layers[layer].activation.take([neuron])
-    height, slope = activation.fn(z[None])[0], activation.d1(z[None])[0]  # pyright: ignore[reportAttributeAccessIssue]
-    directions = []
-    for k in range(a.shape[0]):
-        outer = blank.layers[layer + 1]
-        w, b = outer.w.at[k, neuron].set(1.0), outer.b.at[k].set(-height)
-        new = eqx.tree_at(lambda own: (own.w, own.b), outer, (w, b))
-        directions.append(_theta(Network((*blank.layers[: layer + 1], new, *blank.layers[layer + 2 :]))))
-    inner, outer = blank.layers[layer], blank.layers[layer + 1]
-    moved = eqx.tree_at(lambda own: own.b, inner, inner.b.at[neuron].set(1.0))
-    paid = eqx.tree_at(lambda own: own.b, outer, -slope * jnp.asarray(a[:, neuron]))
-    directions.append(_theta(Network((*blank.layers[:layer], moved, paid, *blank.layers[layer + 2 :]))))
-    return directions
-
-
-def _with(blank: Network, layer: int, weights) -> np.ndarray:
-    w, b, a = weights
-    inner = eqx.tree_at(lambda own: (own.w, own.b), blank.layers[layer], (w, b))
-    outer = eqx.tree_at(lambda own: own.w, blank.layers[layer + 1], a)
-    return _theta(Network((*blank.layers[:layer], inner, outer, *blank.layers[layer + 2 :])))
-
-
-def _theta(net: Network) -> np.ndarray:
-    direction = np.asarray(flatten(net)[0], float)
-    return direction / max(np.linalg.norm(direction), np.finfo(float).tiny)
-
-
-def _rank(directions: np.ndarray, flat: np.ndarray) -> int:
-    """Of how many directions of the flat space these directions are a part: those they span that lie in it."""
-    if not directions.shape[1] or not flat.shape[1]:
-        return 0
-    u, singular, _ = np.linalg.svd(directions, full_matrices=False)
-    spanned = u[:, singular > _SAME * singular[0]]
-    # Cosines of the angles between the two spaces: 1 where a direction of one lies in the other.
-    return int(np.count_nonzero(np.linalg.svd(flat.T @ spanned, compute_uv=False) > 0.9))

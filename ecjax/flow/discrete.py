@@ -39,6 +39,11 @@ class Discrete(Dynamics):
     seed: int = 0
 
     def __post_init__(self):
+        if not callable(self.optimiser):
+            raise ValueError(
+                "`optimiser` makes a transformation of a rate, as `optax.adam` or lambda rate: optax.sgd(rate, 0.9); "
+                f"got a {type(self.optimiser).__name__}, which has its rate already."
+            )
         if not self.rate > 0:
             raise ValueError(f"`rate` is a positive step size; got {self.rate!r}.")
         if self.batch is not None and self.batch < 1:

@@ -1,7 +1,9 @@
 """Follow students downhill, a hundred or one, and see where each of them goes."""
 
+import operator
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from numbers import Integral
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -72,15 +74,24 @@ def follow(
         ValueError: If an argument is out of its range, or a trajectory is of other networks.
     """
     going_on = isinstance(students, Trajectory)
+    if not going_on and not isinstance(students, Network):
+        raise ValueError(
+            "`students` is a network, a stack of them (`ecjax.network.stack` makes one of a list), or a trajectory; "
+            f"got a {type(students).__name__}."
+        )
+    if until is not None and not isinstance(until, Until):
+        raise ValueError(f"`until` is an `ecjax.flow.Until`, as in Until(time=100.0); got {until!r}.")
     dynamics = students.dynamics if going_on else dynamics_of(solver)
     stack = students.final if going_on else students
     if not stack.is_stack:
         stack = jax.tree.map(lambda leaf: leaf[None], stack)
     if stack.layers[0].w.ndim != 3:
         raise ValueError(f"`students` have one leading axis; got {stack.layers[0].w.ndim - 2} of them.")
+    if len(stack.layers[0].b) == 0:
+        raise ValueError("`students` is a stack of at least one; got none.")
     for name, number in (("together", together), ("threads", threads)):
-        if number is not None and number < 1:
-            raise ValueError(f"`{name}` is at least 1, or left out; got {number}.")
+        if number is not None and (not isinstance(number, int) or number < 1):
+            raise ValueError(f"`{name}` is a number of students, at least 1, or left out; got {number!r}.")
     like, until = student(stack, 0), until or Until()
     price = {"barrier": barrier, "strength": barrier_strength, "decay": decay}
     what = posed(objective, like, time_constants=time_constants, **price)
@@ -115,6 +126,11 @@ def dynamics_of(solver: str | Dynamics) -> Dynamics:
     """
     if isinstance(solver, Dynamics):
         return solver
+    if not isinstance(solver, str):
+        raise ValueError(
+            "`solver` is the name of one, an `ecjax.flow.Ode`, or `ecjax.flow.Discrete(optimiser=..., rate=...)` for "
+            f"those of optax; got a {type(solver).__name__}."
+        )
     ode_solver(solver, root_tol=1.0)  # refuses a name that is none
     return Ode(solver=cast(OdeSolver, solver))
 
@@ -127,14 +143,17 @@ def log_times(first: float, last: float, n: int) -> Float[np.ndarray, " saves"]:
 
 
 def _asked(saves: Saves, until: Until, dtype) -> Asked:
-    times = np.array([]) if saves is None or isinstance(saves, int) else np.asarray(saves, float).reshape(-1)
+    every = operator.index(saves) if isinstance(saves, Integral) and not isinstance(saves, bool) else 0
+    if every < 0 or (every == 0 and isinstance(saves, Integral)):
+        raise ValueError(f"`saves` as a number is of steps of which each is saved, at least 1; got {saves!r}.")
+    try:
+        times = np.array([]) if saves is None or every else np.asarray(saves, float).reshape(-1)
+    except (TypeError, ValueError):
+        times = np.array([np.nan])
     if len(times) and not (np.all(np.diff(times) > 0) and times[0] >= 0 and np.isfinite(times[-1])):
         raise ValueError(f"`saves` are increasing flow times from 0 on, or a number of steps; got {saves!r}.")
-    if isinstance(saves, int) and saves < 1:
-        raise ValueError(f"`saves` as a number is of steps of which each is saved, at least 1; got {saves}.")
     ends = until.time < np.inf
     times = np.union1d(times[(times > 0) & (times < until.time)], [until.time] if ends else [])
-    every = saves if isinstance(saves, int) else 0
     return Asked(jnp.asarray([*times, np.inf], dtype), jnp.asarray(ends), jnp.asarray(every))
 
 

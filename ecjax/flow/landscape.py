@@ -31,6 +31,8 @@ def loss_on_line(
         Places on the line, and losses there.
     """
     _require_alike(one, other)
+    if n < 2:
+        raise ValueError(f"`n` points of a line are at least 2; got {n}.")
     where = np.linspace(-beyond, 1 + beyond, n)
     start, end = (np.asarray(flatten(net)[0], float) for net in (one, other))
     return where, _losses(start + where[:, None] * (end - start), one, objective)
@@ -97,6 +99,9 @@ class Plane:
 
 
 def _require_alike(one: Network, other: Network) -> None:
+    for net in (one, other):
+        if not isinstance(net, Network):
+            raise ValueError(f"Lines and planes go through networks; got a {type(net).__name__}.")
     if one.is_stack or other.is_stack or one.shape != other.shape:
         raise ValueError(f"Networks of one shape lie in one space, and stacks in none; got {one.shape}, {other.shape}.")
 

@@ -79,6 +79,10 @@ def find_minimum(
     Raises:
         ValueError: If `finish` is unknown, or not made for the objective.
     """
+    if not isinstance(students, Network):
+        raise ValueError(f"`students` is a network or a stack of them; got a {type(students).__name__}.")
+    if n_steps is not None and n_steps < 1:
+        raise ValueError(f"`n_steps` after the flow is at least 1, or left out; got {n_steps}.")
     stacked = students if students.is_stack else stack([students])
     finish = finish or _of_the_paper(stacked.n_parameters)
     if finish not in get_args(Finish):

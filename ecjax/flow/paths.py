@@ -77,7 +77,16 @@ class NeuronPaths(NamedTuple):
 
 
 def neuron_paths(path: Trajectory, i: int, *, layer: int = 0) -> NeuronPaths:
-    """Where the neurons of student i go in their weight space."""
+    """Where the neurons of student i go in their weight space.
+
+    Raises:
+        ValueError: If there is no such student or hidden layer.
+    """
+    if not -path.n_students <= i < path.n_students or not 0 <= layer < len(path.like.widths):
+        raise ValueError(
+            f"There are {path.n_students} students and {len(path.like.widths)} hidden layers, counted from 0; got "
+            f"student {i} and layer {layer}."
+        )
     networks = path.networks(i)
     inner, outer = networks.layers[layer], networks.layers[layer + 1]
     incoming = np.concatenate([np.asarray(inner.w), np.asarray(inner.b)[..., None]], axis=-1)

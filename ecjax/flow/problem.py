@@ -7,10 +7,12 @@ stay continuous. It holds flows back that run to infinity, as those of two neuro
 """
 
 from collections.abc import Callable
+from numbers import Real
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from ..network import Network
@@ -104,8 +106,20 @@ def posed(
         decay: Weight decay.
 
     Raises:
-        ValueError: If a number is out of range, or the time constants have another shape.
+        ValueError: If a number is out of range, the time constants have another shape, or the objective is none or of
+            another precision.
     """
+    if not isinstance(objective, Objective):
+        raise ValueError(
+            "`objective` is what students are fitted to, as `ecjax.Samples(x, y)` or `ecjax.Population(teacher)`; "
+            f"got a {type(objective).__name__}."
+        )
+    kinds = {leaf.dtype for leaf in jax.tree.leaves(objective) if eqx.is_inexact_array_like(leaf)}
+    if kinds - {np.dtype(like.dtype)}:
+        raise ValueError(
+            f"Students and `objective` are of one precision; got students of {like.dtype} and an objective of "
+            f"{', '.join(sorted(map(str, kinds)))}: cast one of them."
+        )
     for name, number in (("barrier", barrier), ("strength", strength), ("decay", decay)):
         if not number >= 0:
             raise ValueError(f"`{name}` is 0 or above; got {number!r}.")
@@ -117,8 +131,13 @@ def posed(
                 f"constant in the place of each weight; got shape {time_constants.shape}."
             )
         times, _ = flatten(time_constants)
+    elif time_constants is None or isinstance(time_constants, Real):
+        times = jnp.full_like(theta, 1.0 if time_constants is None else float(time_constants))
     else:
-        times = jnp.full_like(theta, 1.0 if time_constants is None else time_constants)
+        raise ValueError(
+            "`time_constants` is a number or a network's record of them, see `ecjax.flow.time_constants`; got a "
+            f"{type(time_constants).__name__}."
+        )
     if not bool(jnp.all(times > 0)):
         raise ValueError("`time_constants` are positive, infinite for weights that do not move; got 0 or less.")
     if barrier < float("inf") or decay:

@@ -6,11 +6,14 @@ import numpy as np
 
 from ..network import student
 from ..objective import Objective
-from .critical import CriticalPoint, critical_point
+from .critical import NOT_CRITICAL, CriticalPoint, critical_point
 from .trajectory import Trajectory
+from .until import NORM
 
-# Losses of one kind of point differ by what each student has still left to go; those of different kinds by factors.
-_RATIO = 1.05
+INFINITE, MOVING, FAILED = "ran to infinity", "still moving", "not finite"
+
+# Losses of one point differ by what each student has still left to go, those of different points by some percent.
+_RATIO = 1.01
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,8 @@ class Kind:
 
     Attributes:
         members: Which students.
-        kind: "minimum", "strict saddle", "degenerate" or "not critical".
+        kind: "minimum", "strict saddle" or "degenerate"; or why there is none: "ran to infinity", "still moving" or
+            "not finite".
         loss: The median of theirs.
         n_negative: Negative eigenvalues, the median.
         n_zero: Zero eigenvalues, the median.
@@ -42,10 +46,12 @@ class Study:
 
     Attributes:
         points: The end of each student.
+        ends: The kind of each one; see `Kind`.
         kinds: What kinds there are, the lowest loss first.
     """
 
     points: tuple[CriticalPoint, ...]
+    ends: tuple[str, ...]
     kinds: tuple[Kind, ...]
 
     def table(self) -> str:
@@ -72,17 +78,26 @@ def study_ends(path: Trajectory, objective: Objective, *, gradient_norm: float =
     points = tuple(
         critical_point(student(ends, i), objective, gradient_norm=gradient_norm) for i in range(path.n_students)
     )
+    kind_of = tuple(_kind(point, int(reason)) for point, reason in zip(points, path.reason, strict=True))
     widths = path.like.widths
     by_kind: dict[tuple, list[int]] = {}
     for i, point in enumerate(points):
-        by_kind.setdefault((point.kind, _n_neurons(point, widths), len(point.degeneracy.diverging)), []).append(i)
+        by_kind.setdefault((kind_of[i], _n_neurons(point, widths), len(point.degeneracy.diverging)), []).append(i)
     kinds = []
     for (kind, n_neurons, diverging), members in by_kind.items():
         for same in _alike(members, np.array([points[i].loss for i in members]), floor):
             median = lambda name, same=same: float(np.median([getattr(points[i], name) for i in same]))
             counts = int(median("n_negative")), int(median("n_zero"))
             kinds.append(Kind(tuple(same), kind, median("loss"), *counts, n_neurons, diverging))
-    return Study(points, tuple(sorted(kinds, key=lambda kind: (kind.loss, -len(kind.members)))))
+    return Study(points, kind_of, tuple(sorted(kinds, key=lambda kind: (kind.loss, -len(kind.members)))))
+
+
+def _kind(point: CriticalPoint, reason: int) -> str:
+    if not np.isfinite(point.loss):
+        return FAILED
+    if reason == NORM:
+        return INFINITE
+    return MOVING if point.kind == NOT_CRITICAL else point.kind
 
 
 def _n_neurons(point: CriticalPoint, widths: tuple[int, ...]) -> int:

@@ -14,7 +14,7 @@ REASONS = (
     "the gradient vanished",
     "the limit of its norm",
     "out of steps",
-    "no smaller step in this precision",
+    "no further in this precision",
     "not finite",
 )
 RUNNING, TIME, LOSS, GRADIENT, NORM, STEPS, STALLED, DIVERGED = range(len(REASONS))
@@ -46,6 +46,9 @@ class Until:
             raise ValueError(f"`time` is a positive flow time; got {self.time!r}.")
         if self.steps < 1:
             raise ValueError(f"`steps` is at least 1; got {self.steps}.")
+        for name in ("loss", "gradient_norm"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"`{name}` at which a student stops is 0 or above; got {getattr(self, name)!r}.")
         if not self.norm > 0:
             raise ValueError(f"`norm` of the parameters at which a student is let go is positive; got {self.norm!r}.")
 

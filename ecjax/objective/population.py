@@ -17,6 +17,7 @@ Source: Brea et al., MLPGradientFlow (arXiv:2301.10638) for the setting; Price's
 from typing import NamedTuple
 
 import equinox as eqx
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -66,6 +67,15 @@ class Population(Objective):
                 f"`mean` and `covariance` are of {fan_in} inputs; got shapes {self.mean.shape} and "
                 f"{self.covariance.shape}."
             )
+        if not isinstance(self.covariance, jax.core.Tracer):
+            covariance = np.asarray(self.covariance, float)
+            rounding = 10 * float(jnp.finfo(self.covariance.dtype).eps) * max(np.abs(covariance).max(), 1e-300)
+            if np.abs(covariance - covariance.T).max() > rounding or np.linalg.eigvalsh(covariance)[0] < -rounding:
+                raise ValueError(
+                    "`covariance` is symmetric and has no negative eigenvalue; got one off its mirror image by "
+                    f"{np.abs(covariance - covariance.T).max():.2g}, eigenvalues from "
+                    f"{np.linalg.eigvalsh(covariance)[0]:.2g} on."
+                )
         if self.order < 8:
             raise ValueError(f"`order` of the Hermite sums is at least 8; got {self.order}.")
         self.check(self.teacher)

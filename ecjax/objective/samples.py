@@ -8,6 +8,7 @@ layer has its second derivatives in closed form (`ecjax.objective.shallow`).
 
 import equinox as eqx
 import jax
+import jax.core
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -31,7 +32,7 @@ class Samples(LeastSquares):
         weights: How much each sample counts, 0 or above, in any unit; None for all alike.
 
     Raises:
-        ValueError: If these have not one row a sample.
+        ValueError: If these have not one row a sample, or weights are negative or all 0.
     """
 
     x: Inputs
@@ -45,6 +46,10 @@ class Samples(LeastSquares):
             raise ValueError(
                 f"`weights` has a number for each of {len(self.x)} samples; got shape {self.weights.shape}."
             )
+        if self.weights is not None and not isinstance(self.weights, jax.core.Tracer):
+            least, most = (float(end(self.weights)) for end in (jnp.min, jnp.max))
+            if not (least >= 0 and 0 < most < float("inf")):
+                raise ValueError(f"`weights` are 0 or above, some of them above; got {least:g} to {most:g}.")
 
     @property
     def n_numbers(self) -> int:
@@ -60,7 +65,14 @@ class Samples(LeastSquares):
 
     @in_full_precision
     def errors(self, net: Network) -> Outputs:
-        """What the network answers too much, sample by sample."""
+        """What the network answers too much, sample by sample.
+
+        Raises:
+            ValueError: If the network has other inputs or outputs than the samples.
+        """
+        sizes, its = (self.x.shape[1], self.y.shape[1]), (net.shape[0], net.shape[-1])
+        if sizes != its:  # one output would be compared with each of several in silence
+            raise ValueError(f"The samples have {sizes[0]} inputs and {sizes[1]} outputs; the network has {its}.")
         return answers(net, self.x) - self.y
 
     def value(self, net: Network) -> Float[Array, ""]:
