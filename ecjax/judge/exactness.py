@@ -19,6 +19,7 @@ _ROUNDINGS = 1e4
 _BEYOND_STUDENTS = 1e4
 # ... and no answer is computed to better than some ten operations on numbers of its own size, each a few roundings.
 _FEWEST_ROUNDINGS = 1e2
+_ROUNDINGS_AT_REST = 1e1  # that refined networks of toys leave at most
 # Wider students imitate better over slightly wrong layers than the teacher's own width, by a factor 1e3 at most (deep
 # toys and images), as long as that is a loss which a narrower network does not reach.
 _ROOM_ABOVE, _RIGHT_ABOVE = 1e3, 1e-6
@@ -156,7 +157,7 @@ class Judge:
 
     def is_at_rounding(self, loss: float) -> bool:
         """Whether no refinement could do better."""
-        return bool(loss <= (_FEWEST_ROUNDINGS * self.eps) ** 2)
+        return bool(loss <= (_ROUNDINGS_AT_REST * self.eps) ** 2)
 
     def explains(self, n_parameters: int) -> bool:
         """Whether there are enough numbers for so many parameters, so that none is explained by chance."""
