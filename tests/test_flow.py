@@ -494,7 +494,7 @@ def test_wrong_settings_are_refused(key):
     ):
         with pytest.raises(ValueError, match="`"):
             wrong()
-    for other in (random_students(2, (3, 3, 1), "tanh", key=key), random_students(2, (2, 3, 2), "tanh", key=key)):
+    for other in (drawn.students(2, shape, "tanh", key=key) for shape in ((3, 3, 1), (2, 3, 2))):
         with pytest.raises(ValueError, match="the network has"):  # two outputs would each be compared with the one
             follow(other, objective)
     with pytest.raises(ValueError, match="samples to choose from"):
