@@ -137,6 +137,7 @@ def test_an_interrupted_training_goes_on_and_changes_no_bit(whole, teachers, dat
         np.testing.assert_array_equal(leaf, twin)
 
 
+@pytest.mark.slow
 def test_every_layer_of_a_deep_teacher_is_compared_and_drawn(teachers, data, tmp_path, recovered, capsys):
     out = tmp_path / "run"
     assert run("recover", "images", "--teacher", teachers / "deep", "--out", out, "--data", data, "--seed", 4) == 0

@@ -171,6 +171,7 @@ def test_a_mesh_goes_on_where_it_was(on_eight_devices):
     assert_same(on_eight_devices("resumed"), arrays(expand(students, samples, config=ec.ExpandConfig(**SHORT))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["adam_levenberg_marquardt", pytest.param("flow", marks=pytest.mark.slow)])
 def test_a_mesh_of_one_device_is_a_device(method):
     students, samples = problem(ROADS[method])

@@ -81,6 +81,7 @@ def test_a_population_is_followed(tmp_path, capsys):
     assert main(["flow", *options, "--out", str(tmp_path / "run")]) == 0
 
 
+@pytest.mark.slow
 def test_figures_of_flows(key, tmp_path):
     teacher = drawn.network((2, 2, 1), "tanh", key=key)
     x = drawn.normal(jr.fold_in(key, 1), (40, 2))

@@ -160,6 +160,7 @@ def test_the_teacher_itself_is_exact(activation, key):
         assert activation == "relu" or float(spectrum[0]) > -1e-13
 
 
+@pytest.mark.slow
 def test_a_neuron_without_weights_is_a_constant(key):
     for activation in ("relu", "erf", "tanh"):
         net, teacher = pair(key, activation)

@@ -58,6 +58,7 @@ def test_a_student_sees_so_many_answers_for_each_parameter(activation, n, answer
     np.testing.assert_allclose(done.loss, samples.value(done.network), rtol=1e-13)  # judged on all
 
 
+@pytest.mark.slow
 def test_few_answers_are_enough_for_whoever_imitates_exactly():
     teacher = ec.synthetic_teacher(3, 2, 1, "tanh", key=jr.key(3))
     x = ec.gaussian_queries(2000, 3, key=jr.key(4))

@@ -187,7 +187,9 @@ def test_float32_recovers_what_float32_can_tell(activation):
         assert recovery.clusterings[0].neurons.dtype == np.float64
 
 
-@pytest.mark.parametrize("activation", ["tanh", "softplus", "relu"])
+@pytest.mark.parametrize(
+    "activation", ["tanh", *(pytest.param(one, marks=pytest.mark.slow) for one in ("softplus", "relu"))]
+)
 def test_answers_with_noise_are_recovered_to_the_noise(activation):
     """Least squares under noise of deviation s: weights are off by a few s / (smallest singular value) / sqrt(n)."""
     teacher, x, y = problem(activation)

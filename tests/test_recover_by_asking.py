@@ -115,7 +115,11 @@ def test_a_budget_ends_a_recovery_in_a_clear_error(key):
 
 
 @pytest.mark.parametrize(
-    ("given", "said"), [({"box": (-4.0, 4.0)}, "has a box"), ({"max_questions": 2000}, "one hidden layer")]
+    ("given", "said"),
+    [
+        pytest.param({"box": (-4.0, 4.0)}, "has a box", marks=pytest.mark.slow),
+        ({"max_questions": 2000}, "one hidden layer"),
+    ],
 )
 def test_where_probes_do_not_reach_students_are_trained(given, said, key, monkeypatch):
     """The data that they are given: what they make of it has tests of its own."""

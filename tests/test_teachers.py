@@ -100,6 +100,7 @@ def test_digits_are_standardised_as_one():
     np.testing.assert_array_equal(never, [0, 32, 39])  # corners and edges of the images are always blank
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["tanh", pytest.param("g", marks=pytest.mark.slow)])
 def test_digits_teachers_have_learnt_and_every_neuron_matters(activation):
     """Over fixed keys: read 9 of 10 unseen digits, no neuron is dead, none a near-copy of another."""
