@@ -34,6 +34,7 @@ class Data(eqx.Module):
         ask: The teacher itself, where it can be asked.
         answers: What they are, and how precise.
         error: Root mean square of the errors that rounding made in each output of y; None for none known.
+        weights: How much each row counts, where errors differ from row to row; None for all alike.
         notes: What was done with the answers at the door, in words.
     """
 
@@ -43,6 +44,7 @@ class Data(eqx.Module):
     ask: Ask | None = eqx.field(static=True, default=None)
     answers: Answers = eqx.field(static=True, default=Answers())
     error: Float[np.ndarray, " fan_out"] | None = None
+    weights: Float[Array, " samples"] | None = None
     notes: tuple[str, ...] = eqx.field(static=True, default=())
 
     @staticmethod
@@ -72,21 +74,21 @@ class Data(eqx.Module):
         checked = None if fresh is None else _checked_fresh(fresh, Samples(x, y))
         answers = (answers or Answers()).found(y)
         y64 = np.asarray(y, float)
-        error, notes = answers.rounding(y), ()
+        error, notes, weights = answers.rounding(y), (), None
         if answers.kind is None and look_like_probabilities(y64, float(error.max())):
             raise ValueError(
                 "`y` adds up to 1 in every row: these look like probabilities, which no network with a linear output "
                 'makes. Say answers=ecjax.Answers(kind="probabilities"), or kind="numbers" if they are none.'
             )
         if answers.are_probabilities:
-            x, y, checked, error, notes = _logits(x, y, checked, answers)
+            x, y, checked, error, weights, notes = _logits(x, y, checked, answers)
         constant = np.flatnonzero(constant_columns(y))
         if len(constant):
             raise ValueError(f"`y` is constant in columns {constant.tolist()}: nothing to imitate. Drop these outputs.")
         if variation(x).rank == 0:
             raise ValueError("`x` is the same in every sample: ask the teacher at different inputs.")
         notes += _remarks(np.asarray(x, float), np.asarray(y, float), answers)
-        return Data(x, y, checked, ask, answers, error if error.any() else None, notes)
+        return Data(x, y, checked, ask, answers, error if error.any() else None, weights, notes)
 
     @property
     def n_numbers(self) -> int:
@@ -96,7 +98,11 @@ class Data(eqx.Module):
     @property
     def samples(self) -> Samples:
         """Queries and answers as an objective, in the user's units."""
-        return Samples(self.x, self.y)
+        return Samples(self.x, self.y, self.weights)
+
+    def scaled(self, scale: Scaling) -> Samples:
+        """Queries and answers as students see them."""
+        return Samples(scale.inputs(self.x), scale.targets(self.y), self.weights)
 
     def scaling(self, standardise: Standardise) -> Scaling:
         """Between the user's units and the students'."""
@@ -138,6 +144,8 @@ class Data(eqx.Module):
         return self._with(_alike(x, self.ask(x), self, "x", "ask(x)"))
 
     def _with(self, more: Samples) -> "Data":
+        if self.weights is not None:
+            raise ValueError("`x` and `y` do not join rows that have weights of their own: make the Data of all rows.")
         both = jnp.concatenate([self.x, more.x]), jnp.concatenate([self.y, more.y])
         return eqx.tree_at(lambda data: (data.x, data.y), self, both)
 
@@ -158,7 +166,7 @@ def _remarks(x: np.ndarray, y: np.ndarray, answers: Answers) -> tuple[str, ...]:
 
 def _logits(
     x: Array, y: Array, fresh: Samples | None, answers: Answers
-) -> tuple[Array, Array, Samples | None, Float[np.ndarray, " fan_out"], tuple[str, ...]]:
+) -> tuple[Array, Array, Samples | None, Float[np.ndarray, " fan_out"], Array | None, tuple[str, ...]]:
     """Queries with the logits behind their answers, where these say them; the same of fresh ones."""
     eps = float(np.finfo(y.dtype).eps)
 
@@ -176,8 +184,11 @@ def _logits(
     if fresh is not None:
         later = seen(fresh.y)
         fresh = Samples(fresh.x[jnp.asarray(later.counts)], jnp.asarray(later.y, y.dtype))
-    error = found.error if answers.words() else np.zeros_like(found.error)
-    return x[jnp.asarray(found.counts)], jnp.asarray(found.y, y.dtype), fresh, error, tuple(notes)
+    error, weights = np.zeros(y.shape[1]), None
+    if answers.words():
+        weights = jnp.asarray(1 / (found.error / found.error.min()) ** 2, y.dtype)
+        error = np.full(y.shape[1], np.sqrt(1 / np.mean(1 / found.error**2)))  # of the weighted mean square
+    return x[jnp.asarray(found.counts)], jnp.asarray(found.y, y.dtype), fresh, error, weights, tuple(notes)
 
 
 def _alike(x: Any, y: Any, like: Data | Samples, x_name: str, y_name: str) -> Samples:

@@ -3,8 +3,9 @@
     several classes   log p, less its mean over the classes: softmax is blind to a common shift
     one column        log p - log (1 - p), the logit of a logistic output
 
-An error e of a probability is one of e / p in its logarithm. Rows whose smallest probability was rounded away, to 0 or
-nearly, say only that it is small; they are set aside, as rows of infinite error.
+An error e of a probability is one of e / p in its logarithm, so that errors of logits differ from row to row, and rows
+count by the inverse of their variance. Rows whose smallest probability was rounded away, to 0 or nearly, say only that
+it is small; they are set aside, as rows of infinite error.
 """
 
 from typing import NamedTuple
@@ -12,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-# Rows whose error is so many times the median one are set aside: they say a hundredth of what others say.
-_WORSE = 10.0
+# Rows whose error is so many times the median one are set aside, as they say a hundredth of what others say; and those
+# whose probabilities are known to a tenth only, of which the logarithm is not normally distributed.
+_WORSE, _VAGUE = 10.0, 0.1
 _SUM = 1e-6  # by which rows of float64 probabilities miss 1 at most; of rounded ones, the rounding
 
 
@@ -22,7 +24,7 @@ class Logits(NamedTuple):
 
     y: Float[np.ndarray, "rows fan_out"]  # of the rows that count
     counts: Bool[np.ndarray, " samples"]  # which rows these are
-    error: Float[np.ndarray, " fan_out"]  # root mean square of the errors of y
+    error: Float[np.ndarray, " rows"]  # root mean square of the errors of each row of y
 
 
 def look_like_probabilities(y: Float[np.ndarray, "samples fan_out"], rounding: float) -> bool:
@@ -77,8 +79,10 @@ def logits_of(
         raise ValueError(
             "`y` has no row without a probability of 0 or 1: rounded so, they say nothing. Ask for logits."
         )
-    counts = seen & (worst <= _WORSE * max(np.median(worst[seen]), np.finfo(float).tiny))
+    counts = seen & (worst <= min(_VAGUE, _WORSE * max(np.median(worst[seen]), np.finfo(float).tiny)))
+    if not counts.any():
+        raise ValueError("`y` has probabilities that are rounded to fewer digits than say anything. Ask for logits.")
     y = logs[counts]
     if p.shape[1] > 1:
         y = y - y.mean(axis=1, keepdims=True)
-    return Logits(y, counts, np.sqrt(np.mean(error[counts] ** 2, axis=0)))
+    return Logits(y, counts, np.sqrt(np.mean(error[counts] ** 2, axis=1)))

@@ -20,7 +20,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from ..network import Layer, Network, respond
 from ..objective import Inputs, Outputs, Samples
@@ -95,6 +95,7 @@ def certify(
     linear: Layer | None = None,
     evidence: Sequence[Evidence] = (),
     errors: Network | None = None,
+    weights: Array | None = None,
     affordable: float = _AFFORDABLE,
 ) -> Certificate:
     """Judge a recovered network by its answers and by how well they determine its weights.
@@ -111,6 +112,7 @@ def certify(
         linear: A linear map beside the network whose signs stayed undecided; such a network is not certified.
         evidence: For the width of each hidden layer, where answers have errors.
         errors: Standard errors of the weights, likewise (`ecjax.judge.standard_errors`).
+        weights: How much each row counts, where errors differ from row to row.
         affordable: Operations that the spectrum of J may take; beyond, fewer queries are looked at, and if these do not
             suffice, none.
 
@@ -128,7 +130,7 @@ def certify(
     if not y_scale.all():
         constant = np.flatnonzero(y_scale == 0).tolist()
         raise ValueError(f"`y` is constant in columns {constant}: no unit to measure errors in. Drop these outputs.")
-    samples = Samples(x, y)
+    samples = Samples(x, y, weights)
     judge = Judge.of(samples) if judge is None else judge
     loss_over = lambda samples: _loss(network, samples, linear, y_scale)
     loss = loss_over(samples)
@@ -232,4 +234,5 @@ def _loss(network: Network, samples: Samples, linear: Layer | None, y_scale: np.
     answers = np.asarray(respond(network, samples.x), float)
     if linear is not None:
         answers = answers + np.asarray(respond(Network((linear,)), samples.x), float)
-    return float(np.mean(((answers - np.asarray(samples.y, float)) / y_scale) ** 2))
+    squares = np.mean(((answers - np.asarray(samples.y, float)) / y_scale) ** 2, axis=1)
+    return float(np.average(squares, weights=samples.weights))

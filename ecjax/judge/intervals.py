@@ -15,7 +15,7 @@ Source: asymptotic covariance of nonlinear least squares; White, Journal of the 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 from scipy.special import stdtrit
 
 from ..network import Network, respond
@@ -27,7 +27,12 @@ from .jacobian import AT_ONCE, answers_by_weights, n_invisible
 
 
 def standard_errors(
-    network: Network, x: Inputs, y: Outputs, *, covariance: Float[np.ndarray, "fan_out fan_out"] | None = None
+    network: Network,
+    x: Inputs,
+    y: Outputs,
+    *,
+    covariance: Float[np.ndarray, "fan_out fan_out"] | None = None,
+    weights: Float[Array, " samples"] | None = None,
 ) -> Network:
     """Standard error of every weight and bias of a network that was fitted to erring answers by least squares.
 
@@ -37,6 +42,7 @@ def standard_errors(
         y: Answers.
         covariance: Of the errors of the outputs, in their units; by default that of the residuals, corrected for the
             number of parameters.
+        weights: How much each row counted, the inverse of the variance of its errors in any unit.
 
     Returns:
         A network of the same shape with a standard error in the place of every number.
@@ -50,15 +56,17 @@ def standard_errors(
     if y.size <= p:
         raise ValueError(f"`y` has {y.size} numbers for {p} parameters: their errors can't be told.")
     weight = 1 / np.asarray(y, float).var(axis=0)
+    rows = np.ones(n) if weights is None else np.asarray(weights, float)
+    root = np.sqrt(rows / rows.mean())[:, None]
     size = max(1, int(AT_ONCE / (p * fan_out)))
     pieces = [slice(start, start + size) for start in range(0, n, size)]
     if covariance is None:
-        left = np.asarray(respond(network, x), float) - np.asarray(y, float)
+        left = root * (np.asarray(respond(network, x), float) - np.asarray(y, float))
         covariance = left.T @ left / (n - (p - n_unseen) / fan_out)
     h, m = np.zeros((p, p)), np.zeros((p, p))
     among = weight[:, None] * covariance * weight
     for some in pieces:
-        j = np.asarray(answers_by_weights(network, x[some]), float)
+        j = root[some, :, None] * np.asarray(answers_by_weights(network, x[some]), float)
         h += np.einsum("nkp,k,nkq->pq", j, weight, j, optimize=True)
         m += np.einsum("nkp,kl,nlq->pq", j, among, j, optimize=True)
     unit = np.sqrt(np.diagonal(h))

@@ -211,7 +211,7 @@ def _of_unknown_kind(
         raise ValueError(f"{AUTO!r} is for students trained one by one; method {choice.config.expand.method!r} is not.")
     scale = data.suffices(choice.config.widths(depths[0])).scaling(choice.config.standardise)
     judge, seconds = judge_of(data, scale, choice.config), Stopwatch()
-    samples = scale.samples(data.x, data.y)
+    samples = data.scaled(scale)
     with seconds.of("kinds"):
         trials = tell_apart(samples, kinds, depths, choice.config, judge, key=jr.fold_in(key, 2**27), progress=progress)
     best, ends = None, []
@@ -328,7 +328,7 @@ def _layers(
         if number < depth:
             latest, key_above = found[-1], jr.fold_in(key, 2**31 + number)
             students, inputs = upper_students(latest.expansion, latest.candidate, samples.x, config, key=key_above)
-            samples = Samples(inputs, targets)
+            samples = Samples(inputs, targets, samples.weights)
     return found
 
 
@@ -391,7 +391,7 @@ def fresh_students(
     widths = config.widths(len(activations))
     data = data.suffices(widths, allow_few=allow_few)
     scale = data.scaling(config.standardise)
-    samples = scale.samples(data.x, data.y)
+    samples = data.scaled(scale)
     shape = (samples.x.shape[1], *widths, data.y.shape[1])
     students = random_students(config.n_students, shape, activations, key=key, dtype=data.x.dtype)
     return scale, samples, jax.tree.map(lambda leaf: config.init_scale * leaf, students)
@@ -437,7 +437,7 @@ def rebuild(
         )
     config = replace(recovery.config, cluster=clustering.config)
     data = x if isinstance(x, Data) else Data.of(x, y, fresh=fresh)
-    samples, seconds = recovery.scaling.samples(data.x, data.y), Stopwatch()
+    samples, seconds = data.scaled(recovery.scaling), Stopwatch()
     judge = replace(recovery.judge, reached=float("inf"))
     with one_blas_thread():
         with seconds.of("reconstruct"):
@@ -465,7 +465,7 @@ def _finished(
     progress: Progress,
 ) -> Recovery:
     """All layers fine-tuned together, in the user's units."""
-    config, samples, last = choice.config, scale.samples(data.x, data.y), found[-1].candidate
+    config, samples, last = choice.config, data.scaled(scale), found[-1].candidate
     seen = found[0].candidate.judge
     judge = replace(judge, noise=seen.noise, origin=seen.origin).informed(found[0].expansion.lowest_loss)
     progress("finetune", 0, 1)
@@ -492,8 +492,8 @@ def _finished(
     with seconds.of("certify"):
         errors = None
         if judge.is_noisy and is_small(network) and plain and judge.explains(network.n_parameters):
-            errors = standard_errors(network, data.x, data.y)
-        fresh, told = data.fresh, {"evidence": evidence, "errors": errors}
+            errors = standard_errors(network, data.x, data.y, weights=data.weights)
+        fresh, told = data.fresh, {"evidence": evidence, "errors": errors, "weights": data.weights}
         certificate = certify(network, data.x, data.y, judge=judge, fresh=fresh, linear=linear, **told)
     return Recovery(
         network=network,

@@ -29,6 +29,7 @@ from .students import measured, student_of
 
 FORMAT = 2  # of run folders; those of 1, from before networks had an activation a layer, say nothing
 _PROBED, _OF_PROBES = ("vectors", "proposer", "basis", "singular"), ("n_proposers", "method", "questions", "notes")
+_KNOWN = ("error", "weights")  # of answers, where they are known
 _MEASURED = ("loss", "gradient_norm", "n_steps")
 _STAGES = {
     name: kind
@@ -83,7 +84,8 @@ def save_recovery(
     if comparison is not None:
         write_json(partial / "comparison.json", _comparison_json(comparison))
     fresh = {} if data.fresh is None else {"fresh.x": data.fresh.x, "fresh.y": data.fresh.y}
-    write_arrays(partial / "data.safetensors", {"x": data.x, "y": data.y, **fresh})
+    known = {name: getattr(data, name) for name in _KNOWN if getattr(data, name) is not None}
+    write_arrays(partial / "data.safetensors", {"x": data.x, "y": data.y, **fresh, **known})
 
     arrays = _under("scaling", vars(recovery.scaling))
     for i, expansion in enumerate(recovery.expansions):
@@ -212,6 +214,8 @@ def _loaded(folder: Path, result: dict[str, Any], given: Activations | None, sta
             at["y"],
             Samples(fresh["x"], fresh["y"]) if fresh else None,
             answers=from_value(Answers, result.get("answers", {})),
+            error=None if "error" not in at else np.asarray(at["error"]),
+            weights=at.get("weights"),
         ),
         teacher=_network(teacher, given) if teacher.is_file() else None,
     )
