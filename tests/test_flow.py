@@ -23,6 +23,8 @@ from ecjax.network import (
     Network,
     mixture,
     permute_neurons,
+    random_network,
+    random_students,
     respond,
     student,
 )
@@ -245,7 +247,8 @@ def test_students_come_to_the_end_of_narrow_valleys():
     such student came to a gradient of 1e-10 within 5,000 steps. One of these runs to infinity."""
     teacher = random_network((2, 8, 1), "tanh", key=jr.key(0))
     x = jr.normal(jr.key(1), (500, 2))
-    samples, students = Samples(x, respond(teacher, x)), stack_of(jr.key(3), 4, (2, 8, 1))
+    samples = Samples(x, respond(teacher, x))
+    students = random_students(4, (2, 8, 1), "tanh", key=jr.fold_in(jr.key(3), 2))  # these four
     until = Until(gradient_norm=1e-12, loss=0.0, norm=1e3)
     ends = []
     for solver in ("kvaerno5", "kencarp58"):
