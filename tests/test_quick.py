@@ -17,7 +17,7 @@ from ecjax.judge import Judge
 from ecjax.network import random_students
 from ecjax.objective import flatten
 from ecjax.reconstruct import finetune
-from ecjax.road import road
+from ecjax.road import following
 
 
 def deep_problem(activation="tanh", seed=0, n=600):
@@ -105,8 +105,8 @@ CONFIG = ec.RecoveryConfig.toy(6, 5, expand=ec.ExpandConfig(descent=Stopping(max
 def test_a_nearly_right_layer_is_taken_as_it_is_at_first(monkeypatch):
     """And looked at again, with more rounds and a store of its own, where the whole is not exact in the end."""
     teacher, x, y = deep_problem()
-    passes, store, finished = [], {}, road._finished
-    layers = road._layers
+    passes, store, finished = [], {}, following.finished
+    layers = following._layers
 
     def watched(*arguments, before=None, **settings):
         passes.append([] if before is None else [each.n_rounds for each in before])
@@ -121,8 +121,8 @@ def test_a_nearly_right_layer_is_taken_as_it_is_at_first(monkeypatch):
         recovery = finished(*arguments)
         return replace(recovery, is_exact=len(passes) > 1)
 
-    monkeypatch.setattr(road, "_layers", watched)
-    monkeypatch.setattr(road, "_finished", not_exact)
+    monkeypatch.setattr(following, "_layers", watched)
+    monkeypatch.setattr(following, "finished", not_exact)
     recovery = ec.recover(x, y, activation="tanh", hidden_layers=2, config=CONFIG, key=jr.key(1), store=store)
     assert len(passes) == 2
     assert passes[0] == []

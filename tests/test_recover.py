@@ -15,7 +15,7 @@ from ecjax.base.progress import silent
 from ecjax.expand import Expansion
 from ecjax.network import random_students
 from ecjax.network.moves import with_unit_vectors
-from ecjax.road import layers, road
+from ecjax.road import following, layers
 from ecjax.road.choice import Choice
 
 TOY = ec.RecoveryConfig.toy(student_width=8, n_students=6, rounds=1)
@@ -56,7 +56,7 @@ def rebuilt_from(trained: Expansion, x, y, config=TOY, *, activation="tanh", **c
     """The recovery from students that were trained, or made, elsewhere."""
     config = replace(config, cluster=replace(config.cluster, **cluster))
     activations = ec.network.as_activations(activation, 1)
-    return road.follow(
+    return following.follow(
         ec.Data.of(x, y),
         activations,
         Choice(config, ()),
@@ -327,7 +327,7 @@ def stops_at_training(monkeypatch):
     def train(*_, **__):
         raise TrainingBeganError
 
-    for module, name in ((layers, "expand"), (road, "sufficient_width")):
+    for module, name in ((layers, "expand"), (following, "sufficient_width")):
         monkeypatch.setattr(module, name, train)
 
 

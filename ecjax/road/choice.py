@@ -11,14 +11,16 @@ Presets are names for such choices (`ecjax.PRESETS`); whatever a caller gives go
 
 import itertools
 from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
+from ..cluster import Metric
 from ..data import Data
 from ..expand import SECOND_ORDER_UP_TO
 from ..network import LayerActivation
 from ..objective.variation import variation
-from .settings import RecoveryConfig
+from .settings import RecoveryConfig, Width
 
 # Largest deviation of an input from its mean, in its standard deviations, beyond which it hardly ever varies: a
 # Gaussian is there once in 1e15 samples; of the pixels of the 8x8 digits a quarter is.
@@ -29,6 +31,7 @@ _ONE_UNIT = 10.0
 _MANY = 2e6
 _ROOM = 2  # answers for each parameter of a student, where the width is ours to choose
 _NARROWEST = 4
+_Config = TypeVar("_Config")
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,45 @@ def _n_parameters(config: RecoveryConfig, data: Data, depth: int, width: int | N
 
 def _affordable_width(config: RecoveryConfig, data: Data, depth: int) -> int:
     """The default width, or the widest that the answers are enough for."""
-    (width, *_) = config.widths(depth)
-    while width > _NARROWEST and _ROOM * _n_parameters(config, data, depth, width) > data.n_numbers:
+    (width, *_), n_numbers = config.widths(depth), data.n_numbers
+    while width > _NARROWEST and _ROOM * _n_parameters(config, data, depth, width) > n_numbers:
         width -= max(1, width // 8)
     return width
+
+
+class Overrides(NamedTuple):
+    """Settings that were given to `recover` by themselves."""
+
+    student_width: Width | None
+    n_students: int | None
+    gamma: float | None
+    beta: float | None
+    metric: str | Metric | None
+    policy: str | None
+    n_clusters: int | None
+    height: float | None
+    method: Any
+
+    def of(self, config: RecoveryConfig) -> RecoveryConfig:
+        """The config with what was given in its place."""
+        policy = self.policy or (
+            "count" if self.n_clusters is not None else "height" if self.height is not None else None
+        )
+        clusters = {"gamma": self.gamma, "beta": self.beta, "metric": self.metric, "policy": policy}
+        clusters |= {"n_clusters": self.n_clusters, "height": self.height}
+        cluster, train = _override(config.cluster, **clusters), _override(config.expand, method=self.method)
+        students = {"student_width": self.student_width, "n_students": self.n_students}
+        return _override(config, **students, cluster=cluster, expand=train)
+
+
+def choice_of(
+    data: Data, activations: tuple[LayerActivation, ...], config: RecoveryConfig | None, overrides: Overrides
+) -> Choice:
+    """The settings that were given, and the others chosen from the data."""
+    choice = Choice(config, ()) if config is not None else chosen_from(data, activations)
+    return choice.replaced(overrides.of(choice.config))
+
+
+def _override(config: _Config, **values: Any) -> _Config:
+    """A config with the values that are not None."""
+    return replace(cast(Any, config), **{name: value for name, value in values.items() if value is not None})

@@ -13,8 +13,8 @@ from ..expand import expand_problems
 from ..expand.store import Store
 from ..network import Activations
 from .choice import Choice
+from .following import checked_activations, follow, fresh_students
 from .recovery import Recovery
-from .road import checked_activations, follow, fresh_students
 from .settings import RecoveryConfig
 
 

@@ -1,0 +1,219 @@
+"""The road with everything checked and chosen: students, one hidden layer after another, the end."""
+
+import itertools
+import math
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from ..base.progress import Progress, Stopwatch
+from ..data import Data
+from ..expand import Expansion, is_small, sufficient_width
+from ..expand.store import Store, part
+from ..judge import Judge
+from ..network import Activations, LayerActivation, Mixture, Network, as_activations, check_symmetry, random_students
+from ..objective import Samples, Scaling
+from .choice import Choice
+from .finished import finished
+from .kinds import N_TRIED, likelier
+from .layers import Doubts, Found, next_layer, upper_students
+from .recovery import Recovery
+from .settings import RecoveryConfig
+
+# Numbers for each parameter of a student, beyond which more rows change nothing until the end: students are trained on
+# 10 of them at first. Those with kinks agree to the spacing of the queries only.
+_ROWS, _ROWS_OF_KINKS = 100, 1000
+
+
+def follow(
+    data: Data,
+    activations: tuple[LayerActivation, ...],
+    choice: Choice,
+    key: PRNGKeyArray,
+    *,
+    allow_few: bool,
+    store: Store | None,
+    progress: Progress,
+    trained: Expansion | None = None,
+) -> Recovery:
+    """The road itself, with everything checked and chosen.
+
+    Args:
+        data: What is known of the teacher.
+        activations: Of its hidden layers.
+        choice: Settings, and what of them was chosen.
+        key: Used up.
+        allow_few: See `recover`.
+        store: See `recover`.
+        progress: See `recover`.
+        trained: The first layer's students, if they have been trained already.
+    """
+    config, seconds, depth = choice.config, Stopwatch(), len(activations)
+    if config.student_width == "auto":
+        with seconds.of("width"):
+            width = _found_width(data.suffices((1,) * depth, allow_few=allow_few), activations, config, key, progress)
+        config = replace(config, student_width=width)
+        choice = choice.replaced(config, f"student width {width}, by short runs")
+    scale, everything, students = fresh_students(data, activations, config, key, allow_few=allow_few)
+    samples = everything if config.expand.trains_stacks else _enough(everything, students)
+    judge = judge_of(data, scale, config)
+    of_layers = judge
+    if samples is not everything:
+        choice = choice.replaced(config, f"{len(samples.x):,} of {len(everything.x):,} rows until the last refinement")
+        of_layers = replace(judge, n_numbers=samples.n_numbers)
+    doubts = partial(_doubts, samples, activations, config, of_layers, jr.fold_in(key, 2**27), seconds, progress)
+    begin = partial(
+        _layers, students, samples, config, of_layers, key, store=store, progress=progress, seconds=seconds,
+        trained=trained, doubts=doubts if is_small(students) and config.rounds is None else None,
+    )  # fmt: skip
+    found = begin()
+    recovery = finished(data, found, scale, choice, judge, seconds, progress)
+    # Layers below others are taken at first as they are, nearly right: the joint refinement makes that good or not.
+    if recovery.advice:
+        return recovery
+    doubtful = any(each.candidate.judge.is_excused() and each.n_rounds < config.n_rounds for each in found[:-1])
+    if doubtful and not recovery.is_exact:
+        recovery = finished(data, begin(before=found), scale, choice, judge, seconds, progress)
+    return recovery
+
+
+def _layers(
+    students: Network,
+    samples: Samples,
+    config: RecoveryConfig,
+    judge: Judge,
+    key: PRNGKeyArray,
+    *,
+    store: Store | None,
+    progress: Progress,
+    seconds: Stopwatch,
+    trained: Expansion | None,
+    doubts: Doubts | None,
+    before: list[Found] | None = None,
+) -> list[Found]:
+    """All hidden layers, first to last; with more rounds for the first of them than before, if there was a before."""
+    targets, depth = samples.y, len(students.hidden)
+    found: list[Found] = []
+    for number in range(1, depth + 1):
+        name = f"layer-{number}" if before is None else f"again-layer-{number}"
+        found.append(
+            next_layer(
+                students,
+                samples,
+                config,
+                judge,
+                # Students use up fold_in(key, 0), fold_in(key, 1), ...: everything else comes from the other end.
+                key=jr.fold_in(key, 2**32 - number),
+                frozen_below=number > 1,
+                store=store if number == 1 else part(store, name),
+                progress=progress if number == 1 else _numbered(progress, number),
+                seconds=seconds,
+                trained=trained if number == 1 and before is None else None,
+                patient=before is not None,
+                before=before[0] if number == 1 and before is not None else None,
+                doubts=doubts if number == 1 and before is None else None,
+            )
+        )
+        if number < depth:
+            latest, key_above = found[-1], jr.fold_in(key, 2**31 + number)
+            students, inputs = upper_students(latest.expansion, latest.candidate, samples.x, config, key=key_above)
+            samples = Samples(inputs, targets, samples.weights)
+    return found
+
+
+def _enough(samples: Samples, students: Network) -> Samples:
+    """So many rows as tell students of this size everything; all of them have the last word."""
+    n_rows, fan_out = samples.y.shape
+    of_one = students.n_parameters * (_ROWS if students.smooth else _ROWS_OF_KINKS)
+    n = math.ceil(of_one / fan_out)
+    if n >= n_rows / 2:
+        return samples
+    return samples.take(jnp.asarray(np.sort(np.random.default_rng(0).permutation(n_rows)[:n])))
+
+
+def _doubts(
+    samples: Samples,
+    activations: tuple[LayerActivation, ...],
+    config: RecoveryConfig,
+    judge: Judge,
+    key: PRNGKeyArray,
+    seconds: Stopwatch,
+    progress: Progress,
+    loss: float,
+) -> str:
+    """Whether students of another kind imitate better by orders of magnitude, in words; empty if none do."""
+    with seconds.of("kinds"):
+        better = likelier(samples, activations, loss, config, judge, key=key, progress=progress)
+    if better is None:
+        return ""
+    depth = len(better.activations)
+    name = better.activations[0].name
+    said = f'activation="{name}"' if depth == len(activations) else f"hidden_layers={depth}"
+    return (
+        f"another kind of network than named: in a short run of {N_TRIED} students, {better.name} reaches a loss of "
+        f"{better.loss:.0e}, where yours reach {loss:.0e}. Say {said}"
+    )
+
+
+def checked_activations(activation: Activations, hidden_layers: int) -> tuple[LayerActivation, ...]:
+    """The activation of each hidden layer, its claims put to the test.
+
+    Raises:
+        ValueError: If nothing can recover its neurons, or a symmetry is not what it claims.
+    """
+    activations = as_activations(activation, hidden_layers)
+    kinds = (layer.each if isinstance(layer, Mixture) else (layer,) for layer in activations)
+    for one in dict.fromkeys(itertools.chain.from_iterable(kinds)):
+        if one.symmetry.polynomial:
+            raise ValueError(
+                f"`activation` {one.name} is a polynomial: a sum of such neurons can be written in infinitely many "
+                "ways, so its layer is not determined by any data. Nothing can be recovered."
+            )
+        check_symmetry(one)
+    return activations
+
+
+def fresh_students(
+    data: Data, activations: tuple[LayerActivation, ...], config: RecoveryConfig, key: PRNGKeyArray, *, allow_few: bool
+) -> tuple[Scaling, Samples, Network]:
+    """Scaled queries and answers, and students that have seen nothing yet."""
+    widths = config.widths(len(activations))
+    data = data.suffices(widths, allow_few=allow_few)
+    scale = data.scaling(config.standardise)
+    samples = data.scaled(scale)
+    shape = (samples.x.shape[1], *widths, data.y.shape[1])
+    students = random_students(config.n_students, shape, activations, key=key, dtype=data.x.dtype)
+    return scale, samples, jax.tree.map(lambda leaf: config.init_scale * leaf, students)
+
+
+def _found_width(
+    data: Data, activations: tuple[LayerActivation, ...], config: RecoveryConfig, key: PRNGKeyArray, progress: Progress
+) -> int:
+    """The students' width where that is "auto"."""
+    return sufficient_width(
+        data.scaling(config.standardise).samples(data.x, data.y),
+        activations,
+        key=jr.fold_in(key, 2**30),
+        hidden_layers=len(activations),
+        config=config.expand,
+        progress=progress,
+    )
+
+
+def judge_of(data: Data, scale: Scaling, config: RecoveryConfig) -> Judge:
+    """What counts as exact for these answers, by what is known of their errors."""
+    told, rounding = data.answers.noise, (0.0 if data.error is None else data.error) / scale.y_scale
+    origin = "told" if told is not None else "computed" if data.answers.is_computed else "rounding"
+    noise = math.sqrt((told or 0.0) ** 2 + float(np.mean(rounding**2)))
+    judge = Judge.of(data, accepted=config.exact_loss, noise=noise, origin=origin if noise or told == 0 else "")
+    return replace(judge, n_numbers=data.n_numbers)
+
+
+def _numbered(progress: Progress, number: int) -> Progress:
+    """Progress of a later hidden layer: its phases carry its number."""
+    return lambda phase, done, total, **info: progress(f"{phase} {number}", done, total, **info)
