@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import ecjax as ec
 from ecjax.data.rows import independent_outputs, repeated
 from ecjax.judge import Evidence, Judge, half_widths, standard_errors
-from ecjax.reconstruct.evidence import weigh
+from ecjax.reconstruct.evidence import NEW, weigh
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -94,6 +94,13 @@ def test_noise_below_rounding_decides_nothing():
     assert judge.words() == "exact to machine precision"
 
 
+def test_answers_that_are_said_to_have_no_errors_are_compared_without_them():
+    judge = Judge.of(ec.Samples(jnp.ones((500, 2)), jnp.ones((500, 2))), noise=0.0, origin="told")
+    assert not judge.is_noisy
+    assert judge.gain(0.9e-4, 1e-4) == pytest.approx(500 * np.log(1 / 0.9))
+    assert judge.score(1e-4, 10) < judge.score(2e-4, 10) < judge.score(2e-4, 20)
+
+
 def test_evidence_says_what_it_knows():
     stands = Evidence(layer=1, width=4, fewer=1203.0, more=2.1, chance=23.0)
     assert stands.stands
@@ -128,6 +135,17 @@ def test_the_evidence_leads_to_the_teachers_width(change):
     assert weighed.network.widths == (2,)
     assert weighed.evidence.stands
     assert judge.fits(weighed.loss)
+    assert weighed.origin == ((0, NEW) if change < 0 else (0, 1))
+
+
+def test_one_neuron_has_no_neighbour_below_to_refine():
+    """Its evidence is against no neurons at all, and it stays where that is not refuted."""
+    teacher, x, y = noisy(shape=(2, 1, 1), std=1e3)
+    samples = ec.Data.of(x, y).scaling("no").samples(x, y)
+    stop = ec.Stopping(max_steps=20, patience=5, gradient_norm=0.0)
+    weighed = weigh(teacher, samples, stop=stop, judge=Judge.of(samples, noise=1.0))
+    assert weighed.origin == (0,)
+    assert not weighed.evidence.stands
 
 
 @pytest.mark.parametrize("activation", ["tanh", pytest.param("relu", marks=pytest.mark.slow)])
@@ -154,6 +172,17 @@ def test_weights_that_nothing_shows_have_no_error():
     errors = standard_errors(teacher, x, y)
     assert np.isinf(errors.layers[0].w[:, 1]).all()
     assert np.isfinite(np.delete(np.asarray(errors.layers[0].w), 1, axis=1)).all()
+
+
+@settings(deadline=None)
+@given(seed=seeds, scale=st.floats(1e-3, 1e3))
+def test_standard_errors_know_weights_of_rows_as_ratios(seed, scale):
+    """Equal weights are none, and a common factor changes nothing."""
+    teacher, x, y = noisy(n=40)
+    weights = jnp.asarray(np.random.default_rng(seed).uniform(0.1, 3.0, 40))
+    errors = lambda weights: ec.objective.flatten(standard_errors(teacher, x, y, weights=weights))[0]
+    np.testing.assert_allclose(errors(scale * weights), errors(weights), rtol=1e-9)
+    np.testing.assert_allclose(errors(jnp.full(40, scale)), errors(None), rtol=1e-9)
 
 
 def test_intervals_widen_with_the_level():

@@ -195,7 +195,7 @@ class Judge:
             loss: Of the network.
             than: Loss of the other one.
         """
-        if self.origin in ("told", "rounding"):  # of known variance
+        if self.is_noisy and self.origin in ("told", "rounding"):  # of known variance
             return self.n_numbers * (than - loss) / (2 * self.noise)
         return self.n_numbers / 2 * math.log(than / loss) if loss > 0 else math.inf
 

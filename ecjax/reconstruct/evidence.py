@@ -28,6 +28,7 @@ _SPREAD = (0.3, 3.0)
 # parameters is a tenth above it, and misses by a quarter once in a million.
 _SAME_FLOOR = 1.25
 _SETTLING = 4  # changes of width by evidence, after refinement has judged already
+NEW = -1  # the place that a neuron had which was drawn here
 
 
 class SharedFloor(NamedTuple):
@@ -44,6 +45,7 @@ class Weighed(NamedTuple):
     network: Network
     loss: float
     evidence: Evidence
+    origin: tuple[int, ...]  # of each neuron of the layer, its place in the given network; NEW for one that was drawn
 
 
 def shared_floor(
@@ -97,11 +99,13 @@ def weigh(
     refine = lambda net: finetune(net, samples, stop=stop, judge=judge, pad_to=pad_to)
     by_loss = lambda refined: refined[1]
     net, loss = refine(net)
+    origin = tuple(range(net.widths[layer]))
     for turn in range(_SETTLING + 1):
-        each = _parameters_of_one(net, layer)
-        chance = judge.chance(each)
-        nothing = (net, float(np.mean(np.var(np.asarray(samples.y, float), axis=0))))  # of no neurons at all
-        smaller, smaller_loss = min(map(refine, _narrower(net, layer, samples)), key=by_loss, default=nothing)
+        chance = judge.chance(net.shape[layer] + 1 + net.shape[layer + 2])
+        gone = _cheapest(net, layer, samples)
+        tried = [(*refine(removal(net, layer, i, samples)), i) for i in gone]
+        nothing = (net, float(np.mean(np.var(np.asarray(samples.y, float), axis=0))), 0)  # of no neurons at all
+        smaller, smaller_loss, without = min(tried, key=by_loss, default=nothing)
         larger, larger_loss = min(map(refine, _wider(net, layer, samples, seed=turn)), key=by_loss)
         beyond = None
         if student is not None:
@@ -115,21 +119,21 @@ def weigh(
             chance=chance,
             student=beyond,
         )
-        if turn == _SETTLING or (evidence.fewer_refuted and evidence.more <= chance):
+        settled = evidence.more <= chance and (evidence.fewer_refuted or not gone)
+        if turn == _SETTLING or settled:
             break
         if evidence.more > chance:
-            net, loss = larger, larger_loss
-        elif net.widths[layer] > 1:
-            net, loss = smaller, smaller_loss
-    return Weighed(net, loss, evidence)
+            net, loss, origin = larger, larger_loss, (*origin, NEW)
+        else:
+            net, loss, origin = smaller, smaller_loss, (*origin[:without], *origin[without + 1 :])
+    return Weighed(net, loss, evidence, origin)
 
 
-def _narrower(net: Network, layer: int, samples: Samples) -> list[Network]:
-    """Without one of the neurons that the next layer can best do without."""
+def _cheapest(net: Network, layer: int, samples: Samples) -> list[int]:
+    """The neurons that the next layer can best do without; none, if there is one only."""
     if net.widths[layer] == 1:
         return []
-    costs = removals(net, layer, samples)
-    return [removal(net, layer, int(i), samples) for i in np.argsort(costs, kind="stable")[:_TRIES]]
+    return np.argsort(removals(net, layer, samples), kind="stable")[:_TRIES].tolist()
 
 
 @in_full_precision
@@ -155,7 +159,3 @@ def _wider(net: Network, layer: int, samples: Samples, *, seed: int) -> list[Net
     return [
         grow(net, jnp.asarray(w[i]), float(b[i]), jnp.asarray(o), layer=layer) for i, o in zip(best, out, strict=True)
     ]
-
-
-def _parameters_of_one(net: Network, layer: int) -> int:
-    return net.shape[layer] + 1 + net.shape[layer + 2]

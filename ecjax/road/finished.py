@@ -101,7 +101,7 @@ def _with_evidence(
         return network, loss, (found[0].evidence,)
     evidence = []
     for layer in range(len(network.widths)):
-        network, loss, here = weigh(network, samples, layer=layer, stop=config.finetune, judge=judge)
+        network, loss, here, _ = weigh(network, samples, layer=layer, stop=config.finetune, judge=judge)
         evidence.append(here)
     return network, loss, tuple(evidence)
 

@@ -40,6 +40,7 @@ def follow(
     store: Store | None,
     progress: Progress,
     trained: Expansion | None = None,
+    kinds_known: bool = False,
 ) -> Recovery:
     """The road itself, with everything checked and chosen.
 
@@ -52,6 +53,7 @@ def follow(
         store: See `recover`.
         progress: See `recover`.
         trained: The first layer's students, if they have been trained already.
+        kinds_known: Whether other kinds of networks have been tried already, so that nobody looks for a likelier one.
     """
     config, seconds, depth = choice.config, Stopwatch(), len(activations)
     if config.student_width == "auto":
@@ -69,7 +71,7 @@ def follow(
     doubts = partial(_doubts, samples, activations, config, of_layers, jr.fold_in(key, 2**27), seconds, progress)
     begin = partial(
         _layers, students, samples, config, of_layers, key, store=store, progress=progress, seconds=seconds,
-        trained=trained, doubts=doubts if is_small(students) and config.rounds is None else None,
+        trained=trained, doubts=doubts if is_small(students) and config.rounds is None and not kinds_known else None,
     )  # fmt: skip
     found = begin()
     recovery = finished(data, found, scale, choice, judge, seconds, progress)
@@ -196,7 +198,7 @@ def _found_width(
 ) -> int:
     """The students' width where that is "auto"."""
     return sufficient_width(
-        data.scaling(config.standardise).samples(data.x, data.y),
+        data.scaled(data.scaling(config.standardise)),
         activations,
         key=jr.fold_in(key, 2**30),
         hidden_layers=len(activations),

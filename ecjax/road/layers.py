@@ -23,7 +23,7 @@ from ..judge import Evidence, Judge
 from ..network import Layer, Network, hidden_states, random_students, stack, student
 from ..objective import Inputs, Samples
 from ..reconstruct import Candidate, NoClustersError, before_next, fit_output, reconstruct_layer
-from ..reconstruct.evidence import SharedFloor, shared_floor, weigh
+from ..reconstruct.evidence import NEW, SharedFloor, shared_floor, weigh
 from .settings import RecoveryConfig
 
 Doubts = Callable[[float], str]
@@ -168,9 +168,9 @@ def _weighed(found: Found, samples: Samples, config: RecoveryConfig, judge: Judg
     weighed = weigh(
         candidate.network, samples, stop=config.finetune, judge=candidate.judge, pad_to=pad_to, student=floor
     )
-    if candidate.judge.origin == "seen" and not weighed.evidence.stands:
+    if candidate.judge.noise != judge.noise and not weighed.evidence.stands:  # noise that was only seen
         return found._replace(candidate=unseen)
-    origin = candidate.origin if weighed.network.widths == candidate.network.widths else ()
+    origin = tuple(NEW if place == NEW else candidate.origin[place] for place in weighed.origin)
     settled = candidate._replace(network=weighed.network, loss=weighed.loss, origin=origin)
     return found._replace(candidate=settled, evidence=weighed.evidence)
 

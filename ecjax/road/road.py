@@ -120,7 +120,9 @@ def recover(
     go = partial(follow, data, allow_few=allow_few_samples, progress=progress)
     with one_blas_thread():
         if (isinstance(activation, str) and AUTO in (activation, hidden_layers)) or hidden_layers == AUTO:
-            recovery = of_unknown_kind(data, activation, hidden_layers, config, overrides, key, go, progress)
+            recovery = of_unknown_kind(
+                data, activation, hidden_layers, config, overrides, key, go, allow_few_samples, progress
+            )
         else:
             activations = checked_activations(activation, hidden_layers)
             recovery = go(activations, choice_of(data, activations, config, overrides), key, store=store)

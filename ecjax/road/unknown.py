@@ -26,6 +26,7 @@ def of_unknown_kind(
     overrides: Overrides,
     key: PRNGKeyArray,
     go: Callable[..., Recovery],
+    allow_few: bool,
     progress: Progress,
 ) -> Recovery:
     """Kinds are told apart by short runs, then those that are not by what they end with."""
@@ -39,15 +40,16 @@ def of_unknown_kind(
         raise ValueError('`student_width` is "auto", and so is the kind of network: give one of them.')
     if choice.config.expand.trains_stacks:
         raise ValueError(f"{AUTO!r} is for students trained one by one; method {choice.config.expand.method!r} is not.")
-    scale = data.suffices(choice.config.widths(depths[0])).scaling(choice.config.standardise)
+    scale = data.suffices(choice.config.widths(depths[0]), allow_few=allow_few).scaling(choice.config.standardise)
     judge, seconds = judge_of(data, scale, choice.config), Stopwatch()
     samples = data.scaled(scale)
     with seconds.of("kinds"):
         trials = tell_apart(samples, kinds, depths, choice.config, judge, key=jr.fold_in(key, 2**27), progress=progress)
-    best, ends = None, []
+    ends = []
     for one in tied(trials):
-        store = None  # students of several kinds have no place in one store
-        recovery = go(one.activations, choice_of(data, one.activations, config, overrides), key, store=store)
+        chosen = choice_of(data, one.activations, config, overrides)
+        # Students of several kinds have no place in one store.
+        recovery = go(one.activations, chosen, key, store=None, kinds_known=True)
         ends.append((recovery.judge.score(recovery.loss, recovery.network.n_parameters), one, recovery))
         if recovery.is_exact and not recovery.judge.is_noisy:
             break
