@@ -28,6 +28,7 @@ import ecjax as ec
 from ecjax.judge import half_widths, standard_errors
 from ecjax.objective import flatten
 from ecjax.reconstruct import finetune
+from ecjax.road.kinds import CLASSES
 
 from .rows import Table, as_text, solved, timed
 
@@ -168,9 +169,9 @@ def kinds(rows: list[dict[str, Any]]) -> Table:
     table = [["activation", "named", "exact", "median CPU s", "named by the user", "named instead"]]
     for activation in dict.fromkeys(row["activation"] for row in rows):
         same = [row for row in rows if row["activation"] == activation]
-        others = sorted({row["name"] for row in same} - {activation})
+        others = sorted({row["name"] for row in same if activation not in (row["name"], *CLASSES[row["name"]])})
         median = lambda name, same=same: f"{np.median([row[name] for row in same]):.1f}"
-        right = sum(row["name"] == activation for row in same)
+        right = sum(activation in (row["name"], *CLASSES[row["name"]]) for row in same)
         table.append([activation, f"{right} of {len(same)}", str(sum(row["exact"] for row in same)),
                       median("cpu"), median("cpu_named"), ", ".join(others)])  # fmt: skip
     return table

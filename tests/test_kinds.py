@@ -48,7 +48,7 @@ def test_the_right_kind_ends_the_search():
     assert [one.name for one in trials] == ["tanh", "erf"]
     assert judge.fits(trials[0].loss)
     assert told == [("kinds", 1, 3), ("kinds", 2, 3)]
-    assert tied(trials) == trials[:1]
+    assert tied(trials, samples, CONFIG, judge, key=jr.key(1)) == trials[:1]
 
 
 def test_depth_is_no_more_than_needed(monkeypatch):
@@ -67,10 +67,52 @@ def test_depth_is_no_more_than_needed(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("names", [("tanh", "softplus", "sin"), ("relu", "elu")])
+def test_kinds_in_one_program_reach_what_each_reaches_alone(names):
+    _, samples, _ = problem(names[-1], n=200)
+    kinds = [ec.network.as_activations(name, 1) for name in (*names, "gaussian", "abs")]
+    config = ec.RecoveryConfig.toy(student_width=2, n_students=6)
+    for kind in kinds[: len(names)]:
+        together, alone = (trial(samples, kind, among, config, jr.key(0)).loss for among in (kinds, [kind]))
+        assert together == pytest.approx(alone, rel=1e-3, abs=1e-25)
+
+
+def test_among_errors_the_kinds_that_need_the_fewest_neurons_are_followed(monkeypatch):
+    """All kinds reach the errors with wide students; with narrower ones fewer do, until four at most are left."""
+    _, samples, _ = problem()
+    judge = Judge.of(samples, noise=1e-2)
+    needs = {"tanh": 3, "erf": 3, "arctan": 4, "gelu": 5, "silu": 5, "softplus": 6}
+    widths = []
+
+    def planted(samples, kind, among, config, key):
+        width = config.widths(1)[0]
+        widths.append(width)
+        return Trial(kind, 1e-4 * (1.0 if width >= needs[kind[0].name] else 10.0))
+
+    monkeypatch.setattr("ecjax.road.kinds.trial", planted)
+    trials = [Trial(ec.network.as_activations(name, 1), 1e-4 * (1 - 1e-3 * i)) for i, name in enumerate(needs)]
+    left = tied(trials, samples, CONFIG, judge, key=jr.key(0))
+    assert {one.name for one in left} == {"tanh", "erf", "arctan"}
+    assert set(widths) == {4}
+    assert len(tied(trials[:4], samples, CONFIG, judge, key=jr.key(0))) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["leaky_relu", "abs"])
+def test_piecewise_linear_kinds_are_told_by_their_linear_parts(name):
+    """Each is any other and a linear map; the one that needs none is meant."""
+    _, samples, _ = problem(name)
+    recovery = ec.recover(samples.x, samples.y, activation="auto", key=jr.key(0), config=CONFIG)
+    assert recovery.network.activations[0].name == name
+    assert recovery.linear is None
+    assert recovery.widths == (2,)
+
+
+@pytest.mark.slow
 def test_a_wrong_name_is_noticed_and_the_better_one_said():
     _, samples, judge = problem()
     named = ec.network.as_activations("erf", 1)
-    loss = trial(samples, named, CONFIG, jr.key(0)).loss
+    loss = trial(samples, named, [named], CONFIG, jr.key(0)).loss
     better = likelier(samples, named, loss, CONFIG, judge, key=jr.key(0))
     assert better is not None
     assert better.name == "tanh"

@@ -3,7 +3,6 @@
 Everything that comes in is checked here, before anything compiles.
 """
 
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..base.precision import to_device
+from ..network import n_parameters
 from ..objective import Inputs, Outputs, Samples, Scaling
 from ..objective.scaling import Standardise, scaling
 from ..objective.variation import constant_columns, variation
@@ -114,11 +114,10 @@ class Data(eqx.Module):
         Raises:
             ValueError: If students have more parameters than there are numbers to explain, unless `allow_few`.
         """
-        shape = (self.x.shape[1], *widths, self.y.shape[1])
-        n_parameters = sum(n * (m + 1) for m, n in itertools.pairwise(shape))
-        if self.n_numbers < n_parameters and not allow_few:
+        needed = n_parameters((self.x.shape[1], *widths, self.y.shape[1]))
+        if self.n_numbers < needed and not allow_few:
             raise ValueError(
-                f"`y` has {self.n_numbers} numbers for students of {n_parameters} parameters, so that students can fit "
+                f"`y` has {self.n_numbers} numbers for students of {needed} parameters, so that students can fit "
                 "them without finding the teacher. Ask the teacher more, narrow `student_width`, or say "
                 "allow_few_samples=True."
             )

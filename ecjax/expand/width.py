@@ -4,7 +4,6 @@ A few students of each width are trained for a few steps, width after width doub
 loss. Students twice as wide as that have room to spare, which is what makes all of them come down.
 """
 
-import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +11,7 @@ from jaxtyping import PRNGKeyArray
 
 from ..base.progress import Progress, silent
 from ..judge import Judge
-from ..network import Activations, random_students
+from ..network import Activations, n_parameters, random_students
 from ..objective import Samples
 from .methods import ExpandConfig
 from .training import expand
@@ -62,7 +61,7 @@ def sufficient_width(
     x, y, judge = samples.x, samples.y, Judge.of(samples)
     shape = lambda width: (x.shape[1], *[width] * hidden_layers, y.shape[1])
     width, tried = _NARROWEST, []
-    while sum(n * (m + 1) for m, n in itertools.pairwise(shape(2 * width))) <= y.size:
+    while n_parameters(shape(2 * width)) <= y.size:
         students = random_students(_N_STUDENTS, shape(width), activation, key=key, dtype=x.dtype)
         losses = expand(students, samples, config=short).ranked_loss
         tried.append((width, float(np.median(losses))))

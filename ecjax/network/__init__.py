@@ -29,6 +29,7 @@ from .network import Activations as Activations
 from .network import Layer as Layer
 from .network import Network as Network
 from .network import as_activations as as_activations
+from .network import n_parameters as n_parameters
 from .network import random_network as random_network
 from .network import random_students as random_students
 from .network import stack as stack

@@ -29,6 +29,15 @@ class Layer(eqx.Module):
     activation: LayerActivation = eqx.field(static=True, default=IDENTITY)  # the identity in an output layer
 
 
+def n_parameters(shape: Sequence[int]) -> int:
+    """How many weights and biases a network of this shape has.
+
+    Args:
+        shape: (fan_in, width, ..., fan_out).
+    """
+    return sum(fan_out * (fan_in + 1) for fan_in, fan_out in itertools.pairwise(shape))
+
+
 class Network(eqx.Module):
     """Hidden layers and a linear output layer; one network, or a stack of students."""
 
@@ -67,7 +76,7 @@ class Network(eqx.Module):
     @property
     def n_parameters(self) -> int:
         """How many weights and biases one network of the stack has."""
-        return sum(fan_out * (fan_in + 1) for fan_in, fan_out in itertools.pairwise(self.shape))
+        return n_parameters(self.shape)
 
     @property
     def dtype(self) -> jnp.dtype:

@@ -9,7 +9,6 @@
 Presets are names for such choices (`ecjax.PRESETS`); whatever a caller gives goes before what is chosen here.
 """
 
-import itertools
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -18,7 +17,7 @@ import numpy as np
 from ..cluster import Metric
 from ..data import Data
 from ..expand import SECOND_ORDER_UP_TO
-from ..network import LayerActivation
+from ..network import LayerActivation, n_parameters
 from ..objective.variation import variation
 from .settings import RecoveryConfig, Width
 
@@ -91,8 +90,7 @@ def _inputs(x: np.ndarray) -> tuple[int, bool]:
 
 def _n_parameters(config: RecoveryConfig, data: Data, depth: int, width: int | None = None) -> int:
     widths = config.widths(depth) if width is None else (width,) * depth
-    shape = (data.x.shape[1], *widths, data.y.shape[1])
-    return sum(n * (m + 1) for m, n in itertools.pairwise(shape))
+    return n_parameters((data.x.shape[1], *widths, data.y.shape[1]))
 
 
 def _affordable_width(config: RecoveryConfig, data: Data, depth: int) -> int:

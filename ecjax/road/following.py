@@ -27,7 +27,7 @@ from .settings import RecoveryConfig
 
 # Numbers for each parameter of a student, beyond which more rows change nothing until the end: students are trained on
 # 10 of them at first. Those with kinks agree to the spacing of the queries only.
-_ROWS, _ROWS_OF_KINKS = 100, 1000
+ROWS, ROWS_OF_KINKS = 100, 1000
 
 
 def follow(
@@ -62,12 +62,13 @@ def follow(
         config = replace(config, student_width=width)
         choice = choice.replaced(config, f"student width {width}, by short runs")
     scale, everything, students = fresh_students(data, activations, config, key, allow_few=allow_few)
-    samples = everything if config.expand.trains_stacks else _enough(everything, students)
+    for_each = ROWS if students.smooth else ROWS_OF_KINKS
+    samples = everything if config.expand.trains_stacks else enough(everything, for_each * students.n_parameters)
     judge = judge_of(data, scale, config)
     of_layers = judge
     if samples is not everything:
         choice = choice.replaced(config, f"{len(samples.x):,} of {len(everything.x):,} rows until the last refinement")
-        of_layers = replace(judge, n_numbers=samples.n_numbers)
+        of_layers = replace(judge, n_numbers=judge.n_numbers * len(samples.x) // len(everything.x))
     doubts = partial(_doubts, samples, activations, config, of_layers, jr.fold_in(key, 2**27), seconds, progress)
     begin = partial(
         _layers, students, samples, config, of_layers, key, store=store, progress=progress, seconds=seconds,
@@ -128,11 +129,10 @@ def _layers(
     return found
 
 
-def _enough(samples: Samples, students: Network) -> Samples:
-    """So many rows as tell students of this size everything; all of them have the last word."""
+def enough(samples: Samples, n_numbers: int) -> Samples:
+    """So many rows as tell students everything; all of them have the last word."""
     n_rows, fan_out = samples.y.shape
-    of_one = students.n_parameters * (_ROWS if students.smooth else _ROWS_OF_KINKS)
-    n = math.ceil(of_one / fan_out)
+    n = math.ceil(n_numbers / fan_out)
     if n >= n_rows / 2:
         return samples
     return samples.take(jnp.asarray(np.sort(np.random.default_rng(0).permutation(n_rows)[:n])))

@@ -7,38 +7,48 @@ errors in the answers all kinds reach the errors, and what decides is how few ne
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+import equinox as eqx
+import jax
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Int, PRNGKeyArray
 
 from ..base.progress import Progress, silent
-from ..expand import expand
+from ..base.threads import one_blas_thread
+from ..expand import Road, Student, over_students
 from ..judge import Judge
-from ..network import LayerActivation, as_activations, random_students
+from ..network import Activation, LayerActivation, Network, as_activations, n_parameters, random_students
 from ..objective import Samples
 from .settings import RecoveryConfig
 
-# One of each class of the same functions, more plausible ones first; the others of its class, which are it with other
-# weights: sigmoid(z) = (1 + tanh(z / 2)) / 2, normal_cdf(z) = (1 + erf(z / sqrt 2)) / 2, cos(z) = sin(z + pi / 2).
+Kind = tuple[LayerActivation, ...]  # the activation of each hidden layer
+
+# One of each class of the same functions, more plausible ones first, those with kinks last, as they are trained in
+# another way; the others of its class, which are it with other weights: sigmoid(z) = (1 + tanh(z / 2)) / 2,
+# normal_cdf(z) = (1 + erf(z / sqrt 2)) / 2, cos(z) = sin(z + pi / 2).
 CLASSES: dict[str, tuple[str, ...]] = {
     "tanh": ("sigmoid",),
-    "relu": (),
     "gelu": (),
     "softplus": (),
     "silu": (),
     "g": (),
     "erf": ("normal_cdf",),
-    "elu": (),
-    "leaky_relu": (),
     "mish": (),
     "sin": ("cos",),
     "arctan": (),
-    "selu": (),
     "gelu_tanh": (),
     "gaussian": (),
+    "relu": (),
+    "leaky_relu": (),
+    "elu": (),
+    "selu": (),
     "abs": (),
 }
+# Those which are each other and a linear map: a network of one of them is one of another with a linear part.
+PIECEWISE_LINEAR = ("relu", "leaky_relu", "abs")
 N_TRIED = 3  # students of each kind
 _STEPS = 60  # of each; right kinds were 1e7 below all others by then
 DEPTHS = (1, 2, 3)
@@ -53,7 +63,7 @@ _N_TIED = 4
 class Trial:
     """What short runs of one kind reached."""
 
-    activations: tuple[LayerActivation, ...]
+    activations: Kind
     loss: float
 
     @property
@@ -64,23 +74,60 @@ class Trial:
         return kinds if depth == 1 else f"{kinds}, {depth} hidden layers"
 
 
-def trial(
-    samples: Samples, activations: tuple[LayerActivation, ...], config: RecoveryConfig, key: PRNGKeyArray
-) -> Trial:
+def trial(samples: Samples, kind: Kind, among: Sequence[Kind], config: RecoveryConfig, key: PRNGKeyArray) -> Trial:
     """What a few students of a kind reach in a short run.
 
     Args:
         samples: Queries and targets, scaled.
-        activations: Of the hidden layers.
+        kind: Activations of the hidden layers.
+        among: All kinds that are tried: those that are trained alike share one compiled program.
         config: How students are trained, and how wide they are.
         key: Of their weights.
     """
-    shape = (samples.x.shape[1], *config.widths(len(activations)), samples.y.shape[1])
-    students = random_students(N_TRIED, shape, activations, key=key, dtype=samples.x.dtype)
+    alike = tuple(each for each in among if each == kind or _are_trained_alike(each, kind))
+    shape = (samples.x.shape[1], *config.widths(len(kind)), samples.y.shape[1])
+    students = random_students(N_TRIED, shape, alike[0], key=key, dtype=samples.x.dtype)  # by number: their own
     quick = config.training(0)
     short = replace(quick, descent=replace(quick.descent, max_steps=min(_STEPS, quick.descent.max_steps)))
-    done = expand(students, samples, config=short, key=key)
-    return Trial(activations, done.lowest_loss)
+    _, stages = short.chosen(students)
+    run = _OfKind(Road(stages), alike)  # pyright: ignore[reportArgumentType]
+    numbered = (students, jnp.full(N_TRIED, alike.index(kind)))
+    with one_blas_thread():
+        done = over_students(run, numbered, samples, placement=short.placement, chunk=short.chunk)
+    return Trial(kind, float(np.nanmin(np.asarray(done.loss))))
+
+
+def _are_trained_alike(one: Kind, other: Kind) -> bool:
+    plain = all(isinstance(each, Activation) for each in (*one, *other))
+    return plain and len(one) == len(other) and all(a.smooth == b.smooth for a, b in zip(one, other, strict=True))
+
+
+@dataclass(frozen=True)
+class _OfKind:
+    """A road for students that carry the number of their kind, so that one program trains all kinds."""
+
+    road: Road
+    kinds: tuple[Kind, ...]
+
+    def __call__(self, numbered: tuple[Network, Int[Array, ""]], samples: Samples) -> Student:
+        student, number = numbered
+        activations = [_numbered(each, number) for each in zip(*self.kinds, strict=True)]
+        hidden = (replace(layer, activation=one) for layer, one in zip(student.hidden, activations, strict=True))
+        done = self.road(Network((*hidden, student.output)), samples)
+        network = jax.tree.unflatten(jax.tree.structure(student), jax.tree.leaves(done.network))
+        return eqx.tree_at(lambda done: done.network, done, network)
+
+
+def _numbered(activations: Sequence[Any], number: Int[Array, ""]) -> LayerActivation:
+    """One of several activations, by a number that is known when the program runs."""
+    if len(activations) == 1:
+        return activations[0]
+    one_of = lambda name: lambda z: jax.lax.switch(number, [getattr(each, name) for each in activations], z)
+    return Activation(one_of("fn"), d1=one_of("d1"), d2=one_of("d2"), smooth=activations[0].smooth)
+
+
+def _by_loss(one: Trial) -> float:
+    return float(np.nan_to_num(one.loss, nan=np.inf))
 
 
 def tell_apart(
@@ -112,12 +159,12 @@ def tell_apart(
     for depth in depths:
         todo = [as_activations(name, depth) for name in names] or [as_activations(kinds[0], depth)]
         here: list[Trial] = []
-        for number, activations in enumerate(todo):
-            here.append(trial(samples, activations, config, jr.fold_in(key, depth)))
+        for number, kind in enumerate(todo):
+            here.append(trial(samples, kind, todo, config, jr.fold_in(key, depth)))
             progress("kinds", number + 1, len(todo), losses=[here[-1].loss])
             if judge.fits(here[-1].loss):
                 break
-        here.sort(key=lambda one: np.nan_to_num(one.loss, nan=np.inf))
+        here.sort(key=_by_loss)
         if best and not here[0].loss * _BETTER < best[0].loss:
             return best
         best = here
@@ -127,9 +174,45 @@ def tell_apart(
     return best
 
 
-def tied(trials: list[Trial]) -> list[Trial]:
-    """Those that short runs do not tell apart, best first."""
-    return [one for one in trials if one.loss <= _TIED * trials[0].loss][:_N_TIED]
+def tied(
+    trials: list[Trial],
+    samples: Samples,
+    config: RecoveryConfig,
+    judge: Judge,
+    *,
+    key: PRNGKeyArray,
+    progress: Progress = silent,
+) -> list[Trial]:
+    """Those that short runs do not tell apart, best first.
+
+    Wide students of many kinds come down to the errors in the answers. If too many do to follow all of them, narrower
+    students are tried, as long as some kind explains as much with them, but for chance.
+
+    Args:
+        trials: See `tell_apart`, best first.
+        samples: Queries and targets, scaled.
+        config: See `tell_apart`.
+        judge: What counts as exact.
+        key: Used up.
+        progress: Called after each kind.
+    """
+    same = [one for one in trials if one.loss <= _TIED * trials[0].loss]
+    depth, best = len(trials[0].activations), trials[0].loss
+    widths = config.widths(depth)
+    shape = lambda widths: (samples.x.shape[1], *widths, samples.y.shape[1])
+    while len(same) > _N_TIED and max(widths) > 1:
+        narrow = tuple(max(1, width // 2) for width in widths)
+        narrower, kinds = replace(config, student_width=narrow), [one.activations for one in same]
+        fewer = n_parameters(shape(widths)) - n_parameters(shape(narrow))
+        runs = []
+        for number, kind in enumerate(kinds):
+            runs.append(trial(samples, kind, kinds, narrower, jr.fold_in(key, max(narrow))))
+            progress("kinds", number + 1, len(kinds), losses=[runs[-1].loss])
+        still = sorted((one for one in runs if judge.gain(best, one.loss) <= judge.chance(fewer)), key=_by_loss)
+        if not still:
+            return sorted(runs, key=_by_loss)[:_N_TIED]
+        same, widths, best = still, narrow, still[0].loss
+    return same[:_N_TIED]
 
 
 def likelier(
@@ -157,7 +240,7 @@ def likelier(
     others = [as_activations(name, depth) for name in CLASSES if named.isdisjoint({name, *CLASSES[name]})]
     deeper = [as_activations(activations[0], depth + 1)] if depth < DEPTHS[-1] else []
     for number, kind in enumerate([*others[:1], *deeper, *others[1:]]):
-        tried = trial(samples, kind, config, jr.fold_in(key, number))
+        tried = trial(samples, kind, others, config, jr.fold_in(key, number))
         progress("kinds", number + 1, len(others) + len(deeper), losses=[tried.loss])
         if tried.loss * _BETTER < loss or judge.fits(tried.loss):
             return tried

@@ -5,17 +5,20 @@ from dataclasses import replace
 from typing import Any, cast
 
 import jax.random as jr
+import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from ..base.progress import Progress, Stopwatch
 from ..data import Data
-from ..network import Activation, Activations
+from ..network import Activation, Activations, as_activations, n_parameters, pre_activations
 from .asking import AUTO
 from .choice import Overrides, choice_of
-from .following import checked_activations, judge_of
-from .kinds import CLASSES, DEPTHS, same_functions, tell_apart, tied
+from .following import ROWS, checked_activations, enough, judge_of
+from .kinds import CLASSES, DEPTHS, PIECEWISE_LINEAR, Trial, same_functions, tell_apart, tied
 from .recovery import Recovery
 from .settings import RecoveryConfig
+
+_OPPOSITE = 1e-2  # from -1, of the cosine of two neurons' pre-activations; leaky relu by relu: 6e-5
 
 
 def of_unknown_kind(
@@ -40,19 +43,28 @@ def of_unknown_kind(
         raise ValueError('`student_width` is "auto", and so is the kind of network: give one of them.')
     if choice.config.expand.trains_stacks:
         raise ValueError(f"{AUTO!r} is for students trained one by one; method {choice.config.expand.method!r} is not.")
-    scale = data.suffices(choice.config.widths(depths[0]), allow_few=allow_few).scaling(choice.config.standardise)
-    judge, seconds = judge_of(data, scale, choice.config), Stopwatch()
-    samples = data.scaled(scale)
+    widths, seconds = choice.config.widths(depths[0]), Stopwatch()
+    scale = data.suffices(widths, allow_few=allow_few).scaling(choice.config.standardise)
+    samples = enough(data.scaled(scale), ROWS * n_parameters((data.x.shape[1], *widths, data.y.shape[1])))
+    judge = judge_of(data, scale, choice.config)
+    judge = replace(judge, n_numbers=judge.n_numbers * len(samples.x) // len(data.x))
     with seconds.of("kinds"):
         trials = tell_apart(samples, kinds, depths, choice.config, judge, key=jr.fold_in(key, 2**27), progress=progress)
+        todo = tied(trials, samples, choice.config, judge, key=jr.fold_in(key, 2**26), progress=progress)
     ends = []
-    for one in tied(trials):
+    while todo:
+        one = todo.pop(0)
         chosen = choice_of(data, one.activations, config, overrides)
         # Students of several kinds have no place in one store.
         recovery = go(one.activations, chosen, key, store=None, kinds_known=True)
-        ends.append((recovery.judge.score(recovery.loss, recovery.network.n_parameters), one, recovery))
-        if recovery.is_exact and not recovery.judge.is_noisy:
+        ends.append((_score(recovery), one, recovery))
+        if not recovery.is_exact or recovery.judge.is_noisy:
+            continue
+        if not _linear_part(recovery, data):
             break
+        tried = [other.name for _, other, _ in ends]
+        todo = [Trial(as_activations(name, len(recovery.widths)), one.loss)
+                for name in PIECEWISE_LINEAR if name in kinds and name not in tried]  # fmt: skip
     ends.sort(key=lambda end: (not end[2].is_exact, end[0]))
     score, best, recovery = ends[0]
     rivals = [one.name for other, one, end in ends[1:] if end.is_exact and other - score <= judge.chance(1)]
@@ -66,3 +78,23 @@ def of_unknown_kind(
         unidentified=(*recovery.unidentified, *undecided),
         seconds={**seconds.seconds, **recovery.seconds},
     )
+
+
+def _score(recovery: Recovery) -> float:
+    """By how much the evidence is against it, its linear map counted like its neurons."""
+    beside = 0 if recovery.linear is None else recovery.linear.w.size
+    return recovery.judge.score(recovery.loss, recovery.network.n_parameters + beside)
+
+
+def _linear_part(recovery: Recovery, data: Data) -> bool:
+    """Whether a piecewise linear answer has a linear part, which another piecewise linear kind may not need.
+
+    That is a map that is kept beside the neurons, a neuron whose kink no query crosses, or two neurons of opposite
+    incoming weight vectors, as far as the queries between their kinks tell.
+    """
+    if recovery.network.activations[0].name not in PIECEWISE_LINEAR:
+        return False
+    z = np.asarray(pre_activations(recovery.network.layers[0], data.x), float)
+    unbent = (z >= 0).all(axis=0) | (z <= 0).all(axis=0)
+    unit = z / np.linalg.norm(z, axis=0)
+    return recovery.linear is not None or bool(unbent.any() or (unit.T @ unit < -1 + _OPPOSITE).any())
