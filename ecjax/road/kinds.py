@@ -26,11 +26,11 @@ from .settings import RecoveryConfig
 
 Kind = tuple[LayerActivation, ...]  # the activation of each hidden layer
 
-# One of each class of the same functions, more plausible ones first, those with kinks last, as they are trained in
-# another way; the others of its class, which are it with other weights: sigmoid(z) = (1 + tanh(z / 2)) / 2,
-# normal_cdf(z) = (1 + erf(z / sqrt 2)) / 2, cos(z) = sin(z + pi / 2).
+# One of each class of the same functions, more plausible ones first; the others of its class, which are it with other
+# weights: sigmoid(z) = (1 + tanh(z / 2)) / 2, normal_cdf(z) = (1 + erf(z / sqrt 2)) / 2, cos(z) = sin(z + pi / 2).
 CLASSES: dict[str, tuple[str, ...]] = {
     "tanh": ("sigmoid",),
+    "relu": (),
     "gelu": (),
     "softplus": (),
     "silu": (),
@@ -41,7 +41,6 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "arctan": (),
     "gelu_tanh": (),
     "gaussian": (),
-    "relu": (),
     "leaky_relu": (),
     "elu": (),
     "selu": (),
@@ -126,6 +125,11 @@ def _numbered(activations: Sequence[Any], number: Int[Array, ""]) -> LayerActiva
     return Activation(one_of("fn"), d1=one_of("d1"), d2=one_of("d2"), smooth=activations[0].smooth)
 
 
+def _stands_out(trials: list[Trial], judge: Judge) -> bool:
+    """Whether the best is of the right kind but for a doubt."""
+    return len(trials) > 1 and not judge.is_suspicious(trials[0].loss) and trials[0].loss * _BETTER < trials[1].loss
+
+
 def _by_loss(one: Trial) -> float:
     return float(np.nan_to_num(one.loss, nan=np.inf))
 
@@ -138,9 +142,10 @@ def tell_apart(
     judge: Judge,
     *,
     key: PRNGKeyArray,
+    thorough: bool = False,
     progress: Progress = silent,
 ) -> list[Trial]:
-    """Short runs of every kind, best first; no more of them once one is exact.
+    """Short runs of every kind, best first; no more of them once one is exact, or as good as no other kind can be.
 
     Deeper students come after shallower ones, as long as these are better for it: of several depths that imitate the
     least counts.
@@ -152,6 +157,7 @@ def tell_apart(
         config: How students are trained, and how wide they are.
         judge: What counts as exact.
         key: Used up.
+        thorough: Go on until one is exact.
         progress: Called after each kind.
     """
     best: list[Trial] = []
@@ -160,15 +166,16 @@ def tell_apart(
         todo = [as_activations(name, depth) for name in names] or [as_activations(kinds[0], depth)]
         here: list[Trial] = []
         for number, kind in enumerate(todo):
-            here.append(trial(samples, kind, todo, config, jr.fold_in(key, depth)))
-            progress("kinds", number + 1, len(todo), losses=[here[-1].loss])
-            if judge.fits(here[-1].loss):
+            tried = trial(samples, kind, todo, config, jr.fold_in(key, depth))
+            here.append(tried)
+            progress("kinds", number + 1, len(todo), losses=[tried.loss])
+            here.sort(key=_by_loss)
+            if judge.fits(here[0].loss) or (not thorough and _stands_out(here, judge)):
                 break
-        here.sort(key=_by_loss)
         if best and not here[0].loss * _BETTER < best[0].loss:
             return best
         best = here
-        if judge.fits(best[0].loss):
+        if not judge.is_suspicious(best[0].loss):
             return best
         names = [one.activations[0].name for one in here[:_N_TIED]]  # deeper ones are dear: of the likely kinds only
     return best

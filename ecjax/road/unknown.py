@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import jax.random as jr
 import numpy as np
@@ -19,6 +19,24 @@ from .recovery import Recovery
 from .settings import RecoveryConfig
 
 _OPPOSITE = 1e-2  # from -1, of the cosine of two neurons' pre-activations; leaky relu by relu: 6e-5
+
+
+class End(NamedTuple):
+    """What following one kind to its end led to."""
+
+    trial: Trial
+    recovery: Recovery
+
+    @property
+    def is_beyond_doubt(self) -> bool:
+        """Whether no other kind has to be looked at."""
+        return self.recovery.is_exact and not self.recovery.judge.is_noisy
+
+    @property
+    def score(self) -> float:
+        """By how much the evidence is against it, a linear map counted like the neurons that it stands beside."""
+        beside = 0 if self.recovery.linear is None else self.recovery.linear.w.size
+        return self.recovery.judge.score(self.recovery.loss, self.recovery.network.n_parameters + beside)
 
 
 def of_unknown_kind(
@@ -48,42 +66,45 @@ def of_unknown_kind(
     samples = enough(data.scaled(scale), ROWS * n_parameters((data.x.shape[1], *widths, data.y.shape[1])))
     judge = judge_of(data, scale, choice.config)
     judge = replace(judge, n_numbers=judge.n_numbers * len(samples.x) // len(data.x))
-    with seconds.of("kinds"):
-        trials = tell_apart(samples, kinds, depths, choice.config, judge, key=jr.fold_in(key, 2**27), progress=progress)
-        todo = tied(trials, samples, choice.config, judge, key=jr.fold_in(key, 2**26), progress=progress)
-    ends = []
-    while todo:
-        one = todo.pop(0)
+    of_short_runs = {"key": jr.fold_in(key, 2**27), "progress": progress}
+
+    def followed(one: Trial) -> End:
+        """To the end; students of several kinds have no place in one store."""
         chosen = choice_of(data, one.activations, config, overrides)
-        # Students of several kinds have no place in one store.
-        recovery = go(one.activations, chosen, key, store=None, kinds_known=True)
-        ends.append((_score(recovery), one, recovery))
-        if not recovery.is_exact or recovery.judge.is_noisy:
-            continue
-        if not _linear_part(recovery, data):
+        return End(one, go(one.activations, chosen, key, store=None, kinds_known=True))
+
+    ends: list[End] = []
+    for thorough in (False, True):
+        with seconds.of("kinds"):
+            trials = tell_apart(samples, kinds, depths, choice.config, judge, thorough=thorough, **of_short_runs)
+            todo = tied(trials, samples, choice.config, judge, **of_short_runs)
+        for one in todo:
+            if one.activations not in [end.trial.activations for end in ends]:
+                ends.append(followed(one))
+            if ends[-1].is_beyond_doubt:
+                break
+        if any(end.recovery.is_exact for end in ends):
             break
-        tried = [other.name for _, other, _ in ends]
-        todo = [Trial(as_activations(name, len(recovery.widths)), one.loss)
-                for name in PIECEWISE_LINEAR if name in kinds and name not in tried]  # fmt: skip
-    ends.sort(key=lambda end: (not end[2].is_exact, end[0]))
-    score, best, recovery = ends[0]
-    rivals = [one.name for other, one, end in ends[1:] if end.is_exact and other - score <= judge.chance(1)]
+    latest = ends[-1]
+    for name in PIECEWISE_LINEAR if latest.is_beyond_doubt and _linear_part(latest.recovery, data) else ():
+        if name in kinds and name != latest.trial.activations[0].name:
+            ends.append(followed(Trial(as_activations(name, len(latest.trial.activations)), latest.trial.loss)))
+            if ends[-1].is_beyond_doubt and not _linear_part(ends[-1].recovery, data):
+                break
+    ends.sort(key=lambda end: (not end.recovery.is_exact, end.score))
+    best, recovery = ends[0]
+    rivals = [end for end in ends[1:] if end.recovery.is_exact and end.score - ends[0].score <= judge.chance(1)]
     others = [one for one in trials if one is not best]
     beside = f"; {others[0].name} reaches {others[0].loss:.0e}" if others else ""
     words = f"{best.name}{same_functions(best.activations[0].name)}, by short runs (loss {best.loss:.0e}{beside})"
-    undecided = (f"the activation: {' and '.join(rivals)} explain as much.",) if rivals else ()
+    explain = " and ".join(end.trial.name for end in rivals)
+    undecided = (f"the activation: {explain} explain as much.",) if rivals else ()
     return replace(
         recovery,
         chosen=(words, *recovery.chosen),
         unidentified=(*recovery.unidentified, *undecided),
         seconds={**seconds.seconds, **recovery.seconds},
     )
-
-
-def _score(recovery: Recovery) -> float:
-    """By how much the evidence is against it, its linear map counted like its neurons."""
-    beside = 0 if recovery.linear is None else recovery.linear.w.size
-    return recovery.judge.score(recovery.loss, recovery.network.n_parameters + beside)
 
 
 def _linear_part(recovery: Recovery, data: Data) -> bool:
