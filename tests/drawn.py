@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from ecjax.network import Layer, Network
+from ecjax.network import Layer, Network, respond
 from ecjax.network.catalogue import IDENTITY
 from ecjax.network.network import as_activations
 
@@ -29,6 +29,9 @@ def normal(key, shape, dtype=None):
 def queries(n_samples, d_in, *, key, dtype=None):
     """Standard normal."""
     return normal(key, (n_samples, d_in), dtype)
+
+
+answers = jax.jit(respond)  # one program where `respond` by itself is one for each of its operations
 
 
 def network(shape, activation, *, key, dtype=None, biases=0.0):

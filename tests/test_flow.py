@@ -50,7 +50,7 @@ def task(key, shape=(2, 3, 1), activation="tanh", n=60, weights=None):
     """A teacher's answers."""
     teacher = drawn.network(shape, activation, key=key)
     x = drawn.normal(jr.fold_in(key, 1), (n, shape[0]))
-    return Samples(x, respond(teacher, x), weights)
+    return Samples(x, drawn.answers(teacher, x), weights)
 
 
 def stack_of(key, n=3, shape=(2, 4, 1), activation="tanh"):

@@ -50,7 +50,7 @@ def problem(activation="tanh", d_in=3, width=3, d_out=1, n_samples=200, *, key):
     teacher_key, x_key = jr.split(key)
     teacher = drawn.teacher(d_in, width, d_out, activation, key=teacher_key)
     x = drawn.normal(x_key, (n_samples, d_in))
-    return teacher, neurons_of(teacher), x, respond(teacher, x)
+    return teacher, neurons_of(teacher), x, drawn.answers(teacher, x)
 
 
 def some_columns(seed, n_inputs, n_outputs, width=5, n_samples=30):

@@ -80,10 +80,11 @@ def test_neurons_of_a_teacher_are_drawn_apart_as_the_docstring_says():
 
 def test_the_key_and_the_precision_decide(key):
     a, b = jr.split(key)
-    same = jax.tree.map(lambda u, v: np.testing.assert_array_equal(u, v), *[synthetic_teacher(3, 4, key=a)] * 2)
+    one, again, other = (synthetic_teacher(4, 5, 2, key=each) for each in (a, a, b))
+    same = jax.tree.map(lambda u, v: np.testing.assert_array_equal(u, v), one, again)
     assert jax.tree.leaves(same) == []
-    assert not np.any(synthetic_teacher(3, 4, key=a).layers[0].w == synthetic_teacher(3, 4, key=b).layers[0].w)
-    single = synthetic_teacher(3, 4, key=a, dtype=jnp.float32)
+    assert not np.any(one.layers[0].w == other.layers[0].w)
+    single = jax.eval_shape(lambda: synthetic_teacher(4, 5, 2, key=a, dtype=jnp.float32))
     assert {leaf.dtype for leaf in jax.tree.leaves(single)} == {np.dtype("float32")}
 
 
