@@ -19,8 +19,8 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-# Traces are many small objects that live on: looking through all of them for circles 700 objects after the last time, as
-# Python does, takes a seventh of the time of a run whose programs are compiled already.
+# Traces are many small objects that live on: looking through them for circles whenever there are 700 more, as Python
+# does, takes a seventh of the time of a run whose programs are compiled already.
 gc.set_threshold(20_000, 20, 100)
 
 

@@ -114,7 +114,7 @@ def test_evidence_says_what_it_knows():
 # --- widths and intervals ------------------------------------------------------------------------------------------
 
 
-def noisy(activation="tanh", *, shape=(3, 2, 1), n=400, std=1e-2, seed=0):
+def noisy(activation="tanh", *, shape=(3, 2, 1), n=250, std=1e-2, seed=0):
     teacher_key, x_key, noise_key = jr.split(jr.key(seed), 3)
     teacher = drawn.teacher(shape[0], shape[1:-1], shape[-1], activation, key=teacher_key)
     x = drawn.queries(n, shape[0], key=x_key)
@@ -132,7 +132,8 @@ def test_the_evidence_leads_to_the_teachers_width(change):
     start = ec.network.take_neurons(teacher, range(1), layer=0) if change < 0 else teacher
     if change > 0:
         start = ec.network.grow(teacher, jnp.ones(3), 0.3, jnp.ones(1), layer=0)
-    weighed = weigh(start, samples, stop=ec.Stopping(max_steps=100, patience=20, gradient_norm=0.0), judge=judge)
+    stop = ec.Stopping(max_steps=100, patience=20, gradient_norm=0.0)
+    weighed = weigh(start, samples, stop=stop, judge=judge, pad_to=4)  # one program for all widths
     assert weighed.network.widths == (2,)
     assert weighed.evidence.stands
     assert judge.fits(weighed.loss)

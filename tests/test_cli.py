@@ -407,7 +407,10 @@ def test_networks_in_files_are_compared(folder, capsys):
         (["recover", "toy", "--activation", "tanh,g"], "one for each of 1"),
         (["recover", "digits", "--copies", "-1"], "`copies` is 0 or more"),
         (["recover", "digits", "--copy-noise", "0"], "`copy_noise`"),
-        (["recover", "toy", "--n-samples", "20", "--out", "{folder}/../few"], "allow_few_samples"),
+        (
+            ["recover", "toy", *SMALL[:4], *SMALL[6:], "--n-samples", "10", "--out", "{folder}/../few"],
+            "allow_few_samples",
+        ),
         (["recover", "data", "{folder}/nothing.npz", "--activation", "tanh"], "there is no file"),
     ],
 )

@@ -14,8 +14,8 @@ from ecjax.network import ACTIVATIONS, Network, mixture, permute_neurons, respon
 from ecjax.objective import Objective, Samples, flatten, gradient_field, imitation_loss, residual_field
 
 # One activation of each kind in every run, odd and even ones in the mixture; the others' derivatives are tested by
-# themselves, with the activations. One output, or samples that all count alike, take the same way through the code, so a
-# few activations speak for all.
+# themselves, with the activations. One output, or samples that all count alike, take the same way through the code, so
+# a few activations speak for all.
 KINDS = ("g", "softplus", "relu")
 CASES = [
     *((name, (3, 4, 2), True) for name in KINDS),

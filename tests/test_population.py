@@ -70,7 +70,10 @@ def test_it_is_the_integral(activation, key):
 
 @pytest.mark.parametrize(
     "activation",
-    ["g", *(pytest.param(one, marks=pytest.mark.slow) for one in [*SMOOTH, MIXED["erf and tanh"]] if one != "g")],
+    [
+        "gaussian",
+        *(pytest.param(one, marks=pytest.mark.slow) for one in [*SMOOTH, MIXED["erf and tanh"]] if one != "gaussian"),
+    ],
     ids=str,
 )
 def test_twice_the_order_changes_nothing(activation, key):

@@ -64,7 +64,10 @@ def no_training(suite, row, monkeypatch):
 FINGERPRINTS = {(2, 2, 0): "1f100a4d9794a4ef", (32, 8, 9): "d3ed442dda5c3acb"}
 
 
-@pytest.mark.parametrize(("d_in", "width", "seed"), FINGERPRINTS)
+@pytest.mark.parametrize(
+    ("d_in", "width", "seed"),
+    [pytest.param(*each, marks=[pytest.mark.slow] if each[0] == 32 else []) for each in FINGERPRINTS],
+)
 def test_a_problem_never_changes(d_in, width, seed, suite):
     problems = suite("problems")
     drawn = problems.draw(problems.Problem(d_in=d_in, width=width, seed=seed))
