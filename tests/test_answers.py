@@ -188,7 +188,7 @@ def test_standard_errors_know_weights_of_rows_as_ratios(seed, scale):
 
 
 def test_intervals_widen_with_the_level():
-    teacher, x, y = noisy()
+    teacher, x, y = noisy(n=400)
     errors = standard_errors(teacher, x, y)
     narrow, wide = (half_widths(errors, y.size, level=level).layers[0].w for level in (0.5, 0.95))
     assert (np.asarray(narrow) < np.asarray(wide)).all()

@@ -32,7 +32,7 @@ def planted(n_students=6, width=3, dust=4, d=3, noise=1e-6, seed=0) -> Clusterin
 def _shows(figure, tmp_path) -> bool:
     """Whether the figure can be drawn and isn't blank."""
     path = tmp_path / "figure.png"
-    figure.savefig(path)
+    figure.savefig(path, dpi=50)
     from matplotlib.image import imread
 
     return imread(path)[..., :3].std() > 0.01
