@@ -221,7 +221,7 @@ def rounds(monkeypatch, losses, n_rounds=3):
         candidate = Candidate(teacher, np.zeros((1, 3)), loss, judge, (0, 1, 2))
         return layers.Found(candidate, "clusters", expansion, clustering)
 
-    students = ec.network.random_students(4, (3, 8, 1), "tanh", key=jr.key(0))
+    students = drawn.students(4, (3, 8, 1), "tanh", key=jr.key(0))
     n = jnp.zeros(4)
     result = jax.tree.map(lambda leaf: jnp.stack([leaf] * 4), ec.expand.RESULTS.stalled)
     expansion = ec.expand.Expansion(students, n + 1e-3, n, n.astype(int), result, "planted")
