@@ -1,5 +1,6 @@
 """Strict JAX for every test: float64, no silent promotion of dtypes or ranks, one key per test."""
 
+import gc
 import os
 import zlib
 from pathlib import Path
@@ -17,6 +18,10 @@ import pytest
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Traces are many small objects that live on: looking through them for circles whenever there are 700 more, as Python
+# does, takes a seventh of the time of a run whose programs are compiled already.
+gc.set_threshold(20_000, 20, 100)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from ecjax.network import Layer, Network
+from ecjax.network import Layer, Network, respond
 from ecjax.network.catalogue import IDENTITY
 from ecjax.network.network import as_activations
 
@@ -17,13 +17,21 @@ def generator(key):
     return np.random.default_rng(np.asarray(jr.key_data(key)))
 
 
+def on_device(numbers, dtype=None):
+    """Without a program for their shape, which JAX compiles where it has to find or change the dtype by itself."""
+    return jnp.asarray(np.asarray(numbers, dtype or float), dtype or float)
+
+
 def normal(key, shape, dtype=None):
-    return jnp.asarray(generator(key).normal(size=shape).astype(dtype or float))
+    return on_device(generator(key).normal(size=shape), dtype)
 
 
 def queries(n_samples, d_in, *, key, dtype=None):
     """Standard normal."""
     return normal(key, (n_samples, d_in), dtype)
+
+
+answers = jax.jit(respond)  # one program where `respond` by itself is one for each of its operations
 
 
 def network(shape, activation, *, key, dtype=None, biases=0.0):
@@ -34,7 +42,7 @@ def network(shape, activation, *, key, dtype=None, biases=0.0):
     for fan_in, fan_out, one in zip(shape[:-1], shape[1:], activations, strict=True):
         w = rng.normal(scale=np.sqrt(2 / (fan_in + fan_out)), size=(fan_out, fan_in))
         b = biases * rng.normal(size=fan_out)
-        layers.append(Layer(jnp.asarray(w.astype(dtype or float)), jnp.asarray(b.astype(dtype or float)), one))
+        layers.append(Layer(on_device(w, dtype), on_device(b, dtype), one))
     return Network(tuple(layers))
 
 
@@ -42,7 +50,7 @@ def students(n_students, shape, activation, *, key, dtype=None):
     """A stack of them, without biases."""
     seeds = generator(key).integers(2**31, size=n_students)
     each = [network(shape, activation, key=jr.key(int(seed)), dtype=dtype) for seed in seeds]
-    return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *each)
+    return jax.tree.map(lambda *leaves: on_device(np.stack(leaves), dtype), *each)
 
 
 def teacher(d_in, width, d_out=1, activation="tanh", *, key, dtype=None):
@@ -57,5 +65,4 @@ def teacher(d_in, width, d_out=1, activation="tanh", *, key, dtype=None):
     shape = (d_out, widths[-1])
     a = rng.uniform(0.5, 1.5, size=shape) * rng.choice([-1.0, 1.0], size=shape) / np.sqrt(widths[-1])
     layers.append((a, rng.normal(size=d_out), IDENTITY))
-    to_jax = lambda part: jnp.asarray(part.astype(dtype or float))
-    return Network(tuple(Layer(to_jax(w), to_jax(b), one) for w, b, one in layers))
+    return Network(tuple(Layer(on_device(w, dtype), on_device(b, dtype), one) for w, b, one in layers))

@@ -1,5 +1,6 @@
 """How precise answers are, what errors in them say of widths and weights, and how often that is right."""
 
+import drawn
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -113,12 +114,12 @@ def test_evidence_says_what_it_knows():
 # --- widths and intervals ------------------------------------------------------------------------------------------
 
 
-def noisy(activation="tanh", *, shape=(3, 2, 1), n=400, std=1e-2, seed=0):
+def noisy(activation="tanh", *, shape=(3, 2, 1), n=250, std=1e-2, seed=0):
     teacher_key, x_key, noise_key = jr.split(jr.key(seed), 3)
-    teacher = ec.synthetic_teacher(shape[0], shape[1:-1], shape[-1], activation, key=teacher_key)
-    x = ec.gaussian_queries(n, shape[0], key=x_key)
-    y = ec.respond(teacher, x)
-    return teacher, x, y + std * y.std(axis=0)[None] * jr.normal(noise_key, y.shape)
+    teacher = drawn.teacher(shape[0], shape[1:-1], shape[-1], activation, key=teacher_key)
+    x = drawn.queries(n, shape[0], key=x_key)
+    y = np.asarray(drawn.answers(teacher, x))
+    return teacher, x, drawn.on_device(y + std * y.std(axis=0) * np.asarray(drawn.normal(noise_key, y.shape)))
 
 
 @pytest.mark.parametrize("change", [*(pytest.param(each, marks=pytest.mark.slow) for each in (-1, 0)), 1])
@@ -131,7 +132,8 @@ def test_the_evidence_leads_to_the_teachers_width(change):
     start = ec.network.take_neurons(teacher, range(1), layer=0) if change < 0 else teacher
     if change > 0:
         start = ec.network.grow(teacher, jnp.ones(3), 0.3, jnp.ones(1), layer=0)
-    weighed = weigh(start, samples, stop=ec.Stopping(max_steps=100, patience=20, gradient_norm=0.0), judge=judge)
+    stop = ec.Stopping(max_steps=100, patience=20, gradient_norm=0.0)
+    weighed = weigh(start, samples, stop=stop, judge=judge, pad_to=4)  # one program for all widths
     assert weighed.network.widths == (2,)
     assert weighed.evidence.stands
     assert judge.fits(weighed.loss)
@@ -155,10 +157,10 @@ def test_standard_errors_are_those_of_a_bootstrap(activation):
     from ecjax.reconstruct import finetune
 
     teacher, x, _ = noisy(activation, shape=(2, 2, 1), n=300)
-    plain = ec.respond(teacher, x)
+    plain = drawn.answers(teacher, x)
     stop, fitted = ec.Stopping(max_steps=30, patience=8, gradient_norm=0.0), []
-    for key in jr.split(jr.key(1), 60):
-        samples = ec.Samples(x, plain + 1e-2 * jr.normal(key, plain.shape))
+    for seed in range(60):
+        samples = ec.Samples(x, plain + 1e-2 * drawn.normal(jr.key(seed), plain.shape))
         net, _ = finetune(teacher, samples, stop=stop, judge=Judge.of(samples))
         fitted.append(ec.objective.flatten(with_unit_vectors(net))[0])
     spread = np.std(np.stack(fitted), axis=0)
@@ -179,14 +181,14 @@ def test_weights_that_nothing_shows_have_no_error():
 def test_standard_errors_know_weights_of_rows_as_ratios(seed, scale):
     """Equal weights are none, and a common factor changes nothing."""
     teacher, x, y = noisy(n=40)
-    weights = jnp.asarray(np.random.default_rng(seed).uniform(0.1, 3.0, 40))
+    weights = drawn.on_device(np.random.default_rng(seed).uniform(0.1, 3.0, 40))
     errors = lambda weights: ec.objective.flatten(standard_errors(teacher, x, y, weights=weights))[0]
     np.testing.assert_allclose(errors(scale * weights), errors(weights), rtol=1e-9)
     np.testing.assert_allclose(errors(jnp.full(40, scale)), errors(None), rtol=1e-9)
 
 
 def test_intervals_widen_with_the_level():
-    teacher, x, y = noisy()
+    teacher, x, y = noisy(n=400)
     errors = standard_errors(teacher, x, y)
     narrow, wide = (half_widths(errors, y.size, level=level).layers[0].w for level in (0.5, 0.95))
     assert (np.asarray(narrow) < np.asarray(wide)).all()

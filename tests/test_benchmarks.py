@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import drawn
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -17,7 +18,7 @@ import ecjax as ec
 from ecjax import cli
 from ecjax.cli import recovering
 from ecjax.expand import RESULTS, Expansion
-from ecjax.network import random_students, stack
+from ecjax.network import stack
 from ecjax.runs import as_json, read_arrays, read_json, write_json
 
 SHAPES = {"shapes": ((2, 4, 1),), "solved": ((2, 4, 1),), "large": (2, 5, 1), "n_large": 50, "side": 64}
@@ -225,7 +226,7 @@ def test_an_accelerator_needs_the_core_packages_only():
 
 def test_operations_of_a_step_are_those_of_its_matrices(benchmark_named, key):
     """The Gram matrix as a product, by its compiler's count, and Cholesky's textbook n^3 / 3."""
-    students = random_students(2, (3, 5, 1), "g", key=key)
+    students = drawn.students(2, (3, 5, 1), "g", key=key)
     columns = 5 * (3 + 1) + 5 + 1
     basis = jnp.zeros((40, columns))
     gram = jax.jit(lambda basis: basis.T @ basis).lower(basis).compile().cost_analysis()["flops"]

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import drawn
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -17,15 +18,15 @@ TANH = (as_activation("tanh"),)
 
 
 def chosen(x, n_outputs=1, depth=1, dtype=float):
-    x = jnp.asarray(x, dtype)
-    y = jr.normal(jr.key(0), (len(x), n_outputs), x.dtype)
+    x = drawn.on_device(x, dtype)
+    y = drawn.normal(jr.key(0), (len(x), n_outputs), x.dtype)
     return chosen_from(ec.Data.of(x, y), TANH * depth)
 
 
 @pytest.mark.parametrize("d_in", [1, 4, 16])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_white_queries_get_the_toy_settings(d_in, dtype):
-    choice = chosen(ec.gaussian_queries(1000, d_in, key=jr.key(d_in)), dtype=dtype)
+    choice = chosen(drawn.queries(1000, d_in, key=jr.key(d_in)), dtype=dtype)
     assert choice.config == ec.RecoveryConfig.toy()
     assert choice.words == ()
 
@@ -48,7 +49,7 @@ def test_pixels_get_one_scale_and_small_weights(unit):
 
 
 def test_students_too_wide_for_second_order_steps_start_small():
-    choice = chosen(ec.gaussian_queries(5000, 100, key=jr.key(0)), 10)
+    choice = chosen(drawn.queries(5000, 100, key=jr.key(0)), 10)
     assert SECOND_ORDER_UP_TO < (100 + 1) * 16
     assert choice.config.init_scale == 0.1
     assert choice.words
@@ -56,7 +57,7 @@ def test_students_too_wide_for_second_order_steps_start_small():
 
 def test_many_samples_of_many_inputs_are_trained_on_in_batches(monkeypatch):
     monkeypatch.setattr("ecjax.road.choice._MANY", 1e4)
-    x = ec.gaussian_queries(1000, 20, key=jr.key(0))
+    x = drawn.queries(1000, 20, key=jr.key(0))
     assert chosen(x, 10).config.expand.trains_stacks
     assert chosen(x, 10, depth=2).config.expand.method == ec.RecoveryConfig.images_deep().expand.method
 
@@ -64,7 +65,7 @@ def test_many_samples_of_many_inputs_are_trained_on_in_batches(monkeypatch):
 @pytest.mark.parametrize("n", [20, 60, 100])
 def test_a_width_of_ours_is_one_that_the_answers_are_enough_for(n):
     """Nobody is told to narrow a width that he never gave, where a narrower one will do."""
-    x = ec.gaussian_queries(n, 2, key=jr.key(0))
+    x = drawn.queries(n, 2, key=jr.key(0))
     choice = chosen(x)
     (width,) = choice.config.widths(1)
     assert width < 16

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import drawn
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -216,7 +217,7 @@ def test_activations_of_ones_own_are_given_by_name(finished, tmp_path, key):
     """One for all hidden layers, or one for each; those that ecjax knows need not be given."""
     mine, was = ec.Activation(lambda z: jnp.tanh(2 * z), "odd", name="steep"), finished.recovery
     students = [
-        ec.network.random_students(4, shape, activations, key=key)
+        drawn.students(4, shape, activations, key=key)
         for shape, activations in (((2, 4, 4, 1), ("g", mine)), ((2, 4, 1), mine))
     ]
     recovery = dataclasses.replace(
@@ -243,7 +244,7 @@ def mixed(finished):
     """A recovery in the clothes of one whose only hidden layer has two activations."""
     activation = ec.mixture(tanh=2, relu=2)
     key, x = jax.random.key(0), finished.x
-    students = ec.network.random_students(4, (2, 4, 1), activation, key=key)
+    students = drawn.students(4, (2, 4, 1), activation, key=key)
     hidden, clusters = students.layers[0], ec.ClusterConfig(gamma=0.5, beta=1.5)
     clustering = ec.cluster.cluster_layer(
         *(np.asarray(part) for part in (hidden.w, hidden.b)),
@@ -407,7 +408,10 @@ def test_networks_in_files_are_compared(folder, capsys):
         (["recover", "toy", "--activation", "tanh,g"], "one for each of 1"),
         (["recover", "digits", "--copies", "-1"], "`copies` is 0 or more"),
         (["recover", "digits", "--copy-noise", "0"], "`copy_noise`"),
-        (["recover", "toy", "--n-samples", "20", "--out", "{folder}/../few"], "allow_few_samples"),
+        (
+            ["recover", "toy", *SMALL[:4], *SMALL[6:], "--n-samples", "10", "--out", "{folder}/../few"],
+            "allow_few_samples",
+        ),
         (["recover", "data", "{folder}/nothing.npz", "--activation", "tanh"], "there is no file"),
     ],
 )

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 
+import drawn
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -34,12 +35,15 @@ def data(tmp_path_factory):
     return folder
 
 
+def teach(folder, data, *hidden):
+    out = ("--out", folder, "--data", data, "--n", N, "--n-steps", 100, "--learning-rate", 3e-3)
+    assert run("teach", "mnist", "--hidden", *hidden, "--activation", "tanh", *out) == 0
+
+
 @pytest.fixture(scope="module")
 def teachers(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("teachers")
-    for name, hidden in (("shallow", (2,)), ("deep", (3, 2))):
-        out = ("--out", folder / name, "--data", data, "--n", N, "--n-steps", 100, "--learning-rate", 3e-3)
-        assert run("teach", "mnist", "--hidden", *hidden, "--activation", "tanh", *out) == 0
+    teach(folder / "shallow", data, 2)
     return folder
 
 
@@ -83,7 +87,7 @@ def recovered(small, monkeypatch):
 def nearly(teacher):
     """The teacher with weights slightly off and one more neuron in its first layer, to which nothing listens."""
     first, second, *rest = teacher.layers
-    spare = jr.normal(jr.key(0), (1, first.w.shape[1]))
+    spare = drawn.normal(jr.key(0), (1, first.w.shape[1]), first.w.dtype)
     w, b = jnp.concatenate([1.001 * first.w, spare]), jnp.concatenate([first.b, jnp.ones(1)])
     more = dataclasses.replace(second, w=jnp.pad(second.w, ((0, 0), (0, 1))))
     return ec.Network((dataclasses.replace(first, w=w, b=b), more, *rest))
@@ -138,9 +142,10 @@ def test_an_interrupted_training_goes_on_and_changes_no_bit(whole, teachers, dat
 
 
 @pytest.mark.slow
-def test_every_layer_of_a_deep_teacher_is_compared_and_drawn(teachers, data, tmp_path, recovered, capsys):
-    out = tmp_path / "run"
-    assert run("recover", "images", "--teacher", teachers / "deep", "--out", out, "--data", data, "--seed", 4) == 0
+def test_every_layer_of_a_deep_teacher_is_compared_and_drawn(data, tmp_path, recovered, capsys):
+    out, deep = tmp_path / "run", tmp_path / "deep"
+    teach(deep, data, 3, 2)
+    assert run("recover", "images", "--teacher", deep, "--out", out, "--data", data, "--seed", 4) == 0
     assert recovered["hidden_layers"] == 2
     assert np.array_equal(jr.key_data(recovered["key"]), jr.key_data(jr.key(4)))
     data = recovered["data"]
@@ -305,8 +310,8 @@ def test_two_at_once_do_not_share_a_folder(tmp_path, monkeypatch):
 
 
 def test_the_table_says_what_the_records_say(key):
-    x = ec.gaussian_queries(200, 3, key=key)
-    teacher = ec.random_network((3, 4, 2, 1), "tanh", key=key)
+    x = drawn.queries(200, 3, key=key)
+    teacher = drawn.network((3, 4, 2, 1), "tanh", key=key)
     comparison = ec.compare(nearly(teacher), teacher, x)
     rows = comparison.rows()
     for row, layer in zip(rows, comparison.layers, strict=True):
@@ -321,8 +326,8 @@ def test_the_table_says_what_the_records_say(key):
 
 
 def test_a_layer_with_nothing_found_has_no_distances(key):
-    x = ec.gaussian_queries(200, 3, key=key)
-    teacher, other = (ec.random_network((3, 2, 1), "g", key=each) for each in jr.split(key))
+    x = drawn.queries(200, 3, key=key)
+    teacher, other = (drawn.network((3, 2, 1), "g", key=each) for each in jr.split(key))
     other = eqx.tree_at(lambda net: net.layers[0].w, other, -5 * teacher.layers[0].w)
     comparison = ec.compare(other, teacher, x)
     (row,) = comparison.rows()
@@ -364,8 +369,8 @@ def test_a_file_gets_a_line_when_a_phase_ends(monkeypatch):
 
 def test_pages_of_images(small, tmp_path, monkeypatch, key):
     monkeypatch.setattr(saving, "_PAGE", 2)
-    teacher = ec.random_network((12, 5, 2), "tanh", key=key)
-    x = ec.gaussian_queries(100, 12, key=key)
+    teacher = drawn.network((12, 5, 2), "tanh", key=key)
+    x = drawn.queries(100, 12, key=key)
     recovery = dataclasses.replace(small, network=teacher)
     save_figures(tmp_path, recovery, x, teacher, ec.compare(teacher, teacher, x), image=(3, 2, 2))
     assert {path.name for path in tmp_path.glob("weights*")} == {

@@ -4,6 +4,7 @@ import dataclasses
 import gzip
 import json
 
+import drawn
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -151,12 +152,12 @@ def _network(rows, out, activation):
 
 def test_healthy_neurons_are_not_accused(key):
     for name in ("g", "tanh", "relu", "softplus"):
-        teacher = ec.synthetic_teacher(4, 6, 2, name, key=key)
-        assert ec.unrecoverable_neurons(teacher, ec.gaussian_queries(500, 4, key=key)) == []
+        teacher = ec.synthetic_teacher(4, 5, 2, name, key=key)
+        assert ec.unrecoverable_neurons(teacher, drawn.queries(500, 4, key=key)) == []
 
 
 def test_every_hopeless_neuron_is_named(key):
-    x = jnp.clip(ec.gaussian_queries(500, 2, key=key), -2, 2)
+    x = jnp.clip(drawn.queries(500, 2, key=key), -2, 2)
     rows = [[1.0, 0.0, 0.0], [1.0, 1.0, -9.0], [1.0, -1.0, 9.0], [2.0, 0.0, 0.0], [0.0, 1.0, 0.3], [0.5, 1.0, 0.0]]
     out = np.ones((1, 6))
     out[0, 5] = 1e-9
@@ -170,8 +171,8 @@ def test_every_hopeless_neuron_is_named(key):
 
 
 def test_layers_and_neurons_count_from_one(key):
-    x = ec.gaussian_queries(100, 3, key=key)
-    deep = ec.random_network((3, 4, 4, 2), "tanh", key=key)
+    x = drawn.queries(100, 3, key=key)
+    deep = drawn.network((3, 4, 4, 2), "tanh", key=key)
     second = dataclasses.replace(deep.layers[1], w=deep.layers[1].w.at[1:3].set(0.0))
     (note,) = ec.unrecoverable_neurons(ec.Network((deep.layers[0], second, deep.layers[2])), x)
     assert note.startswith("hidden layer 2: each of the neurons 2, 3 never changed")

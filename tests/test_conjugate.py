@@ -62,7 +62,7 @@ def test_of_one_sample_the_factors_are_exact(shape, key):
 def test_preconditioning_inverts_the_damped_blocks(key):
     net, samples = problem((3, 4, 3, 2), 50, key)
     factors = factored(net, samples.x)
-    solved = precondition(factors, jnp.asarray(1e-3), net)
+    solved = jax.jit(precondition)(factors, 1e-3, net)
     for layer, got, block in zip(net.layers, solved.layers, blocks(factors), strict=False):
         back = (block + 1e-3 * np.eye(len(block))) @ together(got)
         np.testing.assert_allclose(back, together(layer), rtol=0, atol=1e-10)
@@ -74,13 +74,23 @@ def weighted(samples):
     return Samples(samples.x, samples.y, jnp.arange(len(samples.x), dtype=samples.x.dtype) % 3)
 
 
-@pytest.mark.parametrize("weigh", [lambda samples: samples, weighted], ids=["alike", "weighted"])
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def alike(samples):
+    return samples
+
+
+@pytest.mark.parametrize(
+    ("shape", "weigh"),
+    [
+        (SHAPES[0], alike),
+        (SHAPES[1], weighted),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in ((SHAPES[0], weighted), (SHAPES[1], alike))),
+    ],
+)
 def test_no_output_layer_fits_better(shape, weigh, key):
     net, samples = problem(shape, 50, key, "softplus")
     samples = weigh(samples)
     best, errors = jax.jit(fitted)(net, samples)
-    np.testing.assert_allclose(errors, respond(best, samples.x) - samples.y, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(errors, jax.jit(respond)(best, samples.x) - samples.y, rtol=0, atol=1e-9)
     gradient = eqx.filter_jit(samples.gradient)(best).layers[-1]
     np.testing.assert_allclose(together(gradient), 0, atol=1e-10)
 
@@ -97,7 +107,7 @@ def test_copies_share_their_outgoing_weights(key):
     )  # rounding shares it
 
 
-@pytest.mark.parametrize("weigh", [lambda samples: samples, weighted], ids=["alike", "weighted"])
+@pytest.mark.parametrize("weigh", [pytest.param(alike, marks=pytest.mark.slow), weighted])
 def test_the_field_is_the_loss_and_flat_along_outgoing_weights(weigh, key):
     """A change that outgoing weights make good for is none: here, of those weights themselves."""
     net, samples = problem((3, 4, 2), 50, key)
@@ -123,6 +133,7 @@ def test_a_disturbed_deep_teacher_is_found_to_rounding(key):
     """Of targets that a network can meet exactly nothing is left but rounding (shallow ones: test_expand)."""
     teacher, samples = problem((5, 4, 3, 3), 300, key)
     samples = samples.with_answers(respond(teacher, samples.x))
-    start = jax.tree.map(lambda leaf: leaf + 0.03 * jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape), teacher)
+    wave = lambda leaf: drawn.on_device(leaf + 0.03 * np.cos(np.arange(leaf.size)).reshape(leaf.shape))
+    start = jax.tree.map(lambda leaf: wave(np.asarray(leaf)), teacher)
     end = jax.jit(Conjugate())(start, samples)
     assert float(end.loss) < 1e-27

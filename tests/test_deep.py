@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import cache
 
+import drawn
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -12,7 +13,7 @@ import pytest
 import ecjax as ec
 from ecjax.expand import RESULTS, Expansion, Minibatch, Narrowing, expand
 from ecjax.judge import Judge
-from ecjax.network import permute_neurons, random_network, random_students, split_neuron, stack, student
+from ecjax.network import permute_neurons, split_neuron, stack, student
 from ecjax.network.moves import with_unit_vectors
 from ecjax.reconstruct import Candidate, eliminate_in_all_layers
 from ecjax.road.layers import upper_students
@@ -153,9 +154,9 @@ def test_deep_teachers_are_recovered_whatever_the_key(activation):
 
 def test_layers_of_two_activations_are_said(key):
     """What a summary, a file and a comparison say of a network whose layers differ."""
-    net = random_network((3, 3, 2, 1), ("tanh", "softplus"), key=key)
-    x = ec.gaussian_queries(100, 3, key=key)
-    other = random_network((3, 3, 2, 1), ("softplus", "tanh"), key=key)
+    net = drawn.network((3, 3, 2, 1), ("tanh", "softplus"), key=key)
+    x = drawn.queries(100, 3, key=key)
+    other = drawn.network((3, 3, 2, 1), ("softplus", "tanh"), key=key)
     assert ec.compare(net, net, x).parameter_error == 0
     with pytest.raises(ValueError, match="in hidden layer 1: weights compare only under one activation"):
         ec.compare(other, net, x)
@@ -271,16 +272,16 @@ def test_a_recovery_from_narrowing_students_goes_on_bit_for_bit(tmp_path):
 
 
 def test_mini_batches_need_a_key():
-    teacher, x, y = problem((3, 2, 2), n_samples=400)
-    students = random_students(2, (3, 4, 2), teacher.activations, key=jr.key(0))
+    students = drawn.students(2, (3, 4, 2), "tanh", key=jr.key(0))
+    samples = ec.Samples(drawn.queries(400, 3, key=jr.key(1)), drawn.normal(jr.key(2), (400, 2)))
     with pytest.raises(ValueError, match="`key` is needed for the shuffles"):
-        expand(students, ec.Samples(x, y), config=ec.ExpandConfig(method="minibatch"))
+        expand(students, samples, config=ec.ExpandConfig(method="minibatch"))
 
 
 def test_incoming_vectors_of_a_deep_relu_network_have_norm_one(key):
-    net = ec.random_network((3, 5, 4, 2), "relu", key=key)
+    net = drawn.network((3, 5, 4, 2), "relu", key=key)
     net = ec.Network(tuple(replace(layer, b=layer.b + 0.3) for layer in net.layers))
-    x = ec.gaussian_queries(50, 3, key=key)
+    x = drawn.queries(50, 3, key=key)
     unit = with_unit_vectors(net)
     np.testing.assert_allclose(ec.respond(unit, x), ec.respond(net, x), rtol=0, atol=1e-12)
     for layer in unit.layers[:-1]:

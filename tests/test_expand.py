@@ -27,7 +27,7 @@ from ecjax.expand import (
     over_students,
 )
 from ecjax.expand.levenberg_marquardt import Acceleration
-from ecjax.network import respond, student
+from ecjax.network import student
 from ecjax.objective import Samples, flatten
 
 SHAPE = (2, 4, 1)
@@ -39,7 +39,8 @@ def problem(activation="tanh", *, n_students=3, n_samples=40):
     teacher_key, student_key, x_key = jr.split(jr.key(2), 3)
     teacher = drawn.teacher(2, 2, 1, activation, key=teacher_key)
     x = drawn.normal(x_key, (n_samples, 2))
-    return teacher, drawn.students(n_students, SHAPE, activation, key=student_key), Samples(x, respond(teacher, x))
+    samples = Samples(x, drawn.answers(teacher, x))
+    return teacher, drawn.students(n_students, SHAPE, activation, key=student_key), samples
 
 
 def disturbed(net, size=0.05):
@@ -117,7 +118,7 @@ FLOW_ENDS = {
 
 @pytest.mark.parametrize(
     "reason",
-    ["reached_target", "flat", *(pytest.param(one, marks=pytest.mark.slow) for one in ("reached_end", "max_steps"))],
+    ["reached_target", *(pytest.param(one, marks=pytest.mark.slow) for one in ("flat", "reached_end", "max_steps"))],
 )
 def test_flow_says_why_it_stopped(reason):
     _, students, samples = problem()
@@ -135,7 +136,10 @@ def test_flow_says_why_it_stopped(reason):
 
 @pytest.mark.parametrize(
     "descent",
-    [LevenbergMarquardt, Newton, Orthogonal, BFGS, LBFGS, pytest.param(Conjugate, marks=pytest.mark.slow)],
+    [
+        *(LevenbergMarquardt, Newton, Orthogonal),  # in every run; quasi-Newton ones in test_stages
+        *(pytest.param(one, marks=pytest.mark.slow) for one in (BFGS, LBFGS, Conjugate)),
+    ],
 )
 def test_every_descent_finds_the_teacher_nearby(descent):
     teacher, _, samples = problem()

@@ -77,6 +77,7 @@ def test_how_to_add_a_stage():
     assert ec.compare(recovery, teacher, x).parameter_error < 1e-9
 
 
+@pytest.mark.slow
 def test_how_to_add_an_objective():
     """A record with a `value`; with `residuals`, whose squares add up to it, where there are some.
 

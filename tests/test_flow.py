@@ -41,8 +41,8 @@ class Size(Objective):
 SHARP = Ode(rtol=1e-9, atol=1e-11)
 EXACT = Ode(solver="dopri8", rtol=1e-11, atol=1e-13)  # where nothing is stiff, and half as long to compile
 SOLVERS = [
-    *("kvaerno5", "tsit5"),  # an implicit one and an explicit one in every run
-    *(pytest.param(one, marks=pytest.mark.slow) for one in ("kvaerno3", "kencarp58", "dopri8")),
+    "kvaerno5",  # an implicit one in every run, against an explicit one; the others in test_flow_solvers
+    *(pytest.param(one, marks=pytest.mark.slow) for one in ("tsit5", "kvaerno3", "kencarp58", "dopri8")),
 ]
 
 
@@ -50,7 +50,7 @@ def task(key, shape=(2, 3, 1), activation="tanh", n=60, weights=None):
     """A teacher's answers."""
     teacher = drawn.network(shape, activation, key=key)
     x = drawn.normal(jr.fold_in(key, 1), (n, shape[0]))
-    return Samples(x, respond(teacher, x), weights)
+    return Samples(x, drawn.answers(teacher, x), weights)
 
 
 def stack_of(key, n=3, shape=(2, 4, 1), activation="tanh"):
@@ -95,10 +95,8 @@ def test_the_loss_falls_along_every_flow(activation, solver, key):
         assert np.all(np.diff(path.time[i, : path.n_saved[i]]) > 0)
 
 
-@pytest.mark.parametrize(
-    ("activation", "shape"),
-    [("relu", (3, 5, 2)), pytest.param("identity", (3, 4, 5, 2), marks=pytest.mark.slow)],
-)
+@pytest.mark.parametrize(("activation", "shape"), [("relu", (3, 5, 2)), ("identity", (3, 4, 5, 2))])
+@pytest.mark.slow  # the quick one of this law is in test_expand
 def test_layers_stay_in_balance(activation, shape, key):
     """|w|^2 + b^2 - |a|^2 of relu neurons, W W' + b b' - A'A of linear layers (Du, Hu, Lee 2018, arXiv:1806.00900)."""
     students = stack_of(key, shape=shape, activation=activation)

@@ -26,9 +26,9 @@ from ecjax.objective import Population, Samples, flatten
 
 
 def task(key, shape=(2, 3, 1), activation="tanh", n=80):
-    teacher = random_network(shape, activation, key=key)
-    x = jr.normal(jr.fold_in(key, 1), (n, shape[0]))
-    return teacher, Samples(x, respond(teacher, x))
+    teacher = drawn.network(shape, activation, key=key)
+    x = drawn.normal(jr.fold_in(key, 1), (n, shape[0]))
+    return teacher, Samples(x, drawn.answers(teacher, x))
 
 
 # --- critical points -------------------------------------------------------------------------------------------------
@@ -186,8 +186,10 @@ def test_growing_and_shrinking(key):
 
 @pytest.mark.parametrize("finish", ["newton", "bfgs", "levenberg_marquardt", "slsqp"])
 def test_every_finish_comes_to_the_bottom(finish, key):
-    teacher, samples = task(key, n=60)
-    near = jax.tree.map(lambda leaf: leaf + 0.05 * jr.normal(jr.fold_in(key, leaf.size), leaf.shape), teacher)
+    teacher, x = drawn.teacher(2, 3, 1, key=key), drawn.queries(60, 2, key=jr.fold_in(key, 1))
+    samples = Samples(x, drawn.answers(teacher, x))
+    theta, unflatten = flatten(teacher)
+    near = unflatten(theta + 0.05 * drawn.normal(jr.fold_in(key, 2), theta.shape))
     end = find_minimum(near, samples, finish=finish, until=Until(time=10.0), solver="tsit5")
     # SLSQP stops where its merit function no longer falls by more than rounding; the others reach float64's floor.
     assert float(end.loss[0]) < (1e-12 if finish == "slsqp" else 1e-26)

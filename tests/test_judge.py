@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import drawn
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -24,9 +25,9 @@ JUDGE = Judge(eps=EPS, n_numbers=1000)
 
 def planted(activation="tanh", seed=0, dtype=None, n=400, d_out=1):
     teacher_key, x_key = jr.split(jr.key(seed))
-    teacher = ec.synthetic_teacher(3, 3, d_out, activation, key=teacher_key, dtype=dtype)
-    x = ec.gaussian_queries(n, 3, key=x_key, dtype=dtype)
-    return teacher, x, ec.respond(teacher, x)
+    teacher = drawn.teacher(3, 3, d_out, activation, key=teacher_key, dtype=dtype)
+    x = drawn.queries(n, 3, key=x_key, dtype=dtype)
+    return teacher, x, drawn.answers(teacher, x)
 
 
 # --- limits --------------------------------------------------------------------------------------------------------
@@ -88,7 +89,9 @@ def test_limits_that_are_none_are_refused(setting, said):
 
 def weak_neuron(seed, scale=1e-3):
     """A teacher in float32, one of whose three neurons hardly matters: its square, 1e-7, is below float32's limit."""
-    teacher, x, _ = planted(seed=seed, dtype=jnp.float32, n=1000)
+    teacher_key, x_key = jr.split(jr.key(seed))
+    teacher = ec.synthetic_teacher(3, 3, 1, "tanh", key=teacher_key, dtype=jnp.float32)
+    x = ec.gaussian_queries(1000, 3, key=x_key, dtype=jnp.float32)
     teacher = eqx.tree_at(lambda net: net.layers[1].w, teacher, teacher.layers[1].w.at[0, 1].multiply(scale))
     return teacher, x, ec.respond(teacher, x)
 
@@ -218,7 +221,7 @@ def rounds(monkeypatch, losses, n_rounds=3):
         candidate = Candidate(teacher, np.zeros((1, 3)), loss, judge, (0, 1, 2))
         return layers.Found(candidate, "clusters", expansion, clustering)
 
-    students = ec.network.random_students(4, (3, 8, 1), "tanh", key=jr.key(0))
+    students = drawn.students(4, (3, 8, 1), "tanh", key=jr.key(0))
     n = jnp.zeros(4)
     result = jax.tree.map(lambda leaf: jnp.stack([leaf] * 4), ec.expand.RESULTS.stalled)
     expansion = ec.expand.Expansion(students, n + 1e-3, n, n.astype(int), result, "planted")

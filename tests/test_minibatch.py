@@ -36,7 +36,7 @@ def problem(shape=(3, 4, 2), *, n_students=3, n_samples=50, activation="g", key,
     teacher = drawn.network(shape, activation, key=teacher_key, dtype=dtype)
     x = drawn.normal(x_key, (n_samples, shape[0]), dtype or float)
     students = drawn.students(n_students, shape, activation, key=student_key, dtype=dtype)
-    return students, Samples(x, respond(teacher, x))
+    return students, Samples(x, drawn.answers(teacher, x))
 
 
 def assert_equal(a, b):

@@ -59,7 +59,9 @@ def queries(net, seed=0, n_samples=7):
 
 def assert_same_function(one, other, **tolerances):
     x = queries(one)
-    np.testing.assert_allclose(respond(one, x), respond(other, x), **({"rtol": 1e-12, "atol": 1e-12} | tolerances))
+    np.testing.assert_allclose(
+        drawn.answers(one, x), drawn.answers(other, x), **({"rtol": 1e-12, "atol": 1e-12} | tolerances)
+    )
 
 
 def assert_same_weights(one, other):

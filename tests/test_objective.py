@@ -13,9 +13,10 @@ import ecjax.objective.gram
 from ecjax.network import ACTIVATIONS, Network, mixture, permute_neurons, respond
 from ecjax.objective import Objective, Samples, flatten, gradient_field, imitation_loss, residual_field
 
-# One activation of each kind in every run; the others' derivatives are tested by themselves, with the activations. One
-# output, or samples that all count alike, take the same way through the code, so a few activations speak for all.
-KINDS = ("g", "tanh", "sigmoid", "gaussian", "softplus", "relu")
+# One activation of each kind in every run, odd and even ones in the mixture; the others' derivatives are tested by
+# themselves, with the activations. One output, or samples that all count alike, take the same way through the code, so
+# a few activations speak for all.
+KINDS = ("g", "softplus", "relu")
 CASES = [
     *((name, (3, 4, 2), True) for name in KINDS),
     ("g", (3, 4, 1), False),
@@ -78,10 +79,12 @@ def test_closed_forms_are_the_automatic_derivatives(activation, shape, weighted,
 @pytest.mark.parametrize(
     ("shape", "weighted"),
     [
-        ((3, 4, 2), True),
         ((3, 4, 3, 2), False),
         ((3, 2), True),
-        *(pytest.param(*each, marks=pytest.mark.slow) for each in [((3, 4, 2), False), ((3, 4, 3, 2), True)]),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in [((3, 4, 2), True), ((3, 4, 2), False), ((3, 4, 3, 2), True)]
+        ),
     ],
 )
 def test_any_depth_answers_behind_the_same_methods(shape, weighted, key):

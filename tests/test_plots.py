@@ -32,7 +32,7 @@ def planted(n_students=6, width=3, dust=4, d=3, noise=1e-6, seed=0) -> Clusterin
 def _shows(figure, tmp_path) -> bool:
     """Whether the figure can be drawn and isn't blank."""
     path = tmp_path / "figure.png"
-    figure.savefig(path)
+    figure.savefig(path, dpi=50)
     from matplotlib.image import imread
 
     return imread(path)[..., :3].std() > 0.01
@@ -206,7 +206,7 @@ def test_a_long_history_is_thinned(monkeypatch):
 
 
 def test_upper_layers_are_shown_as_they_were_compared(key, tmp_path):
-    teacher = ec.random_network((3, 5, 4, 2), "tanh", key=key)
+    teacher = drawn.network((3, 5, 4, 2), "tanh", key=key)
     recovered = permute_neurons(teacher, jnp.array([1, 0, 4, 3, 2]), layer=0)
     comparison = ec.compare(recovered, teacher, drawn.queries(200, 3, key=key))
     weights = figures.paired_weights(recovered, teacher, comparison, layer=1)

@@ -150,7 +150,7 @@ def _moves(moves):
     assert_full(flow_dynamics._one_further, moves, start, jnp.array(0), what, *given, jnp.array(9))
 
 
-@program("dynamics._batch_further", flow=(MOVES["flow"],))
+@program("dynamics._batch_further", **{name: (MOVES[name],) for name in ("flow", "explicit")})
 def _move_together(moves):
     net, what, given = _moving(moves, False)
     start = flow_dynamics._begin(moves, flatten(net)[0], what)
@@ -218,7 +218,17 @@ def _answers_by_weights(shape):
     assert_full(jacobian.answers_by_weights, net, samples.x)
 
 
-@pytest.mark.parametrize(("name", "case"), [(name, case) for name, cases in PROGRAMS.items() for case in cases])
+LONG = [("dynamics._batch_further", "flow")]  # seconds to trace: alone, and an explicit flow in a batch, are quick
+
+
+@pytest.mark.parametrize(
+    ("name", "case"),
+    [
+        pytest.param(name, case, marks=[pytest.mark.slow] if (name, case) in LONG else [])
+        for name, cases in PROGRAMS.items()
+        for case in cases
+    ],
+)
 def test_compiled_programs_ask_for_all_bits(name, case):
     PROGRAMS[name][case]()
 
@@ -263,7 +273,13 @@ SEEN = (drawn.normal(jr.key(1), (20, 3), SINGLE), drawn.normal(jr.key(2), (20, 2
 
 
 SAME_AT_ANY_DEPTH = ("scaling", *STAGES)
-CASES = [(name, shape) for name in EAGER for shape in SHAPES if shape == SHAPES[0] or name not in SAME_AT_ANY_DEPTH]
+LOOKED_AT = set(STAGES) - {"adam", "levenberg_marquardt"}  # above, as students go through them
+CASES = [
+    pytest.param(name, shape, marks=[pytest.mark.slow] if name in LOOKED_AT else [])
+    for name in EAGER
+    for shape in SHAPES
+    if shape == SHAPES[0] or name not in SAME_AT_ANY_DEPTH
+]
 
 
 @pytest.mark.parametrize(("name", "shape"), CASES, ids=lambda part: part if isinstance(part, str) else str(len(part)))

@@ -1,5 +1,6 @@
 """Probabilities as answers: the logits behind them, what rounding leaves of these, and what says nothing."""
 
+import drawn
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -102,9 +103,9 @@ def test_fresh_probabilities_become_logits_too():
 
 
 def test_a_network_is_recovered_from_its_probabilities():
-    teacher = ec.synthetic_teacher(3, (2,), 2, "tanh", key=jr.key(0))
-    x = ec.gaussian_queries(400, 3, key=jr.key(1))
-    y = ec.respond(teacher, x)
+    teacher = drawn.teacher(3, 2, 2, "tanh", key=jr.key(0))
+    x = drawn.queries(400, 3, key=jr.key(1))
+    y = drawn.answers(teacher, x)
     told = {"activation": "tanh", "key": jr.key(0), "student_width": 8, "n_students": 6}
     recovery = ec.recover(x, jax.nn.softmax(y), answers=OF["probabilities"], **told)
     assert recovery.widths == (2,)

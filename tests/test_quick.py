@@ -4,6 +4,7 @@ import sys
 from dataclasses import dataclass, replace
 
 import drawn
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -46,7 +47,8 @@ def test_a_student_sees_so_many_answers_for_each_parameter(activation, n, answer
         def __call__(self, student, objective):
             told.append(objective)
             theta = 0.9 * flatten(student)[0]
-            return judged(theta, student, objective, n_steps=jnp.array(1), result=RESULTS.max_steps, target_loss=0.0)
+            how = {"n_steps": jnp.array(1), "result": RESULTS.max_steps, "target_loss": 0.0}
+            return eqx.filter_jit(judged)(theta, student, objective, **how)
 
     done = OnFewer(Told(), answers)(net, samples)
     (objective,) = told
@@ -55,7 +57,7 @@ def test_a_student_sees_so_many_answers_for_each_parameter(activation, n, answer
     assert len(set(rows)) == seen  # different ones, each with its answer and weight
     np.testing.assert_array_equal(objective.y, samples.y[np.array(rows)])
     np.testing.assert_array_equal(objective.weights, samples.weights[np.array(rows)])
-    np.testing.assert_allclose(done.loss, samples.value(done.network), rtol=1e-13)  # judged on all
+    np.testing.assert_allclose(done.loss, eqx.filter_jit(samples.value)(done.network), rtol=1e-13)  # judged on all
 
 
 @pytest.mark.slow
@@ -135,11 +137,12 @@ def test_a_nearly_right_layer_is_taken_as_it_is_at_first(monkeypatch):
 def test_large_networks_are_refined_on_as_many_answers_as_they_need(noise, n_seen, monkeypatch):
     """21 parameters, 10 numbers for each; noise is averaged over all there are."""
     module = sys.modules["ecjax.reconstruct.finetune"]  # the room's `finetune` is the function
-    teacher = ec.synthetic_teacher(3, 4, 1, "tanh", key=jr.key(6))
-    x = ec.gaussian_queries(800, 3, key=jr.key(7))
-    y = ec.respond(teacher, x)
-    samples = ec.Samples(x, y + noise * jr.normal(jr.key(8), y.shape))
-    start = jax.tree.map(lambda leaf: leaf + 1e-3 * jr.normal(jr.key(9), leaf.shape), teacher)
+    teacher = drawn.teacher(3, 4, 1, "tanh", key=jr.key(6))
+    x = drawn.queries(800, 3, key=jr.key(7))
+    y = drawn.answers(teacher, x)
+    samples = ec.Samples(x, y + noise * drawn.normal(jr.key(8), y.shape))
+    theta, unflatten = flatten(teacher)
+    start = unflatten(theta + 1e-3 * drawn.normal(jr.key(9), theta.shape))
     seen, descend = [], module._descend
     monkeypatch.setattr(module, "is_small", lambda net: False)
     monkeypatch.setattr(

@@ -33,7 +33,7 @@ def answers_of(net):
 
 @pytest.mark.parametrize("name", ["tanh", "relu"])
 def test_a_network_is_recovered_by_asking(name, key):
-    row = asked(drawn.teacher(9, 4, 2, name, key=key), 0)
+    row = asked(drawn.teacher(9, 3, 2, name, key=key), 0)
     assert row.exact, row
     assert row.named == name
     assert row.certified

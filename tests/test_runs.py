@@ -8,6 +8,7 @@ import os
 import re
 from pathlib import Path
 
+import drawn
 import hypothesis.strategies as st
 import jax.numpy as jnp
 import numpy as np
@@ -128,7 +129,7 @@ def test_files_have_the_permissions_that_open_gives(tmp_path, umask, key):
         (tmp_path / "plain").write_bytes(b"")
         runs.write_json(tmp_path / "json", {})
         runs.write_arrays(tmp_path / "arrays", {"a": np.zeros(3)})
-        ec.save_network(ec.random_network((3, 2, 1), "tanh", key=key), tmp_path / "network")
+        ec.save_network(drawn.network((3, 2, 1), "tanh", key=key), tmp_path / "network")
         save_picture(Figure(), tmp_path / "picture")
     finally:
         os.umask(before)

@@ -38,7 +38,7 @@ def test_a_soft_kink_is_near_the_sharp_one_and_nearer_the_sharper(name, sharpnes
 @pytest.mark.parametrize("name", HOMOGENEOUS)
 def test_unit_pre_activations_are_the_same_function(name, key):
     net_key, x_key = jr.split(key)
-    net = ec.random_network((3, 4, 5, 2), name, key=net_key)
+    net = drawn.network((3, 4, 5, 2), name, key=net_key)
     x = drawn.normal(x_key, (50, 3))
     scaled = with_unit_pre_activations(net, x)
     np.testing.assert_allclose(ec.respond(scaled, x), ec.respond(net, x), atol=1e-12)
@@ -48,7 +48,7 @@ def test_unit_pre_activations_are_the_same_function(name, key):
 
 def test_kinks_alone_are_softened(key):
     """In a mixture the other neurons keep their activation, and so do all layers of the network their weights."""
-    net = ec.random_network((3, 4, 3, 2), (mixture(relu=2, tanh=2), "g"), key=key)
+    net = drawn.network((3, 4, 3, 2), (mixture(relu=2, tanh=2), "g"), key=key)
     soft = with_soft_kinks(net, 10.0)
     relu, tanh = ec.ACTIVATIONS["relu"], ec.ACTIVATIONS["tanh"]
     assert soft.layers[0].activation.each == (softened(relu, 10.0),) * 2 + (tanh,) * 2

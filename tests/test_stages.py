@@ -32,7 +32,7 @@ from ecjax.expand import (
     expand,
     judged,
 )
-from ecjax.network import ACTIVATIONS, respond, student
+from ecjax.network import ACTIVATIONS, student
 from ecjax.objective import Objective, Samples, flatten
 
 SHORT = Stopping(max_steps=20)
@@ -42,7 +42,7 @@ def problem(activation="tanh", n_students=3):
     teacher_key, student_key, x_key = jr.split(jr.key(2), 3)
     teacher = drawn.network((2, 2, 1), activation, key=teacher_key)
     x = drawn.normal(x_key, (40, 2))
-    return drawn.students(n_students, (2, 4, 1), activation, key=student_key), Samples(x, respond(teacher, x))
+    return drawn.students(n_students, (2, 4, 1), activation, key=student_key), Samples(x, drawn.answers(teacher, x))
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def test_every_name_stands_for_its_stages():
 
 
 # Of stages that other tests and methods have too: these are slow.
-COMBINED = ("flow_newton", "flow_bfgs", "adam_conjugate", "minibatch_lbfgs", "minibatch_conjugate")
+COMBINED = ("flow_newton", "flow_bfgs", "adam_conjugate", "adam_lbfgs", "minibatch_lbfgs", "minibatch_conjugate")
 
 
 @pytest.mark.parametrize(

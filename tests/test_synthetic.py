@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import drawn
 import jax
 import numpy as np
 import pytest
@@ -64,7 +65,10 @@ def no_training(suite, row, monkeypatch):
 FINGERPRINTS = {(2, 2, 0): "1f100a4d9794a4ef", (32, 8, 9): "d3ed442dda5c3acb"}
 
 
-@pytest.mark.parametrize(("d_in", "width", "seed"), FINGERPRINTS)
+@pytest.mark.parametrize(
+    ("d_in", "width", "seed"),
+    [pytest.param(*each, marks=[pytest.mark.slow] if each[0] == 32 else []) for each in FINGERPRINTS],
+)
 def test_a_problem_never_changes(d_in, width, seed, suite):
     problems = suite("problems")
     drawn = problems.draw(problems.Problem(d_in=d_in, width=width, seed=seed))
@@ -160,8 +164,8 @@ def test_a_failure_is_a_row(suite, tiny, monkeypatch):
 
 
 def test_ease_is_the_smallest_eigenvalue_of_the_information(suite, key):
-    teacher = ec.synthetic_teacher(3, 2, 1, "g", key=key)
-    x = ec.gaussian_queries(200, 3, key=key)
+    teacher = drawn.teacher(3, 2, 1, "g", key=key)
+    x = drawn.queries(200, 3, key=key)
     numbers = suite("ease").ease_numbers(teacher, x)
     information = np.asarray(ec.Samples(x, ec.respond(teacher, x)).curvature(teacher, exact=False)) / 2
     in_variances = np.linalg.eigvalsh(information)[0] / np.var(ec.respond(teacher, x))

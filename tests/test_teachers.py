@@ -1,5 +1,6 @@
 """Teachers: the synthetic family is distributed as its docstring says, and trained teachers have learnt."""
 
+import drawn
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -36,7 +37,7 @@ def hidden_neurons(d_in, width):
     return drawn
 
 
-@pytest.mark.parametrize("d_in", [1, 2, 32])
+@pytest.mark.parametrize("d_in", [1, pytest.param(2, marks=pytest.mark.slow), 32])
 def test_hyperplanes_cross_the_bulk_of_the_data(d_in, key):
     w, b = map(np.asarray, hidden_neurons(d_in, 50)(key))
     norm = np.linalg.norm(w, axis=1)
@@ -44,7 +45,7 @@ def test_hyperplanes_cross_the_bulk_of_the_data(d_in, key):
     distance = np.abs(b) / norm  # from the mean of the queries, in their standard deviations
     assert distance.max() <= 1
     assert distance.max() > 0.8  # a uniform distribution fills its range: 0.8^50 is 1e-5
-    x = gaussian_queries(2000, d_in, key=jr.key(1))
+    x = drawn.queries(2000, d_in, key=jr.key(1))
     above = np.mean(np.asarray(x) @ w.T + b > 0, axis=0)
     assert np.all((above > 0.12) & (above < 0.88))  # 16% at least, less five standard errors
 
@@ -80,10 +81,11 @@ def test_neurons_of_a_teacher_are_drawn_apart_as_the_docstring_says():
 
 def test_the_key_and_the_precision_decide(key):
     a, b = jr.split(key)
-    same = jax.tree.map(lambda u, v: np.testing.assert_array_equal(u, v), *[synthetic_teacher(3, 4, key=a)] * 2)
+    one, again, other = (synthetic_teacher(4, 5, 2, key=each) for each in (a, a, b))
+    same = jax.tree.map(lambda u, v: np.testing.assert_array_equal(u, v), one, again)
     assert jax.tree.leaves(same) == []
-    assert not np.any(synthetic_teacher(3, 4, key=a).layers[0].w == synthetic_teacher(3, 4, key=b).layers[0].w)
-    single = synthetic_teacher(3, 4, key=a, dtype=jnp.float32)
+    assert not np.any(one.layers[0].w == other.layers[0].w)
+    single = jax.eval_shape(lambda: synthetic_teacher(4, 5, 2, key=a, dtype=jnp.float32))
     assert {leaf.dtype for leaf in jax.tree.leaves(single)} == {np.dtype("float32")}
 
 
