@@ -64,6 +64,8 @@ def test_depth_is_no_more_than_needed(monkeypatch):
     assert planted([1e-4, 1e-30, 1e-30]) == 2
     assert planted([1e-4, 3e-5, 1e-5]) == 1
     assert planted([1e-2, 1e-8, 1e-30]) == 3
+    assert planted([1e-2, 1e-4, 1e-30]) == 3  # two are hardly better than one
+    assert planted([1e-2, 1e-12, 1e-30]) == 2  # which no other depth would reach
 
 
 @pytest.mark.slow
@@ -116,6 +118,16 @@ def test_a_wrong_name_is_noticed_and_the_better_one_said():
     better = likelier(samples, named, loss, CONFIG, judge, key=jr.key(0))
     assert better is not None
     assert better.name == "tanh"
+
+
+@pytest.mark.slow
+def test_a_wrong_depth_is_noticed():
+    _, samples, judge = problem(widths=(3, 2), n=1000)
+    named = ec.network.as_activations("tanh", 1)
+    loss = trial(samples, named, [named], CONFIG, jr.key(0)).loss
+    better = likelier(samples, named, loss, CONFIG, judge, key=jr.key(0))
+    assert better is not None
+    assert better.name == "tanh, 2 hidden layers"
 
 
 @pytest.mark.slow

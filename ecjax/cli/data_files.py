@@ -14,15 +14,18 @@ WANTED = (
     "are inputs (or name the outputs: --outputs price demand)."
 )
 
+MISSING = ("", "na", "n/a", "null", "none", "-", "?")  # in place of a number, whatever the case
+
 
 def read_data(
-    path: Path, *, outputs: Sequence[str] = ()
+    path: Path, *, outputs: Sequence[str] = (), missing: bool = False
 ) -> tuple[Float[np.ndarray, "samples inputs"], Float[np.ndarray, "samples outputs"]]:
     """Inputs x and outputs y of a file, as float64.
 
     Args:
         path: A `.npz` or `.csv` file.
         outputs: Names of the csv columns that are outputs; by default those that start with y.
+        missing: Whether csv columns may miss numbers: empty cells, and those with one of `MISSING`, are read as NaN.
 
     Raises:
         ValueError: If the file is missing or is not what `WANTED` says, naming the array, line or column.
@@ -34,7 +37,7 @@ def read_data(
             raise ValueError(f"`outputs` names columns of a .csv file; {path} holds arrays, x and y.")
         return _read_npz(path)
     if path.suffix == ".csv":
-        return _read_csv(path, outputs)
+        return _read_csv(path, outputs, missing)
     raise ValueError(f"`file`: {path} is neither .npz nor .csv. {WANTED}")
 
 
@@ -55,7 +58,7 @@ def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return x.astype(float), y.astype(float)
 
 
-def _read_csv(path: Path, outputs: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def _read_csv(path: Path, outputs: Sequence[str], missing: bool) -> tuple[np.ndarray, np.ndarray]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
@@ -76,17 +79,20 @@ def _read_csv(path: Path, outputs: Sequence[str]) -> tuple[np.ndarray, np.ndarra
     is_output = np.array([name in outputs if outputs else name.lower().startswith("y") for name in names])
     if not is_output.any() or is_output.all():
         raise ValueError(f"`file`: {path} needs input and output columns; it has {names}. {WANTED}")
-    table = np.array([_numbers(row, names, path, line) for line, row in rows])
+    table = np.array([_numbers(row, names, path, line, missing) for line, row in rows])
     return table[:, ~is_output], table[:, is_output]
 
 
-def _numbers(row: list[str], names: list[str], path: Path, line: int) -> list[float]:
+def _numbers(row: list[str], names: list[str], path: Path, line: int, missing: bool) -> list[float]:
     if len(row) != len(names):
         raise ValueError(f"`file`: line {line} of {path} has {len(row)} values for {len(names)} columns.")
+    row = [text.strip() for text in row]
     for name, text in zip(names, row, strict=True):
-        if not _is_number(text):
-            raise ValueError(f"`file`: line {line} of {path} has {text.strip()!r} in column {name!r}, not a number.")
-    return [float(text) for text in row]
+        is_missing = text.lower() in MISSING
+        if not _is_number(text) and not (missing and is_missing):
+            hint = " Rows that miss numbers are left out with --missing dropped." if is_missing else ""
+            raise ValueError(f"`file`: line {line} of {path} has {text!r} in column {name!r}, not a number.{hint}")
+    return [float(text) if _is_number(text) else float("nan") for text in row]
 
 
 def _is_number(text: str) -> bool:

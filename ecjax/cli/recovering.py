@@ -134,7 +134,9 @@ def recover_data(command: RecoverData, console: Console, again: Callable[[Settin
         again: The same command with other settings in the place of those that the user did not give.
     """
     answers = Answers(**vars(command.answers))
-    data = Data.of(*read_data(command.file, outputs=command.outputs), answers=answers)
+    data = Data.of(
+        *read_data(command.file, outputs=command.outputs, missing=answers.missing == "dropped"), answers=answers
+    )
     unknown = AUTO in (command.activation, command.hidden_layers)
     depth = DEPTHS[-1] if command.hidden_layers == AUTO else command.hidden_layers
     activations = named_activations("tanh" if command.activation == AUTO else command.activation, depth)

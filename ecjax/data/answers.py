@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 Kind = Literal["numbers", "probabilities", "log_probabilities", "logits"]
+Missing = Literal["refused", "dropped"]
 # Answers that are multiples of 10^-d by chance: one in 10^k for each number with k digits beyond. Rounding is believed
 # where at least so many digits that the dtype could hold are missing ...
 _MISSING_DIGITS = 3
@@ -34,6 +35,9 @@ class Answers:
         dtype: In which they were computed, "float32" or "float16", whatever they are stored in.
         noise: Standard deviation of their errors, in units of each output's own; 0 for none. None: looked for, where
             students agree on what none of them explains.
+        missing: What becomes of rows with NaN or infinite entries: "refused", or "dropped" and counted.
+        outliers: Whether some answers may be wrong altogether: rows that are beyond chance for a student who explains
+            most of the others are set aside, and named (`ecjax.road.outliers`).
     """
 
     kind: Kind | None = None
@@ -41,6 +45,8 @@ class Answers:
     digits: int | None = None
     dtype: str | None = None
     noise: float | None = None
+    missing: Missing = "refused"
+    outliers: bool = False
 
     def __post_init__(self):
         if self.kind is not None and self.kind not in get_args(Kind):
@@ -51,6 +57,8 @@ class Answers:
                 raise ValueError(f"`answers.{name}` is a number of them from 0 to {_MOST_DIGITS}; got {number}.")
         if self.dtype not in (None, "float16", "float32", "float64"):
             raise ValueError(f'`answers.dtype` is "float16", "float32" or "float64"; got {self.dtype!r}.')
+        if self.missing not in get_args(Missing):
+            raise ValueError(f"`answers.missing` is one of {get_args(Missing)}; got {self.missing!r}.")
         if self.noise is not None and not 0 <= self.noise < float("inf"):
             raise ValueError(f"`answers.noise` is 0 or above, and finite; got {self.noise:g}.")
 

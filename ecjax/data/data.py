@@ -9,7 +9,7 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from ..base.precision import to_device
 from ..network import n_parameters
@@ -68,11 +68,12 @@ class Data(eqx.Module):
         Raises:
             ValueError: Naming the argument, what came, what was wanted and what to do.
         """
-        x, y = _pair(x, y, "x", "y")
+        answers = answers or Answers()
+        x, y, n_missing = _rows(x, y, answers)
         if len(x) < 2 or x.shape[1] < 1:
             raise ValueError(f"`x` needs at least 2 samples and 1 input; got shape {x.shape}.")
         checked = None if fresh is None else _checked_fresh(fresh, Samples(x, y))
-        answers = (answers or Answers()).found(y)
+        answers = answers.found(y)
         y64 = np.asarray(y, float)
         error, notes, weights = answers.rounding(y), (), None
         if answers.kind is None and look_like_probabilities(y64, float(error.max())):
@@ -82,6 +83,8 @@ class Data(eqx.Module):
             )
         if answers.are_probabilities:
             x, y, checked, error, weights, notes = _logits(x, y, checked, answers)
+        if n_missing:
+            notes += (f"{n_missing} of {n_missing + len(y64)} rows dropped, which have NaN or infinite entries",)
         constant = np.flatnonzero(constant_columns(y))
         if len(constant):
             raise ValueError(f"`y` is constant in columns {constant.tolist()}: nothing to imitate. Drop these outputs.")
@@ -122,6 +125,13 @@ class Data(eqx.Module):
                 "allow_few_samples=True."
             )
         return self
+
+    def only(self, rows: Bool[np.ndarray, " samples"]) -> "Data":
+        """Some of the queries and answers."""
+        kept = jnp.asarray(rows)
+        each = lambda leaf: None if leaf is None else leaf[kept]
+        of = lambda data: (data.x, data.y, data.weights)
+        return eqx.tree_at(of, self, tuple(map(each, of(self))), is_leaf=lambda leaf: leaf is None)
 
     def grown(self, x: Any, y: Any) -> "Data":
         """With more queries and answers, of the same kind.
@@ -212,7 +222,18 @@ def _checked_fresh(fresh: Any, like: Samples) -> Samples:
     return _alike(fresh[0], fresh[1], like, "fresh[0]", "fresh[1]")
 
 
-def _pair(x: Any, y: Any, x_name: str, y_name: str) -> tuple[Array, Array]:
+def _rows(x: Any, y: Any, answers: Answers) -> tuple[Array, Array, int]:
+    """Queries and answers as arrays, and how many rows were dropped because something is missing in them."""
+    if answers.missing == "refused":
+        return *_pair(x, y, "x", "y"), 0
+    x, y = _pair(x, y, "x", "y", may_miss=True)
+    there = np.isfinite(np.asarray(x)).all(axis=1) & np.isfinite(np.asarray(y)).all(axis=1)
+    if not there.any():
+        raise ValueError("`x` and `y` have NaN or infinite entries in every row: nothing is left to work with.")
+    return x[jnp.asarray(there)], y[jnp.asarray(there)], int((~there).sum())
+
+
+def _pair(x: Any, y: Any, x_name: str, y_name: str, *, may_miss: bool = False) -> tuple[Array, Array]:
     x, y = _array(x, x_name), _array(y, y_name)
     y = y[:, None] if y.ndim == 1 else y
     if x.ndim != 2 or y.ndim != 2:
@@ -224,13 +245,14 @@ def _pair(x: Any, y: Any, x_name: str, y_name: str) -> tuple[Array, Array]:
         raise ValueError(f"`{x_name}` and `{y_name}` have one row a sample; got {len(x)} and {len(y)} rows.")
     if y.shape[1] < 1:
         raise ValueError(f"`{y_name}` has no outputs; got shape {y.shape}.")
-    for name, array in ((x_name, x), (y_name, y)):
+    for name, array in () if may_miss else ((x_name, x), (y_name, y)):
         bad = ~np.isfinite(np.asarray(array)).all(axis=1)
         if bad.any():
             rows = "1 row" if bad.sum() == 1 else f"{bad.sum()} rows"
             raise ValueError(
                 f"`{name}` has NaN or infinite entries in {rows}, the first at index {np.argmax(bad)}: "
-                f"drop these samples from {x_name} and {y_name}."
+                f"drop these samples from {x_name} and {y_name}"
+                + (', or say answers=ecjax.Answers(missing="dropped").' if x_name == "x" else ".")
             )
     if x.dtype != y.dtype:
         raise ValueError(

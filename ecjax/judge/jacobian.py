@@ -3,6 +3,7 @@
 import math
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from ..base.precision import compiled
@@ -19,6 +20,29 @@ def answers_by_weights(network: Network, x: Inputs) -> Float[Array, "samples fan
     """Derivative of every answer by every parameter."""
     nothing = Samples(x, jnp.zeros((len(x), network.shape[-1]), x.dtype))
     return (nothing.jacobian(network) * math.sqrt(nothing.n_numbers)).reshape(len(x), network.shape[-1], -1)
+
+
+def leverage(
+    network: Network, x: Inputs, weights: Float[np.ndarray, " samples"]
+) -> Float[np.ndarray, "samples fan_out"]:
+    """How much of its own error each answer takes along, between 0 and 1, in a fit by weighted least squares.
+
+    Args:
+        network: At the minimum.
+        x: Queries.
+        weights: How much each counted.
+
+    Source: Cook and Weisberg, Residuals and Influence in Regression (1982), section 2.2.
+    """
+    p, size = network.n_parameters, max(1, int(AT_ONCE / (network.n_parameters * network.shape[-1])))
+    pieces = [slice(start, start + size) for start in range(0, len(x), size)]
+    rows = lambda some: (
+        np.sqrt(weights[some, None, None]) * np.asarray(answers_by_weights(network, x[some]), float)
+    ).reshape(-1, p)
+    values, vectors = np.linalg.eigh(sum(rows(some).T @ rows(some) for some in pieces))
+    seen = values > p * np.finfo(float).eps * values[-1]
+    root = vectors[:, seen] / np.sqrt(values[seen])
+    return np.concatenate([np.sum((rows(some) @ root) ** 2, axis=1) for some in pieces]).reshape(len(x), -1)
 
 
 def n_invisible(network: Network, x: Inputs) -> int:

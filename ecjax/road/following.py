@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Int, PRNGKeyArray
 
 from ..base.progress import Progress, Stopwatch
 from ..data import Data
@@ -131,11 +131,15 @@ def _layers(
 
 def enough(samples: Samples, n_numbers: int) -> Samples:
     """So many rows as tell students everything; all of them have the last word."""
+    rows = enough_rows(samples, n_numbers)
+    return samples if len(rows) == len(samples.y) else samples.take(jnp.asarray(rows))
+
+
+def enough_rows(samples: Samples, n_numbers: int) -> Int[np.ndarray, " rows"]:
+    """Which rows these are; all of them if they are not many more."""
     n_rows, fan_out = samples.y.shape
     n = math.ceil(n_numbers / fan_out)
-    if n >= n_rows / 2:
-        return samples
-    return samples.take(jnp.asarray(np.sort(np.random.default_rng(0).permutation(n_rows)[:n])))
+    return np.arange(n_rows) if n >= n_rows / 2 else np.sort(np.random.default_rng(0).permutation(n_rows)[:n])
 
 
 def _doubts(

@@ -147,8 +147,7 @@ def tell_apart(
 ) -> list[Trial]:
     """Short runs of every kind, best first; no more of them once one is exact, or as good as no other kind can be.
 
-    Deeper students come after shallower ones, as long as these are better for it: of several depths that imitate the
-    least counts.
+    Deeper students come after shallower ones that are not: of several depths that imitate alike the least counts.
 
     Args:
         samples: Queries and targets, scaled.
@@ -160,25 +159,23 @@ def tell_apart(
         thorough: Go on until one is exact.
         progress: Called after each kind.
     """
-    best: list[Trial] = []
+    tried: list[list[Trial]] = []
     names: list[str] = [each for each in kinds if isinstance(each, str)]
     for depth in depths:
         todo = [as_activations(name, depth) for name in names] or [as_activations(kinds[0], depth)]
         here: list[Trial] = []
         for number, kind in enumerate(todo):
-            tried = trial(samples, kind, todo, config, jr.fold_in(key, depth))
-            here.append(tried)
-            progress("kinds", number + 1, len(todo), losses=[tried.loss])
+            here.append(trial(samples, kind, todo, config, jr.fold_in(key, depth)))
+            progress("kinds", number + 1, len(todo), losses=[here[-1].loss])
             here.sort(key=_by_loss)
             if judge.fits(here[0].loss) or (not thorough and _stands_out(here, judge)):
                 break
-        if best and not here[0].loss * _BETTER < best[0].loss:
-            return best
-        best = here
-        if not judge.is_suspicious(best[0].loss):
-            return best
+        tried.append(here)
+        if not judge.is_suspicious(here[0].loss):
+            break
         names = [one.activations[0].name for one in here[:_N_TIED]]  # deeper ones are dear: of the likely kinds only
-    return best
+    least = min(here[0].loss for here in tried)
+    return next(here for here in tried if here[0].loss <= _BETTER * least)
 
 
 def tied(
@@ -246,9 +243,10 @@ def likelier(
     depth, named = len(activations), {one.name for one in activations}
     others = [as_activations(name, depth) for name in CLASSES if named.isdisjoint({name, *CLASSES[name]})]
     deeper = [as_activations(activations[0], depth + 1)] if depth < DEPTHS[-1] else []
-    for number, kind in enumerate([*others[:1], *deeper, *others[1:]]):
-        tried = trial(samples, kind, others, config, jr.fold_in(key, number))
-        progress("kinds", number + 1, len(others) + len(deeper), losses=[tried.loss])
+    todo = [*others[:1], *deeper, *others[1:]]
+    for number, kind in enumerate(todo):
+        tried = trial(samples, kind, todo, config, jr.fold_in(key, number))
+        progress("kinds", number + 1, len(todo), losses=[tried.loss])
         if tried.loss * _BETTER < loss or judge.fits(tried.loss):
             return tried
     return None

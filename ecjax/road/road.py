@@ -26,6 +26,7 @@ from ..network import Activations
 from .asking import AUTO, ProbesFailedError, recover_by_asking, with_answers
 from .choice import Overrides, choice_of
 from .following import checked_activations, follow
+from .outliers import in_words, without_outliers
 from .recovery import Recovery
 from .settings import RecoveryConfig, Width
 from .unknown import of_unknown_kind
@@ -117,6 +118,13 @@ def recover(
     data = x if isinstance(x, Data) else Data.of(x, y, fresh=fresh, answers=answers)
     if isinstance(x, Data) and not (y is None and fresh is None and answers is None):
         raise ValueError("`x` is Data, which has answers of its own: leave `y`, `fresh` and `answers` out.")
+    everything, aside = data, None
+    if data.answers.outliers:
+        with one_blas_thread():
+            depth = 1 if hidden_layers == AUTO else hidden_layers
+            kinds = checked_activations("tanh" if activation == AUTO else activation, depth)
+            choice = choice_of(data, kinds, config, overrides)
+            data, aside = without_outliers(data, kinds, choice, key=jr.fold_in(key, 2**25), progress=progress)
     go = partial(follow, data, allow_few=allow_few_samples, progress=progress)
     with one_blas_thread():
         if (isinstance(activation, str) and AUTO in (activation, hidden_layers)) or hidden_layers == AUTO:
@@ -126,4 +134,5 @@ def recover(
         else:
             activations = checked_activations(activation, hidden_layers)
             recovery = go(activations, choice_of(data, activations, config, overrides), key, store=store)
-    return replace(recovery, chosen=(*why, *data.notes, *recovery.chosen), questions=asked)
+    notes = data.notes if aside is None else (*data.notes, in_words(recovery, everything, aside))
+    return replace(recovery, chosen=(*why, *notes, *recovery.chosen), questions=asked)
