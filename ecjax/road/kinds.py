@@ -16,6 +16,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
 
+from ..base.deadline import NEVER, Deadline
 from ..base.progress import Progress, silent
 from ..base.threads import one_blas_thread
 from ..expand import Road, Student, over_students
@@ -139,6 +140,7 @@ def tell_apart(
     *,
     key: PRNGKeyArray,
     progress: Progress = silent,
+    deadline: Deadline = NEVER,
 ) -> list[Trial]:
     """Short runs of every kind, best first; no more of them once one is exact.
 
@@ -153,13 +155,18 @@ def tell_apart(
         judge: What counts as exact.
         key: Used up.
         progress: Called after each kind.
+        deadline: After which no kind is tried but the first.
     """
     best: list[Trial] = []
     names: list[str] = [each for each in kinds if isinstance(each, str)]
     for depth in depths:
+        if best and deadline.leaves_out("more hidden layers"):
+            return best
         todo = [as_activations(name, depth) for name in names] or [as_activations(kinds[0], depth)]
         here: list[Trial] = []
         for number, kind in enumerate(todo):
+            if here and deadline.leaves_out("other kinds of networks"):
+                break
             here.append(trial(samples, kind, todo, config, jr.fold_in(key, depth)))
             progress("kinds", number + 1, len(todo), losses=[here[-1].loss])
             if judge.fits(here[-1].loss):
@@ -182,6 +189,7 @@ def tied(
     *,
     key: PRNGKeyArray,
     progress: Progress = silent,
+    deadline: Deadline = NEVER,
 ) -> list[Trial]:
     """Those that short runs do not tell apart, best first.
 
@@ -195,6 +203,7 @@ def tied(
         judge: What counts as exact.
         key: Used up.
         progress: Called after each kind.
+        deadline: After which no kind is tried.
     """
     same = [one for one in trials if one.loss <= _TIED * trials[0].loss]
     depth, best = len(trials[0].activations), trials[0].loss
@@ -206,6 +215,8 @@ def tied(
         fewer = n_parameters(shape(widths)) - n_parameters(shape(narrow))
         runs = []
         for number, kind in enumerate(kinds):
+            if deadline.leaves_out("narrower students of each kind"):
+                return same[:_N_TIED]
             runs.append(trial(samples, kind, kinds, narrower, jr.fold_in(key, max(narrow))))
             progress("kinds", number + 1, len(kinds), losses=[runs[-1].loss])
         still = sorted((one for one in runs if judge.gain(best, one.loss) <= judge.chance(fewer)), key=_by_loss)
@@ -224,6 +235,7 @@ def likelier(
     *,
     key: PRNGKeyArray,
     progress: Progress = silent,
+    deadline: Deadline = NEVER,
 ) -> Trial | None:
     """Another kind that imitates better by orders of magnitude, if there is one: the first that is found.
 
@@ -235,11 +247,14 @@ def likelier(
         judge: What counts as exact.
         key: Used up.
         progress: Called after each kind.
+        deadline: After which no kind is tried.
     """
     depth, named = len(activations), {one.name for one in activations}
     others = [as_activations(name, depth) for name in CLASSES if named.isdisjoint({name, *CLASSES[name]})]
     deeper = [as_activations(activations[0], depth + 1)] if depth < DEPTHS[-1] else []
     for number, kind in enumerate([*others[:1], *deeper, *others[1:]]):
+        if deadline.leaves_out("likelier kinds of networks"):
+            break
         tried = trial(samples, kind, others, config, jr.fold_in(key, number))
         progress("kinds", number + 1, len(others) + len(deeper), losses=[tried.loss])
         if tried.loss * _BETTER < loss or judge.fits(tried.loss):

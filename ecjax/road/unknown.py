@@ -8,6 +8,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from ..base.deadline import Deadline
 from ..base.progress import Progress, Stopwatch
 from ..data import Data
 from ..network import Activation, Activations, as_activations, n_parameters, pre_activations
@@ -31,6 +32,7 @@ def of_unknown_kind(
     go: Callable[..., Recovery],
     allow_few: bool,
     progress: Progress,
+    deadline: Deadline,
 ) -> Recovery:
     """Kinds are told apart by short runs, then those that are not by what they end with."""
     depths = DEPTHS if hidden_layers == AUTO else (cast(int, hidden_layers),)
@@ -49,10 +51,13 @@ def of_unknown_kind(
     judge = judge_of(data, scale, choice.config)
     judge = replace(judge, n_numbers=judge.n_numbers * len(samples.x) // len(data.x))
     with seconds.of("kinds"):
-        trials = tell_apart(samples, kinds, depths, choice.config, judge, key=jr.fold_in(key, 2**27), progress=progress)
-        todo = tied(trials, samples, choice.config, judge, key=jr.fold_in(key, 2**26), progress=progress)
+        told = {"progress": progress, "deadline": deadline}
+        trials = tell_apart(samples, kinds, depths, choice.config, judge, key=jr.fold_in(key, 2**27), **told)
+        todo = tied(trials, samples, choice.config, judge, key=jr.fold_in(key, 2**26), **told)
     ends = []
     while todo:
+        if ends and deadline.leaves_out("other kinds of networks"):
+            break
         one = todo.pop(0)
         chosen = choice_of(data, one.activations, config, overrides)
         # Students of several kinds have no place in one store.
