@@ -14,13 +14,15 @@ import ecjax as ec
 from ecjax import runs
 from ecjax.base import deadline as deadlines
 from ecjax.base.deadline import Deadline
+from ecjax.base.progress import Stopwatch, silent
 from ecjax.cli import main
 from ecjax.cli.commands import COMMANDS
 from ecjax.cluster import ClusterConfig
 from ecjax.expand import ExpandConfig, Minibatch, Narrowing, Stopping, better_of, expand
 from ecjax.judge import Judge
-from ecjax.network import random_students
-from ecjax.road import kinds
+from ecjax.network import random_students, student
+from ecjax.reconstruct import Candidate, NoClustersError
+from ecjax.road import following, kinds, layers
 
 SHORT = ExpandConfig(descent=Stopping(max_steps=5, patience=12))
 FEW = ec.RecoveryConfig.toy(6, 5, expand=SHORT, rounds=3, propose=False)  # one round is not enough, two are
@@ -59,9 +61,9 @@ class Once(dict):
         super().__setitem__(key, value)
 
 
-def problem(hidden=(2,), n=200, seed=4):
+def problem(hidden=(2,), n=200, seed=4, activation="tanh"):
     teacher_key, query_key = jr.split(jr.key(seed))
-    teacher = ec.synthetic_teacher(2, hidden, 1, "tanh", key=teacher_key)
+    teacher = ec.synthetic_teacher(2, hidden, 1, activation, key=teacher_key)
     x = ec.gaussian_queries(n, 2, key=query_key)
     return ec.Samples(x, ec.respond(teacher, x))
 
@@ -128,6 +130,7 @@ def test_without_a_store_there_is_nothing_to_go_on_from(clock):
     assert "goes on" not in stopped.chosen[-1]
 
 
+@pytest.mark.slow
 def test_layers_above_a_stopped_one_are_done_and_not_kept(clock):
     samples = problem((2, 2))
     config = replace(FEW, rounds=1, propose=True)
@@ -144,6 +147,60 @@ def test_layers_above_a_stopped_one_are_done_and_not_kept(clock):
     assert [each.n_students for each in stopped.expansions] == [5, 3]
     assert sum(name.startswith("layer-2/student") for name in store) == 3
     assert_same_recovery(asked(samples, config, hidden_layers=2, store=store), end)
+
+
+def test_only_layers_above_complete_ones_have_a_place_in_the_store(monkeypatch, clock):
+    """Otherwise they would be of students that are others, once there is more time below."""
+    samples, students = problem(), random_students(2, (2, 3, 3, 3, 1), "tanh", key=jr.key(1))
+    seconds, stores = Stopwatch(Deadline(1.0)), []
+
+    def next_layer(*_, store, **__):
+        stores.append(None if store is None else getattr(store, "prefix", ""))
+        clock.now += len(stores) == 2
+        seconds.deadline.leaves_out("further rounds")
+        return layers.Found(None, "clusters", None, None)
+
+    monkeypatch.setattr(following, "next_layer", next_layer)
+    monkeypatch.setattr(following, "upper_students", lambda *_, **__: (students, samples.x))
+    following._layers(students, samples, FEW, Judge.of(samples), jr.key(0), store={}, progress=silent, seconds=seconds,
+                      trained=None, doubts=None)  # fmt: skip
+    assert stores == ["", "layer-2/", None]
+
+
+def test_without_a_cluster_proposals_come_before_a_round_that_there_is_no_time_for(monkeypatch, clock):
+    samples = problem()
+    students = random_students(4, (2, 6, 1), "tanh", key=jr.key(1))
+    judge, seen = Judge.of(samples), []
+
+    def reconstructed(expansion, clustering, samples, config, judge, **_):
+        seen.append(config.propose)
+        clock.now = 1.0
+        if len(seen) == 1:
+            raise NoClustersError("no cluster")
+        candidate = Candidate(student(expansion.students, 0), np.zeros((1, 2)), 1e-3, judge, (0,))
+        return layers.Found(candidate, "one student", expansion, clustering)
+
+    monkeypatch.setattr(layers, "reconstructed", reconstructed)
+    config = ec.RecoveryConfig.toy(6, 4, rounds=3, expand=SHORT)
+    found = layers.next_layer(
+        students, samples, config, judge, key=jr.key(0), frozen_below=False, store=None, progress=silent,
+        seconds=Stopwatch(Deadline(1.0)), doubts=lambda loss: "another kind",
+    )  # fmt: skip
+    assert seen == [False, True]  # before other kinds are looked for, then in the place of a round
+    assert (found.n_rounds, found.found_by, found.advice) == (1, "one student", "")
+
+
+@pytest.mark.slow
+def test_of_unknown_kinds_the_first_is_the_answer(clock):
+    samples, config = problem(activation="softplus"), ec.RecoveryConfig.toy(6, 5)
+    told = {"activation": "auto", "key": jr.key(5), "config": config, "progress": clock.tick}
+    stopped = ec.recover(samples.x, samples.y, budget=1.0, store={}, **told)
+    assert [each.name for each in stopped.network.activations] == ["tanh"]
+    assert not stopped.is_exact
+    assert stopped.chosen[-1].startswith(
+        "stopped by the budget of 1 s, without other kinds of networks, 3 of 5 students"
+    )
+    assert "goes on" not in stopped.chosen[-1]  # there is no store of several kinds
 
 
 def test_where_gamma_asks_for_few_two_students_agree_all_the_same(clock):

@@ -93,7 +93,7 @@ def recover(
             the search for a width ("auto"), nor of what a `Teacher` is asked. What was left out is said in `chosen`,
             and the same call with its `store`, with any budget or none, goes on from there to the end that it would
             have had in one go, bit for bit. Where activation or depth are "auto" there is no store, and the call
-            begins again.
+            begins again. With `propose` off there may be no cluster yet, which is an error; the store has the students.
         progress: Called as the work advances.
 
     Returns:
