@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import drawn
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -20,7 +21,7 @@ from ecjax.cli.commands import COMMANDS
 from ecjax.cluster import ClusterConfig
 from ecjax.expand import ExpandConfig, Minibatch, Narrowing, Stopping, better_of, expand
 from ecjax.judge import Judge
-from ecjax.network import random_students, student
+from ecjax.network import student
 from ecjax.reconstruct import Candidate, NoClustersError
 from ecjax.road import following, kinds, layers
 
@@ -151,7 +152,7 @@ def test_layers_above_a_stopped_one_are_done_and_not_kept(clock):
 
 def test_only_layers_above_complete_ones_have_a_place_in_the_store(monkeypatch, clock):
     """Otherwise they would be of students that are others, once there is more time below."""
-    samples, students = problem(), random_students(2, (2, 3, 3, 3, 1), "tanh", key=jr.key(1))
+    samples, students = problem(), drawn.students(2, (2, 3, 3, 3, 1), "tanh", key=jr.key(1))
     seconds, stores = Stopwatch(Deadline(1.0)), []
 
     def next_layer(*_, store, **__):
@@ -169,7 +170,7 @@ def test_only_layers_above_complete_ones_have_a_place_in_the_store(monkeypatch, 
 
 def test_without_a_cluster_proposals_come_before_a_round_that_there_is_no_time_for(monkeypatch, clock):
     samples = problem()
-    students = random_students(4, (2, 6, 1), "tanh", key=jr.key(1))
+    students = drawn.students(4, (2, 6, 1), "tanh", key=jr.key(1))
     judge, seen = Judge.of(samples), []
 
     def reconstructed(expansion, clustering, samples, config, judge, **_):
@@ -212,10 +213,14 @@ def test_where_gamma_asks_for_few_two_students_agree_all_the_same(clock):
 # --- an expansion ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("placement", [{"placement": "map"}, {"placement": "vmap", "chunk": 2}], ids=str)
+@pytest.mark.parametrize(
+    "placement",
+    [{"placement": "map"}, pytest.param({"placement": "vmap", "chunk": 2}, marks=pytest.mark.slow)],
+    ids=str,
+)
 def test_no_student_is_begun_when_the_time_is_up(placement, clock):
     samples = problem()
-    students, config = random_students(5, (2, 6, 1), "tanh", key=jr.key(1)), replace(SHORT, **placement)
+    students, config = drawn.students(5, (2, 6, 1), "tanh", key=jr.key(1)), replace(SHORT, **placement)
     told = []
 
     def progress(phase, done, total, losses):
@@ -233,7 +238,7 @@ def test_no_student_is_begun_when_the_time_is_up(placement, clock):
 
 def test_students_that_diverged_are_not_enough(clock):
     samples = problem()
-    students = random_students(4, (2, 6, 1), "tanh", key=jr.key(1))
+    students = drawn.students(4, (2, 6, 1), "tanh", key=jr.key(1))
     students = jax.tree.map(lambda leaf: leaf.at[0].set(jnp.nan), students)
     clock.now, deadline = 0.0, Deadline(1.0)
     clock.now = 2.0
@@ -243,7 +248,7 @@ def test_students_that_diverged_are_not_enough(clock):
 
 def test_students_that_a_later_round_has_no_time_for_stay_as_they_were():
     samples = problem()
-    before = expand(random_students(3, (2, 6, 1), "tanh", key=jr.key(1)), samples, config=SHORT)
+    before = expand(drawn.students(3, (2, 6, 1), "tanh", key=jr.key(1)), samples, config=SHORT)
     after = expand(before.students, samples, config=SHORT)
     some = better_of(before, jax.tree.map(lambda leaf: leaf[:1], after))
     every = better_of(before, after)
@@ -279,7 +284,7 @@ def test_students_are_made_no_narrower_when_the_time_is_up(budget, left_out, clo
 
 
 def assert_stops_and_goes_on(config, budget, left_out, clock):
-    samples, students = problem(n=40), random_students(3, (2, 4, 1), "tanh", key=jr.key(1))
+    samples, students = problem(n=40), drawn.students(3, (2, 4, 1), "tanh", key=jr.key(1))
     train = lambda **more: expand(students, samples, config=config, key=jr.key(2), **more)
     store, deadline = {}, Deadline(budget)
     some = train(store=store, progress=clock.tick, deadline=deadline)

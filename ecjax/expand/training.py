@@ -46,7 +46,7 @@ def expand(
         progress: Called as students finish, and as epochs pass.
         deadline: When to stop: no student, no chunk of epochs and no further stage is begun after it. What the store
             has then is that of an interrupted expansion.
-        enough: Whether the students with these losses are as many as are needed whenever that is.
+        enough: Given the losses of the students that are there, whether they will do when the time is up.
 
     Returns:
         The trained students: all, or the first of them, if there was no time for the others. A student that fails is
