@@ -68,7 +68,7 @@ def over_students(
             processes only the first one's is looked at and written to.
         progress: Called after every finished chunk.
         deadline: After which no student is begun. Those of a call are begun together.
-        enough: Given the losses of the students that are there, whether they will do when the time is up; none never do.
+        enough: Whether students with these losses will do when the time is up. At least one is trained in any case.
 
     Returns:
         The trained students as one stack, in the order of `students`: all, or the first of them.
