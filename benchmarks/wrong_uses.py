@@ -7,13 +7,11 @@ somebody makes; what is wanted is a message that names it.
 """
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
@@ -49,7 +47,7 @@ def _answers(**known: Any) -> dict[str, Any]:
 
 
 softmax = lambda y: np.asarray(jax.nn.softmax(y))
-# Each makes of the queries and plain answers what is given, and what is said of it; the word that the message has to hold.
+# Each makes of the queries and plain answers what is given, and what is said of it; and the words to be answered.
 USES: dict[str, tuple[Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray, dict[str, Any]]], str]] = {
     "activation misnamed": (lambda x, y: (x, y, {"activation": "softplus"}), 'activation="tanh"'),
     "depth misnamed": (lambda x, y: (x, _deep(x), {}), "hidden_layers=2"),

@@ -106,7 +106,7 @@ class ShiftAll(StackStage):
 
     factor: float
 
-    def __call__(self, students, objective, *, key, store, progress=None):
+    def __call__(self, students, objective, *, key, store, progress=None, deadline=None):
         return expand(students, objective, config=ExpandConfig(method=(Shift(self.factor),)))
 
 

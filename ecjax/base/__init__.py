@@ -1,1 +1,1 @@
-"""The ground floor: precision, progress, devices, threads. It knows nothing of networks."""
+"""The ground floor: precision, progress, deadlines, devices, threads. It knows nothing of networks."""

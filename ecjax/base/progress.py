@@ -4,6 +4,8 @@ import time
 from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
+from .deadline import NEVER, Deadline
+
 
 @runtime_checkable
 class Progress(Protocol):
@@ -25,10 +27,11 @@ def silent(phase: str, done: int, total: int, **info: Any) -> None:
 
 
 class Stopwatch:
-    """Seconds spent in each phase."""
+    """Seconds spent in each phase, and until when there are more of them."""
 
-    def __init__(self):
+    def __init__(self, deadline: Deadline = NEVER):
         self.seconds: dict[str, float] = {}
+        self.deadline = deadline
 
     @contextmanager
     def of(self, phase: str):

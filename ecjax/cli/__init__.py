@@ -55,8 +55,9 @@ Recover an unknown neural network, its width and every weight, from inputs and o
                                          recovered
 
 Every run writes one folder with its settings, weights and figures. Given again,
-an interrupted command goes on where it was. `ecjax recover toy --help` explains
-each setting, and so do the other commands.
+an interrupted command goes on where it was, and so does one that --budget 5m has
+ended with the best answer so far. `ecjax recover toy --help` explains each
+setting, and so do the other commands.
 """
 
 

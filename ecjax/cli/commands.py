@@ -8,7 +8,9 @@ from typing import Annotated, Literal, get_args
 
 import tyro
 from tyro.conf import Positional, arg
+from tyro.constructors import PrimitiveConstructorSpec
 
+from ..base.deadline import Deadline
 from ..cluster.cut import Policy
 from ..data.answers import Answers, Kind
 from ..expand.ode import OdeSolver
@@ -38,16 +40,47 @@ class Output:
     figures: bool = True
 
 
+def seconds(text: str) -> float:
+    """How long that is: "90s", "5m", "1.5h", or a number of seconds.
+
+    Raises:
+        ValueError: If it is none of these, or not above 0.
+    """
+    number, unit = (text[:-1], _UNITS[text[-1]]) if text[-1:] in _UNITS else (text, 1)
+    try:
+        budget = unit * float(number)
+        Deadline(budget)  # refuses what is none
+    except ValueError:
+        raise ValueError(f"a budget is a time above 0, as 90s, 5m, 1.5h, or in seconds; got {text!r}.") from None
+    return budget
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+_TIME = PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="90s|5m|1.5h",
+    instance_from_str=lambda given: seconds(given[0]),
+    is_instance=lambda it: it is None or isinstance(it, float),
+    str_from_instance=lambda it: ["none" if it is None else f"{it:g}s"],
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SharedOutput(Output):
-    """Where the run is written, and by how many processes.
+    """Where the run is written, until when, and by how many processes.
 
     Attributes:
+        budget: How long it may take: 90s, 5m, 1.5h, or a number of seconds; by default as long as it needs. When the
+            time is up, nothing new is begun: the best answer from the students that are there is refined, certified and
+            written, and says what was left out. The same command goes on from there, with another budget or none, and
+            ends as if it had never stopped; students that are trained are not trained again. No less than two students,
+            or ten epochs of all of them, are waited for.
         distributed: Share the work with the other processes that were given this same command, on other hosts too. They
             find each other by JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and JAX_PROCESS_ID,
             or by what SLURM or Open MPI tells them. Process 0 writes the run.
     """
 
+    budget: Annotated[float | None, _TIME] = None
     distributed: bool = False
 
 

@@ -24,7 +24,7 @@ from ..road import PRESETS, Recovery, recover
 from ..road.asking import AUTO
 from ..road.choice import Choice, chosen_from
 from ..road.kinds import DEPTHS
-from ..runs import StudentFiles, as_json, save_recovery
+from ..runs import STUDENTS, StudentFiles, as_json, save_recovery
 from .commands import (
     Output,
     Recover,
@@ -195,6 +195,7 @@ def _recover(name: str, command: Recover, problem: Problem, key: PRNGKeyArray, c
         key=key,
         hidden_layers=cast(Any, depth),
         allow_few_samples=command.allow_few_samples,
+        budget=command.output.budget,
         **more,
     )
     if not is_first():  # a process that trains its share of the students, and leaves the run to the first one
@@ -203,9 +204,9 @@ def _recover(name: str, command: Recover, problem: Problem, key: PRNGKeyArray, c
         return
     asked = {key: value for key, value in as_json(command).items() if key != "output"}
     description = {"command": name, **asked, "image": problem.image, "data": fingerprint(problem.data)}
-    with run_folder(command.output, name, description) as (partial, interrupted):
-        store = StudentFiles(partial / "students", problem.activations)
-        if interrupted:
+    with run_folder(command.output, name, description) as (partial, goes_on):
+        store = StudentFiles(partial / STUDENTS, problem.activations)
+        if goes_on:
             there = f"going on in {partial}: {store.describe(n_students)} are there"
             console.print(there, highlight=False, soft_wrap=True)
         try:
@@ -233,5 +234,6 @@ def finish_run(partial: Path, recovery: Recovery, problem: Problem, console: Con
 
         folder = partial / "figures"
         save_figures(folder, recovery, problem.data.x, problem.teacher, comparison, image=problem.image)
-    shutil.rmtree(partial / "students", ignore_errors=True)  # all of them are in students.safetensors now
+    if not recovery.is_stopped or problem.unknown_kind:
+        shutil.rmtree(partial / STUDENTS, ignore_errors=True)  # all of them are in students.safetensors now
     report(console, recovery, comparison, finish(partial))

@@ -1,4 +1,4 @@
-"""The folder in which a command works: a new one, or that of a run which was interrupted, and nobody else's."""
+"""The folder in which a command works: a new one, or that of a run which was interrupted or ended by its budget."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..runs import UNFINISHED, close_run, default_folder, open_run
+from ..runs import UNFINISHED, close_run, default_folder, is_stopped, open_run
 from .commands import Output
 
 _LOCK = "in-use"
@@ -14,9 +14,10 @@ _LOCK = "in-use"
 
 @contextmanager
 def run_folder(output: Output, name: str, description: Mapping[str, Any]) -> Iterator[tuple[Path, bool]]:
-    """The unfinished folder to write into, and whether it is that of an interrupted run.
+    """The unfinished folder to write into, and whether it is that of a run which goes on.
 
-    Without a folder asked for, it is the last one in runs/ that the same command left unfinished, or else a new one.
+    Without a folder asked for, it is the last one in runs/ that the same command left unfinished, then the last that
+    its budget ended, or else a new one.
 
     Args:
         output: What the user asked for.
@@ -27,7 +28,7 @@ def run_folder(output: Output, name: str, description: Mapping[str, Any]) -> Ite
         ValueError: If the folder asked for holds something else, or another process works in it.
     """
     for folder in _candidates(output, name, description):
-        interrupted = _unfinished(folder).exists() and not output.overwrite
+        goes_on = (_unfinished(folder).exists() or is_stopped(folder)) and not output.overwrite
         partial = open_run(folder, description, overwrite=output.overwrite)
         lock = _lock(partial)
         if lock is not None:
@@ -35,7 +36,7 @@ def run_folder(output: Output, name: str, description: Mapping[str, Any]) -> Ite
     else:
         raise ValueError(f"`out`: another process is at work in {output.out}{UNFINISHED}; wait for it or stop it.")
     try:
-        yield partial, interrupted
+        yield partial, goes_on
     finally:
         os.close(lock)
 
@@ -50,14 +51,15 @@ def _candidates(output: Output, name: str, description: Mapping[str, Any]) -> It
     if output.out is not None:
         yield output.out
         return
-    for partial in sorted(Path("runs").glob(f"{name}-*{UNFINISHED}"), reverse=True):
-        folder = partial.with_name(partial.name.removesuffix(UNFINISHED))
-        if (partial / "config.json").is_file() and not folder.exists() and not output.overwrite:
-            try:
-                open_run(folder, description)
-            except ValueError:  # other settings, data or versions
-                continue
-            yield folder
+    there = [] if output.overwrite else sorted(Path("runs").glob(f"{name}-*"), reverse=True)
+    unfinished = [each for each in there if each.suffix == UNFINISHED and (each / "config.json").is_file()]
+    folders = [each.with_name(each.name.removesuffix(UNFINISHED)) for each in unfinished]
+    for folder in [*(each for each in folders if not each.exists()), *filter(is_stopped, there)]:
+        try:
+            open_run(folder, description)
+        except ValueError:  # other settings, data or versions
+            continue
+        yield folder
     yield default_folder(name)
 
 

@@ -1,6 +1,6 @@
 """What the cluster phase is asked for and what it answers: settings, candidate clusters with their verdicts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import get_args
 
@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from ..network import Symmetry
-from .cut import Curve, Policy, n_needed
+from .cut import Curve, Policy, is_agreement, n_needed
 from .embedding import Points, embed, row_norms
 from .link import Linkage
 from .members import align, aligned_points
@@ -74,6 +74,10 @@ class ClusterConfig:
                 )
             if value is not None and not value > 0:
                 raise ValueError(f"`{name}` is positive; got {value!r}.")
+
+    def of(self, n_students: int) -> "ClusterConfig":
+        """The same for so many students, fewer perhaps than gamma is meant for: two of them are a cluster at least."""
+        return self if is_agreement(self.gamma, n_students) else replace(self, gamma=min(1.0, 2 / n_students))
 
     def n_needed(self, n_students: int) -> int:
         """How many of so many students a cluster needs."""

@@ -28,6 +28,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ..base.deadline import NEVER, Deadline
 from ..base.progress import Progress, silent
 from ..network import Network
 from ..network.forward import stack_answers
@@ -116,8 +117,10 @@ class Minibatch(StackStage):
         key: PRNGKeyArray | None,
         store: Store,
         progress: Progress = silent,
+        deadline: Deadline = NEVER,
     ) -> Expansion:
-        return self.resumed(students, checked_samples(objective), key=key, store=store, name=EPOCHS, progress=progress)
+        samples, told = checked_samples(objective), {"progress": progress, "deadline": deadline}
+        return self.resumed(students, samples, key=key, store=store, name=EPOCHS, **told)
 
     def resumed(
         self,
@@ -128,6 +131,7 @@ class Minibatch(StackStage):
         store: Store,
         name: str,
         progress: Progress,
+        deadline: Deadline,
     ) -> Expansion:
         """Train, the state in the store under a name now and then; from the state that is there already."""
         if key is None:
@@ -145,9 +149,9 @@ class Minibatch(StackStage):
             if time.monotonic() - saved >= _SAVE_EVERY:
                 store[name], saved, latest = state, time.monotonic(), None
 
-        state = store.get(name)
+        told = {"on_epochs": keep, "progress": progress, "deadline": deadline}
         try:
-            return self.train(students, samples, key=key, state=state, on_epochs=keep, progress=progress)[0]
+            return self.train(students, samples, key=key, state=store.get(name), **told)[0]
         finally:  # Ctrl-C too
             if latest is not None:
                 store[name] = latest
@@ -161,6 +165,7 @@ class Minibatch(StackStage):
         state: "MinibatchState | None" = None,
         on_epochs: "Callable[[MinibatchState], None] | None" = None,
         progress: Progress = silent,
+        deadline: Deadline = NEVER,
     ) -> "tuple[Expansion, MinibatchState]":
         """Train every student of a stack, and hand out the state.
 
@@ -171,6 +176,7 @@ class Minibatch(StackStage):
             state: Where an earlier call stopped, instead of fresh students; `max_epochs` may be larger than then.
             on_epochs: Called with the state after every `epochs_per_call` epochs; the place to save it.
             progress: Called as often, with the number of students that are done, `epoch` and everyone's `losses`.
+            deadline: Looked at as often, once there are epochs at all.
 
         Returns:
             The trained students, measured on all samples, and the state, with the losses of all epochs. A student
@@ -187,6 +193,8 @@ class Minibatch(StackStage):
         state = _begin(students, config, key) if state is None else _continued(state, students, config, key)
         n_students = len(state.n_epochs)
         while int(state.epoch) < config.max_epochs and not bool(state.plateau.done.all()):
+            if int(state.epoch) and deadline.leaves_out(f"epochs after {int(state.epoch)}"):
+                break
             state = _train(state, batch_x, batch_y, key, config)
             if on_epochs is not None:
                 on_epochs(state)

@@ -16,6 +16,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Float, Int, PRNGKeyArray
 
+from ..base.deadline import NEVER, Deadline
 from ..base.precision import in_full_precision
 from ..base.progress import Progress, silent
 from ..network import Layer, Mixture, Network, hidden_states, stack, student
@@ -77,6 +78,7 @@ class NarrowedMinibatch(StackStage):
         key: PRNGKeyArray | None,
         store: Store,
         progress: Progress = silent,
+        deadline: Deadline = NEVER,
     ) -> Expansion:
         samples = checked_samples(objective)
         if self.narrowing.factor < 1 and any(isinstance(one, Mixture) for one in students.activations):
@@ -84,16 +86,18 @@ class NarrowedMinibatch(StackStage):
                 "`narrowing` is off (factor 1) for students with a Mixture, of which each would keep neurons of other "
                 f"kinds, so that they were no stack any more; got factor {self.narrowing.factor:g}."
             )
-        first = self.minibatch.for_queries(samples.x)
-        trained = first.resumed(students, samples, key=key, store=store, name=EPOCHS, progress=progress)
+        first, told = self.minibatch.for_queries(samples.x), {"progress": progress, "deadline": deadline}
+        trained = first.resumed(students, samples, key=key, store=store, name=EPOCHS, **told)
         lowest, history, n_steps = trained.lowest_loss, [np.asarray(trained.history)], trained.n_steps
         for number, widths in enumerate(narrower(students.widths, self.narrowing.factor), start=1):
+            if deadline.leaves_out(f"students narrower than {max(trained.students.widths)}"):
+                break
             later = replace(first, learning_rate=self.narrowing.learning_rate * first.learning_rate)
             # Epochs use up fold_in(key, 0), fold_in(key, 1), ...: shrinkings come from the other end.
             assert key is not None  # or the first training would have refused
             key_of_round, name = jr.fold_in(key, 2**32 - number), f"{EPOCHS}-{number}"
             fewer = shrunk(trained.students, samples.x, widths)
-            after = later.resumed(fewer, samples, key=key_of_round, store=store, name=name, progress=progress)
+            after = later.resumed(fewer, samples, key=key_of_round, store=store, name=name, **told)
             if not after.lowest_loss <= self.narrowing.room * lowest:
                 break
             trained, lowest = after, min(lowest, after.lowest_loss)

@@ -31,10 +31,18 @@ def renewed(expansion: Expansion, *, key: PRNGKeyArray, scale: float = 1.0) -> N
 
 
 def better_of(before: Expansion, after: Expansion) -> Expansion:
-    """Student by student the one with the lower loss, of two trainings; the steps and epochs of both count."""
+    """Student by student the one with the lower loss, of two trainings; the steps and epochs of both count.
+
+    Args:
+        before: All students.
+        after: The same after more training, or the first of them, if there was no time for the others.
+    """
     history = [each.history for each in (before, after) if each.history is not None]
     before, after = replace(before, history=None, method=after.method), replace(after, history=None)
     n_steps = jnp.asarray(before.n_steps, after.n_steps.dtype)  # epochs are counted in 32 bits, steps in 64
+    if after.n_students < before.n_students:
+        others = jax.tree.map(lambda leaf: leaf[after.n_students :], replace(before, n_steps=0 * n_steps))
+        after = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), after, others)
     better = is_better(after.loss, before.loss)
     chosen = chosen_by(better, after, replace(before, n_steps=n_steps))
     return replace(chosen, n_steps=n_steps + after.n_steps, history=np.concatenate(history) if history else None)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from jaxtyping import PRNGKeyArray
 
+from ..base.deadline import NEVER, Deadline
 from ..base.progress import Progress, silent
 from ..network import Network
 from ..objective import Objective
@@ -41,6 +42,7 @@ class StackStage(ABC):
         key: PRNGKeyArray | None,
         store: Store,
         progress: Progress = silent,
+        deadline: Deadline = NEVER,
     ) -> Expansion:
         """The students after this stage.
 
@@ -50,6 +52,7 @@ class StackStage(ABC):
             key: For whatever chance has a part in it.
             store: Where it may keep its state, and finds that of an interrupted run.
             progress: Called as the work advances.
+            deadline: When to stop at the next occasion, with a state in the store from which it goes on.
         """
 
 

@@ -10,7 +10,7 @@ holds, so that an interrupted expansion goes on where it was. Where several proc
 (`ecjax.base.devices`), the first one's students, data and store count.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import equinox as eqx
@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
+from ..base.deadline import NEVER, Deadline
 from ..base.devices import COPIED, SPREAD, free_memory, gathered, is_first, of_first, placed, students_mesh
 from ..base.precision import compiled
 from ..base.progress import Progress, silent
@@ -26,7 +27,18 @@ from .expansion import Student
 from .store import Store, student_key
 
 Placement = Literal["auto", "map", "vmap", "mesh"]
+Enough = Callable[[Sequence[float]], bool]
 _FILLED = 0.9  # of a device's free memory, where nobody said how many students share a call
+
+
+def two_finite(losses: Sequence[float]) -> bool:
+    """Whether these losses are of two students or more that did not diverge, as many as can agree."""
+    return int(np.isfinite(losses).sum()) > 1
+
+
+def any_number(losses: Sequence[float]) -> bool:
+    """However many, where the others can stay as they were."""
+    return True
 
 
 def over_students(
@@ -37,6 +49,8 @@ def over_students(
     chunk: int | None = None,
     store: Store | None = None,
     progress: Progress = silent,
+    deadline: Deadline = NEVER,
+    enough: Enough = two_finite,
 ) -> Student:
     """Apply `solve` to every student of a stack.
 
@@ -53,9 +67,11 @@ def over_students(
         store: Finished students by name, read and written; see `ecjax.expand.store`. Of several
             processes only the first one's is looked at and written to.
         progress: Called after every finished chunk.
+        deadline: After which no student is begun. Those of a call are begun together.
+        enough: Whether students with these losses will do when the time is up. At least one is trained in any case.
 
     Returns:
-        The trained students as one stack, in the order of `students`.
+        The trained students as one stack, in the order of `students`: all, or the first of them.
 
     Raises:
         ValueError: If `placement` or `chunk` can't be used.
@@ -73,18 +89,22 @@ def over_students(
     students, data = of_first((students, data))
     store = _of_first(store, solve, students, data)
     name = [student_key(i) for i in range(n_students)]
-    losses = [float(store[each].loss) for each in name if each in store]
-    progress("expand", len(losses), n_students, losses=losses.copy())
+    losses = {i: float(store[name[i]].loss) for i in range(n_students) if name[i] in store}
+    progress("expand", len(losses), n_students, losses=list(losses.values()))
     todo = [i for i in range(n_students) if name[i] not in store]
     if todo:
         run, size = _PLACED[placement](solve, students, data, chunk)
         for members in (todo[start : start + size] for start in range(0, len(todo), size)):
+            first, missing = members[0], f"{n_students - members[0]} of {n_students} students"
+            if first and enough([losses[i] for i in range(first)]) and deadline.leaves_out(missing):
+                name = name[:first]
+                break
             padded = np.array((members + members[-1:] * size)[:size])  # one shape, one compilation
             done = jax.device_get(run(padded))
             for place, i in enumerate(members):
                 store[name[i]] = _take(done, place)
-                losses.append(float(store[name[i]].loss))
-            progress("expand", len(losses), n_students, losses=losses.copy())
+                losses[i] = float(store[name[i]].loss)
+            progress("expand", len(losses), n_students, losses=list(losses.values()))
     return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *(store[each] for each in name))
 
 

@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray
 
+from ..base.deadline import NEVER, Deadline
 from ..base.progress import Progress, silent
 from ..base.threads import one_blas_thread
 from ..network import Network
@@ -17,7 +19,7 @@ from .methods import ExpandConfig, Stages
 from .rounds import better_of
 from .stage import Road, StackStage, Stage
 from .store import Store, claim, fingerprint, in_words, key_fingerprint, part
-from .students_axis import over_students
+from .students_axis import Enough, any_number, over_students, two_finite
 
 
 def expand(
@@ -28,6 +30,8 @@ def expand(
     key: PRNGKeyArray | None = None,
     store: Store | None = None,
     progress: Progress = silent,
+    deadline: Deadline = NEVER,
+    enough: Enough = two_finite,
 ) -> Expansion:
     """Train every student of a stack.
 
@@ -40,9 +44,13 @@ def expand(
         store: What is finished; see `ecjax.expand.store`. An interrupted expansion that gets it back goes on where it
             was, and ends as if it had never stopped, bit for bit.
         progress: Called as students finish, and as epochs pass.
+        deadline: When to stop: no student, no chunk of epochs and no further stage is begun after it. What the store
+            has then is that of an interrupted expansion.
+        enough: Given the losses of the students that are there, whether they will do when the time is up.
 
     Returns:
-        The trained students. A student that fails is marked, and the others go on.
+        The trained students: all, or the first of them, if there was no time for the others. A student that fails is
+        marked, and the others go on.
 
     Raises:
         ValueError: If the method has mini-batches, and there is no key or more than one process; if a stage needs more
@@ -55,12 +63,17 @@ def expand(
     done = None
     with one_blas_thread():
         for number, stage in enumerate(_joined(stages)):
+            if done is not None:
+                if deadline.leaves_out("later stages of training"):
+                    break
+                enough = any_number
             here = store if number == 0 else part(store, f"stage-{number + 1}")
+            told = {"progress": progress, "deadline": deadline}
             start = students if done is None else done.students
             if isinstance(stage, StackStage):
-                after = stage(start, objective, key=key, store={} if here is None else here, progress=progress)
+                after = stage(start, objective, key=key, store={} if here is None else here, **told)
             else:
-                after = _one_by_one(stage, start, objective, config, here, progress)
+                after = _one_by_one(stage, start, objective, config, store=here, enough=enough, **told)
             done = after if done is None else better_of(done, after)
     assert done is not None  # a method has a stage
     return replace(done, method=name)
@@ -143,11 +156,8 @@ def _joined(stages: Stages) -> Iterator[Stage | StackStage]:
             yield Road(tuple(same))  # pyright: ignore[reportArgumentType]
 
 
-def _one_by_one(
-    stage: Stage, students: Network, objective: Objective, config: ExpandConfig, store: Store | None, progress: Progress
-) -> Expansion:
-    placed = {"placement": config.placement, "chunk": config.chunk}
-    done = over_students(stage, students, objective, **placed, store=store, progress=progress)
+def _one_by_one(stage: Stage, students: Network, objective: Objective, config: ExpandConfig, **given: Any) -> Expansion:
+    done = over_students(stage, students, objective, placement=config.placement, chunk=config.chunk, **given)
     return Expansion(done.network, done.loss, done.gradient_norm, done.n_steps, done.result, "")
 
 

@@ -13,6 +13,7 @@ excess are taken away from an exact network at little cost.
 
 import numpy as np
 
+from ..base.deadline import NEVER, Deadline
 from ..base.progress import Progress, silent
 from ..cluster import LayerClustering, recut
 from ..expand import Expansion, Stopping, is_small
@@ -42,6 +43,7 @@ def reconstruct_layer(
     frozen_below: bool = False,
     propose: bool = True,
     progress: Progress = silent,
+    deadline: Deadline = NEVER,
 ) -> tuple[Candidate, str]:
     """The smallest exact network that the clusters or the best students lead to.
 
@@ -57,6 +59,7 @@ def reconstruct_layer(
         frozen_below: Whether the queries are answers of reconstructed layers, right but for small errors.
         propose: Whether to go beyond the clusters that were kept.
         progress: Called before every proposal.
+        deadline: After which nothing more is proposed, once there is an answer.
 
     Returns:
         The network and where it was found: "clusters", "clusters of a laxer cut" or "one student". If no proposal is
@@ -88,6 +91,8 @@ def reconstruct_layer(
 
     answer = None
     for number, (source, within, proposed) in enumerate(proposals):
+        if answer is not None and deadline.leaves_out("laxer proposals"):
+            break
         progress("reconstruct", number, len(proposals))
         neurons = proposed()
         if not neurons.width:

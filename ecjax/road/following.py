@@ -11,6 +11,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Int, PRNGKeyArray
 
+from ..base.deadline import NEVER, Deadline
 from ..base.progress import Progress, Stopwatch
 from ..data import Data
 from ..expand import Expansion, is_small, sufficient_width
@@ -41,6 +42,7 @@ def follow(
     progress: Progress,
     trained: Expansion | None = None,
     kinds_known: bool = False,
+    deadline: Deadline = NEVER,
 ) -> Recovery:
     """The road itself, with everything checked and chosen.
 
@@ -54,8 +56,9 @@ def follow(
         progress: See `recover`.
         trained: The first layer's students, if they have been trained already.
         kinds_known: Whether other kinds of networks have been tried already, so that nobody looks for a likelier one.
+        deadline: See `recover`.
     """
-    config, seconds, depth = choice.config, Stopwatch(), len(activations)
+    config, seconds, depth = choice.config, Stopwatch(deadline), len(activations)
     if config.student_width == "auto":
         with seconds.of("width"):
             width = _found_width(data.suffices((1,) * depth, allow_few=allow_few), activations, config, key, progress)
@@ -80,7 +83,7 @@ def follow(
     if recovery.advice:
         return recovery
     doubtful = any(each.candidate.judge.is_excused() and each.n_rounds < config.n_rounds for each in found[:-1])
-    if doubtful and not recovery.is_exact:
+    if doubtful and not recovery.is_exact and not deadline.leaves_out("further rounds of the first layers"):
         recovery = finished(data, begin(before=found), scale, choice, judge, seconds, progress)
     return recovery
 
@@ -99,7 +102,11 @@ def _layers(
     doubts: Doubts | None,
     before: list[Found] | None = None,
 ) -> list[Found]:
-    """All hidden layers, first to last; with more rounds for the first of them than before, if there was a before."""
+    """All hidden layers, first to last; with more rounds for the first of them than before, if there was a before.
+
+    Layers above one that was not given all its time are of this call alone, and not kept: with more time below they
+    have other students.
+    """
     targets, depth = samples.y, len(students.hidden)
     found: list[Found] = []
     for number in range(1, depth + 1):
@@ -113,7 +120,7 @@ def _layers(
                 # Students use up fold_in(key, 0), fold_in(key, 1), ...: everything else comes from the other end.
                 key=jr.fold_in(key, 2**32 - number),
                 frozen_below=number > 1,
-                store=store if number == 1 else part(store, name),
+                store=store if number == 1 else None if seconds.deadline.left_out else part(store, name),
                 progress=progress if number == 1 else _numbered(progress, number),
                 seconds=seconds,
                 trained=trained if number == 1 and before is None else None,
@@ -154,7 +161,8 @@ def _doubts(
 ) -> str:
     """Whether students of another kind imitate better by orders of magnitude, in words; empty if none do."""
     with seconds.of("kinds"):
-        better = likelier(samples, activations, loss, config, judge, key=key, progress=progress)
+        told = {"progress": progress, "deadline": seconds.deadline}
+        better = likelier(samples, activations, loss, config, judge, key=key, **told)
     if better is None:
         return ""
     depth = len(better.activations)

@@ -16,6 +16,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
 
+from ..base.deadline import NEVER, Deadline
 from ..base.progress import Progress, silent
 from ..base.threads import one_blas_thread
 from ..expand import Road, Student, over_students
@@ -144,6 +145,7 @@ def tell_apart(
     key: PRNGKeyArray,
     thorough: bool = False,
     progress: Progress = silent,
+    deadline: Deadline = NEVER,
 ) -> list[Trial]:
     """Short runs of every kind, best first; no more of them once one is exact, or as good as no other kind can be.
 
@@ -158,13 +160,18 @@ def tell_apart(
         key: Used up.
         thorough: Go on until one is exact.
         progress: Called after each kind.
+        deadline: After which no kind is tried but the first.
     """
     tried: list[list[Trial]] = []
     names: list[str] = [each for each in kinds if isinstance(each, str)]
     for depth in depths:
+        if tried and deadline.leaves_out("more hidden layers"):
+            break
         todo = [as_activations(name, depth) for name in names] or [as_activations(kinds[0], depth)]
         here: list[Trial] = []
         for number, kind in enumerate(todo):
+            if here and deadline.leaves_out("other kinds of networks"):
+                break
             here.append(trial(samples, kind, todo, config, jr.fold_in(key, depth)))
             progress("kinds", number + 1, len(todo), losses=[here[-1].loss])
             here.sort(key=_by_loss)
@@ -186,6 +193,7 @@ def tied(
     *,
     key: PRNGKeyArray,
     progress: Progress = silent,
+    deadline: Deadline = NEVER,
 ) -> list[Trial]:
     """Those that short runs do not tell apart, best first.
 
@@ -199,6 +207,7 @@ def tied(
         judge: What counts as exact.
         key: Used up.
         progress: Called after each kind.
+        deadline: After which no kind is tried.
     """
     same = [one for one in trials if one.loss <= _TIED * trials[0].loss]
     depth, best = len(trials[0].activations), trials[0].loss
@@ -210,6 +219,8 @@ def tied(
         fewer = n_parameters(shape(widths)) - n_parameters(shape(narrow))
         runs = []
         for number, kind in enumerate(kinds):
+            if deadline.leaves_out("narrower students of each kind"):
+                return same[:_N_TIED]
             runs.append(trial(samples, kind, kinds, narrower, jr.fold_in(key, max(narrow))))
             progress("kinds", number + 1, len(kinds), losses=[runs[-1].loss])
         still = sorted((one for one in runs if judge.gain(best, one.loss) <= judge.chance(fewer)), key=_by_loss)
@@ -228,6 +239,7 @@ def likelier(
     *,
     key: PRNGKeyArray,
     progress: Progress = silent,
+    deadline: Deadline = NEVER,
 ) -> Trial | None:
     """Another kind that imitates better by orders of magnitude, if there is one: the first that is found.
 
@@ -239,12 +251,15 @@ def likelier(
         judge: What counts as exact.
         key: Used up.
         progress: Called after each kind.
+        deadline: After which no kind is tried.
     """
     depth, named = len(activations), {one.name for one in activations}
     others = [as_activations(name, depth) for name in CLASSES if named.isdisjoint({name, *CLASSES[name]})]
     deeper = [as_activations(activations[0], depth + 1)] if depth < DEPTHS[-1] else []
     todo = [*others[:1], *deeper, *others[1:]]
     for number, kind in enumerate(todo):
+        if deadline.leaves_out("likelier kinds of networks"):
+            break
         tried = trial(samples, kind, todo, config, jr.fold_in(key, number))
         progress("kinds", number + 1, len(todo), losses=[tried.loss])
         if tried.loss * _BETTER < loss or judge.fits(tried.loss):

@@ -3,7 +3,7 @@
 students, samples  ->  expand  ->  cluster  ->  reconstruct  ->  Found  ->  students of the layers above
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -14,11 +14,13 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ..base.deadline import NEVER, Deadline
 from ..base.precision import in_full_precision
 from ..base.progress import Progress, Stopwatch
 from ..cluster import LayerClustering, cluster_layer
 from ..expand import Expansion, better_of, expand, is_small, renewed
 from ..expand.store import Store, part
+from ..expand.students_axis import any_number
 from ..judge import Evidence, Judge
 from ..network import Layer, Network, hidden_states, random_students, stack, student
 from ..objective import Inputs, Samples
@@ -67,6 +69,9 @@ def next_layer(
     Nor is it certain below other hidden layers that no student imitated exactly: the layer was then judged by what the
     best one reached. Above reconstructed layers, that is all there is to be had.
 
+    When the time is up, the students that there are have to do, if they are enough to agree; no round is begun, and
+    nothing is looked for beyond what leads to an answer.
+
     Args:
         students: Fresh ones, or those carried over from the layer below.
         samples: Queries and targets as the students see them.
@@ -76,15 +81,18 @@ def next_layer(
         frozen_below: Whether the queries are answers of reconstructed layers.
         store: What is finished already.
         progress: Called as the work advances.
-        seconds: Where time is noted.
+        seconds: Where time is noted, and how much there is.
         trained: The first round's students, if they have been trained already.
         patient: Whether rounds go on where the layer is not certain.
         before: What earlier rounds have found.
         doubts: Given the students' lowest loss, names a kind of network that imitates better, if there is one.
     """
     expansion, first = (None, 0) if before is None else (before.expansion, before.n_rounds)
-    found, trouble = before, None
+    found, trouble, look, deadline = before, None, None, seconds.deadline
     for turn in range(first, config.n_rounds):
+        if look is not None and deadline.leaves_out("further rounds"):
+            found = found or look(config)._replace(n_rounds=turn)
+            break
         with seconds.of("expand"):
             if trained is None or turn > first:
                 begun = (
@@ -93,8 +101,12 @@ def next_layer(
                     else renewed(expansion, key=jr.fold_in(key, turn), scale=config.init_scale)
                 )
                 here = store if turn == 0 else part(store, f"round-{turn + 1}")
-                trained = expand(begun, samples, config=config.training(turn), key=key, store=here, progress=progress)
+                trained = expand(
+                    begun, samples, config=config.training(turn), key=key, store=here, progress=progress,
+                    deadline=deadline, enough=any_number if turn else partial(_is_enough, config),
+                )  # fmt: skip
             expansion = jax.block_until_ready(trained if expansion is None else better_of(expansion, trained))
+        config = replace(config, cluster=config.cluster.of(expansion.n_students))
         _check_finite(expansion, config)
         progress("cluster", 0, 1)
         with seconds.of("cluster"):
@@ -105,12 +117,13 @@ def next_layer(
             judged = judge if floor is None or floor.noise is None else judge.seeing(floor.noise)
             look = partial(
                 _looked_at, expansion, clustering, samples, judge=judge, judged=judged, floor=floor,
-                frozen_below=frozen_below, progress=progress,
+                frozen_below=frozen_below, progress=progress, deadline=deadline,
             )  # fmt: skip
             try:
                 if turn == 0 and doubts is not None and judge.is_suspicious(expansion.lowest_loss):
-                    now = look(replace(config, propose=False))
-                    if not now.candidate.fits:  # before anything that takes long, whether it can succeed at all
+                    now = look(config if deadline.is_up else replace(config, propose=False))
+                    # Before anything that takes long, whether it can succeed at all.
+                    if not now.candidate.fits and not deadline.leaves_out("likelier kinds of networks"):
                         advice = doubts(expansion.lowest_loss)
                         if advice:
                             return now._replace(advice=advice, n_rounds=config.n_rounds)
@@ -140,9 +153,11 @@ def _looked_at(
     floor: SharedFloor | None,
     frozen_below: bool,
     progress: Progress,
+    deadline: Deadline,
 ) -> Found:
     """The layer as reconstructed, and its width by the evidence where answers have errors."""
-    found = reconstructed(expansion, clustering, samples, config, judged, frozen_below=frozen_below, progress=progress)
+    told = {"progress": progress, "deadline": deadline}
+    found = reconstructed(expansion, clustering, samples, config, judged, frozen_below=frozen_below, **told)
     return _weighed(found, samples, config, judge, floor) if judged.is_noisy and not frozen_below else found
 
 
@@ -153,7 +168,7 @@ def _floor(expansion: Expansion, samples: Samples, config: RecoveryConfig, judge
         return None
     if judge.fits(expansion.lowest_loss) and not judge.is_noisy:
         return None
-    needed = config.cluster.n_needed(config.n_students)
+    needed = config.cluster.n_needed(expansion.n_students)
     return shared_floor(expansion, samples, needed, stop=config.finetune, judge=judge)
 
 
@@ -184,6 +199,7 @@ def reconstructed(
     *,
     frozen_below: bool = False,
     progress: Progress,
+    deadline: Deadline = NEVER,
 ) -> Found:
     """The first hidden layer that these students have."""
     candidate, found_by = reconstruct_layer(
@@ -195,6 +211,7 @@ def reconstructed(
         frozen_below=frozen_below,
         propose=config.propose,
         progress=progress,
+        deadline=deadline,
     )
     return Found(candidate, found_by, expansion, clustering)
 
@@ -236,9 +253,15 @@ def cluster_students(expansion: Expansion, inputs: Inputs, config: RecoveryConfi
     )
 
 
+def _is_enough(config: RecoveryConfig, losses: Sequence[float]) -> bool:
+    """Whether students with these losses can agree on neurons, as many of them as gamma asks for."""
+    n = len(losses)
+    return n > 1 and int(np.isfinite(losses).sum()) >= config.cluster.of(n).n_needed(n)
+
+
 def _check_finite(expansion: Expansion, config: RecoveryConfig) -> None:
-    if expansion.finite.sum() < config.cluster.n_needed(config.n_students):
+    if expansion.finite.sum() < config.cluster.n_needed(expansion.n_students):
         raise ValueError(
-            f"{int((~expansion.finite).sum())} of {config.n_students} students diverged, more than gamma leaves: try "
-            'another `method` (method="adam_levenberg_marquardt" is the most careful), or look at the scale of x.'
+            f"{int((~expansion.finite).sum())} of {expansion.n_students} students diverged, more than gamma leaves: "
+            'try another `method` (method="adam_levenberg_marquardt" is the most careful), or look at the scale of x.'
         )

@@ -40,6 +40,7 @@ class Recovery(eqx.Module):
         probes: What the vectors of each hidden layer were proposed by, where the teacher was asked; then there are no
             `expansions`.
         questions: How many it was asked.
+        is_stopped: Whether a budget ended it before all was done; `chosen` says what was left out.
     """
 
     network: Network
@@ -62,6 +63,7 @@ class Recovery(eqx.Module):
     errors: Network | None = None
     probes: tuple[Probes, ...] = ()
     questions: int = eqx.field(static=True, default=0)
+    is_stopped: bool = eqx.field(static=True, default=False)
 
     @property
     def widths(self) -> tuple[int, ...]:

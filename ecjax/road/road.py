@@ -17,6 +17,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ..base.deadline import Deadline
 from ..base.progress import Progress, silent
 from ..base.threads import one_blas_thread
 from ..cluster import Metric
@@ -30,6 +31,8 @@ from .outliers import in_words, without_outliers
 from .recovery import Recovery
 from .settings import RecoveryConfig, Width
 from .unknown import of_unknown_kind
+
+_GOES_ON = "; the same call with its store, or the same command, goes on from there"
 
 
 def recover(
@@ -53,6 +56,7 @@ def recover(
     method: Any = None,
     allow_few_samples: bool = False,
     store: Store | None = None,
+    budget: float | None = None,
     progress: Progress = silent,
 ) -> Recovery:
     """Recover a network, its width and every weight, from inputs and outputs alone.
@@ -82,6 +86,15 @@ def recover(
         allow_few_samples: Go on although there are fewer numbers in y than parameters in a student.
         store: What is finished, a mutable mapping (see `ecjax.expand.store`); given back, an interrupted recovery goes
             on where it was. A store that belongs to other data, settings or another key is refused.
+        budget: Seconds from now, until when something new may be begun; None for as many as it takes. Afterwards comes
+            what an answer cannot do without, so that this is the time by which a budget is exceeded: the student, or
+            the chunk of epochs, that was begun; two students that agree (as many as gamma asks for, if some diverged;
+            all of a call where a device trains several together), of each hidden layer that is still to come; their
+            clusters, the network that these lead to, its last refinement and its certificate. Nothing is left out of
+            the search for a width ("auto"), nor of what a `Teacher` is asked. What was left out is said in `chosen`,
+            and the same call with its `store`, with any budget or none, goes on from there to the end that it would
+            have had in one go, bit for bit. Where activation or depth are "auto" there is no store, and the call
+            begins again. With `propose` off there may be no cluster yet, which is an error; the store has the students.
         progress: Called as the work advances.
 
     Returns:
@@ -96,6 +109,7 @@ def recover(
     """
     if hidden_layers != AUTO and hidden_layers < 1:
         raise ValueError(f"`hidden_layers` is how many the teacher has, at least 1; got {hidden_layers}.")
+    deadline = Deadline(budget)
     overrides = Overrides(student_width, n_students, gamma, beta, metric, policy, n_clusters, height, method)
     why, asked = (), 0
     if isinstance(x, Teacher):
@@ -125,14 +139,18 @@ def recover(
             kinds = checked_activations("tanh" if activation == AUTO else activation, depth)
             choice = choice_of(data, kinds, config, overrides)
             data, aside = without_outliers(data, kinds, choice, key=jr.fold_in(key, 2**25), progress=progress)
-    go = partial(follow, data, allow_few=allow_few_samples, progress=progress)
+    go = partial(follow, data, allow_few=allow_few_samples, progress=progress, deadline=deadline)
+    goes_on = store is not None
     with one_blas_thread():
         if (isinstance(activation, str) and AUTO in (activation, hidden_layers)) or hidden_layers == AUTO:
             recovery = of_unknown_kind(
-                data, activation, hidden_layers, config, overrides, key, go, allow_few_samples, progress
+                data, activation, hidden_layers, config, overrides, key, go, allow_few_samples, progress, deadline
             )
+            goes_on = False
         else:
             activations = checked_activations(activation, hidden_layers)
             recovery = go(activations, choice_of(data, activations, config, overrides), key, store=store)
     notes = data.notes if aside is None else (*data.notes, in_words(recovery, everything, aside))
-    return replace(recovery, chosen=(*why, *notes, *recovery.chosen), questions=asked)
+    stopped = (deadline.words() + _GOES_ON * goes_on,) if deadline.left_out else ()
+    chosen = (*why, *notes, *recovery.chosen, *stopped)
+    return replace(recovery, chosen=chosen, questions=asked, is_stopped=bool(stopped))

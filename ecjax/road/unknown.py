@@ -8,6 +8,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from ..base.deadline import Deadline
 from ..base.progress import Progress, Stopwatch
 from ..data import Data
 from ..network import Activation, Activations, as_activations, n_parameters, pre_activations
@@ -49,6 +50,7 @@ def of_unknown_kind(
     go: Callable[..., Recovery],
     allow_few: bool,
     progress: Progress,
+    deadline: Deadline,
 ) -> Recovery:
     """Kinds are told apart by short runs, then those that are not by what they end with."""
     depths = DEPTHS if hidden_layers == AUTO else (cast(int, hidden_layers),)
@@ -66,7 +68,7 @@ def of_unknown_kind(
     samples = enough(data.scaled(scale), ROWS * n_parameters((data.x.shape[1], *widths, data.y.shape[1])))
     judge = judge_of(data, scale, choice.config)
     judge = replace(judge, n_numbers=judge.n_numbers * len(samples.x) // len(data.x))
-    of_short_runs = {"key": jr.fold_in(key, 2**27), "progress": progress}
+    of_short_runs = {"key": jr.fold_in(key, 2**27), "progress": progress, "deadline": deadline}
 
     def followed(one: Trial) -> End:
         """To the end; students of several kinds have no place in one store."""
@@ -79,14 +81,18 @@ def of_unknown_kind(
             trials = tell_apart(samples, kinds, depths, choice.config, judge, thorough=thorough, **of_short_runs)
             todo = tied(trials, samples, choice.config, judge, **of_short_runs)
         for one in todo:
+            if ends and deadline.leaves_out("other kinds of networks"):
+                break
             if one.activations not in [end.trial.activations for end in ends]:
                 ends.append(followed(one))
             if ends[-1].is_beyond_doubt:
                 break
-        if any(end.recovery.is_exact for end in ends):
+        if any(end.recovery.is_exact for end in ends) or deadline.leaves_out("other kinds of networks"):
             break
     latest = ends[-1]
     for name in PIECEWISE_LINEAR if latest.is_beyond_doubt and _linear_part(latest.recovery, data) else ():
+        if deadline.leaves_out("other kinds of networks"):
+            break
         if name in kinds and name != latest.trial.activations[0].name:
             ends.append(followed(Trial(as_activations(name, len(latest.trial.activations)), latest.trial.loss)))
             if ends[-1].is_beyond_doubt and not _linear_part(ends[-1].recovery, data):

@@ -10,7 +10,8 @@
     figures/*.png         the same as pictures
 
 Each file is written whole or not at all, and the folder carries `.unfinished` in its name until it is complete. In an
-unfinished folder, students/ holds the students that are done: the same command takes the run up where it was.
+unfinished folder, and in that of a run which its budget ended, students/ holds the students that are done: the same
+command takes the run up where it was.
 """
 
 from ..base.files import read_arrays as read_arrays
@@ -19,9 +20,11 @@ from ..base.files import write_arrays as write_arrays
 from .as_json import as_json as as_json
 from .as_json import from_json as from_json
 from .as_json import write_json as write_json
+from .folder import STUDENTS as STUDENTS
 from .folder import UNFINISHED as UNFINISHED
 from .folder import close_run as close_run
 from .folder import default_folder as default_folder
+from .folder import is_stopped as is_stopped
 from .folder import open_run as open_run
 from .folder import versions as versions
 from .records import Run as Run

@@ -1,4 +1,7 @@
-"""The folder of a run: it has its name only when it is complete, and is never overwritten unasked."""
+"""The folder of a run: it has its name only when it has an answer, and is never overwritten unasked.
+
+A run that its budget ended has an answer, and its students beside it, so that it can go on.
+"""
 
 import os
 import platform
@@ -16,7 +19,7 @@ import jax
 from ..base.files import read_json
 from .as_json import as_json, write_json
 
-UNFINISHED = ".unfinished"
+UNFINISHED, STUDENTS = ".unfinished", "students"
 _PACKAGES = ("ecjax", "jax", "jaxlib", "equinox", "diffrax", "optimistix", "lineax", "optax", "numpy", "scipy")
 
 
@@ -28,8 +31,8 @@ def default_folder(name: str) -> Path:
 def open_run(folder: str | os.PathLike, config: Mapping[str, Any], *, overwrite: bool = False) -> Path:
     """Make the folder in which an unfinished run is written, or find it again, and return it.
 
-    A run that was interrupted is taken up where it was, provided that it was started with the same `config` by the same
-    packages on the same kind of device.
+    A run that was interrupted, or ended by its budget, is taken up where it was, provided that it was started with the
+    same `config` by the same packages on the same kind of device.
 
     Args:
         folder: Where the finished run shall be.
@@ -45,10 +48,12 @@ def open_run(folder: str | os.PathLike, config: Mapping[str, Any], *, overwrite:
         if there.exists() and not (there / "config.json").is_file() and not _is_empty(there):
             raise ValueError(f"`out`: {there} exists and is no run folder; choose another name.")
     if not overwrite:
+        if is_stopped(folder) and not partial.exists() and _is_of(folder, config):
+            os.replace(folder, partial)
         if folder.exists() and not _is_empty(folder):
             raise ValueError(f"`out`: {folder} exists already; choose another name, or pass --overwrite to replace it.")
         if partial.exists() and not _is_empty(partial):
-            if read_json(partial / "config.json") == as_json(config) and _same_makers(partial):
+            if _is_of(partial, config):
                 return partial
             raise ValueError(
                 f"`out`: {partial} holds a run that did not finish and had other settings, data or versions; choose "
@@ -75,12 +80,22 @@ def close_run(partial: Path) -> Path:
     return folder
 
 
+def is_stopped(folder: Path) -> bool:
+    """Whether there is a run with an answer that goes on when it is given more time."""
+    return (folder / STUDENTS).is_dir() and not folder.name.endswith(UNFINISHED)
+
+
 def _unfinished(folder: Path) -> Path:
     return folder.with_name(folder.name + UNFINISHED)
 
 
 def _is_empty(folder: Path) -> bool:
     return folder.is_dir() and not any(folder.iterdir())
+
+
+def _is_of(there: Path, config: Mapping[str, Any]) -> bool:
+    """Whether a run was started like this, by the same packages on the same kind of device."""
+    return read_json(there / "config.json") == as_json(config) and _same_makers(there)
 
 
 def _same_makers(partial: Path) -> bool:

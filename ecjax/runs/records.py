@@ -108,12 +108,12 @@ def save_recovery(
     write_arrays(partial / "layers.safetensors", arrays)
 
     words = ("found_by", "chosen", "removed", "unidentified")
-    plain = ("widths", "loss", "is_exact", "advice", *words, "evidence", "certificate", "judge", "seconds")
+    plain = ("widths", "loss", "is_exact", "is_stopped", "advice", "evidence", "certificate", "judge", "seconds")
     write_json(
         partial / "result.json",
         {
             "format": FORMAT,
-            **{name: getattr(recovery, name) for name in plain},
+            **{name: getattr(recovery, name) for name in (*plain, *words)},
             "clusters": [_clusters(clustering) for clustering in recovery.clusterings],
             "methods": [expansion.method for expansion in recovery.expansions],
             "students": [
@@ -184,6 +184,7 @@ def _loaded(folder: Path, result: dict[str, Any], given: Activations | None, sta
         linear=Layer(jnp.asarray(linear["w"]), jnp.asarray(linear["b"])) if linear else None,
         loss=float(result["loss"]),
         is_exact=result["is_exact"],
+        is_stopped=result.get("is_stopped", False),
         advice=result.get("advice", ""),
         found_by=tuple(result["found_by"]),
         chosen=tuple(result["chosen"]),
