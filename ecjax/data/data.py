@@ -17,7 +17,7 @@ from ..objective import Inputs, Outputs, Samples, Scaling
 from ..objective.scaling import Standardise, scaling
 from ..objective.variation import constant_columns, variation
 from .answers import Answers
-from .probabilities import Logits, logits_of, look_like_probabilities
+from .probabilities import Logits, logits_of, look_like_labels, look_like_log_probabilities, look_like_probabilities
 from .rows import independent_outputs, repeated
 
 _DIFFERENT = 1e4  # roundings by which answers to one query differ, if they were summed in another order
@@ -76,11 +76,8 @@ class Data(eqx.Module):
         answers = answers.found(y)
         y64 = np.asarray(y, float)
         error, notes, weights = answers.rounding(y), (), None
-        if answers.kind is None and look_like_probabilities(y64, float(error.max())):
-            raise ValueError(
-                "`y` adds up to 1 in every row: these look like probabilities, which no network with a linear output "
-                'makes. Say answers=ecjax.Answers(kind="probabilities"), or kind="numbers" if they are none.'
-            )
+        if answers.kind is None:
+            _look_at(y64, float(error.max()))
         if answers.are_probabilities:
             x, y, checked, error, weights, notes = _logits(x, y, checked, answers)
         if n_missing:
@@ -157,6 +154,25 @@ class Data(eqx.Module):
             raise ValueError("`x` and `y` do not join rows that have weights of their own: make the Data of all rows.")
         both = jnp.concatenate([self.x, more.x]), jnp.concatenate([self.y, more.y])
         return eqx.tree_at(lambda data: (data.x, data.y), self, both)
+
+
+def _look_at(y: np.ndarray, rounding: float) -> None:
+    """Refuse numbers that look like something else."""
+    if look_like_labels(y):
+        raise ValueError(
+            "`y` looks like labels of classes, which say on which side of a border a query lies and nothing of the "
+            'weights: ask for probabilities or, better, logits. Or say answers=ecjax.Answers(kind="numbers").'
+        )
+    for kind, looks in (
+        ("probabilities", look_like_probabilities(y, rounding)),
+        ("log_probabilities", look_like_log_probabilities(y, rounding)),
+    ):
+        if looks:
+            what = "exp(y)" if kind == "log_probabilities" else "y"
+            raise ValueError(
+                f"`{what}` adds up to 1 in every row: these look like {kind.replace('_', ' ')}, which no network with "
+                f'a linear output makes. Say answers=ecjax.Answers(kind="{kind}"), or kind="numbers" if they are none.'
+            )
 
 
 def _remarks(x: np.ndarray, y: np.ndarray, answers: Answers) -> tuple[str, ...]:
@@ -253,6 +269,14 @@ def _pair(x: Any, y: Any, x_name: str, y_name: str, *, may_miss: bool = False) -
                 f"`{name}` has NaN or infinite entries in {rows}, the first at index {np.argmax(bad)}: "
                 f"drop these samples from {x_name} and {y_name}"
                 + (', or say answers=ecjax.Answers(missing="dropped").' if x_name == "x" else ".")
+            )
+    for name, array in ((x_name, x), (y_name, y)):
+        sizes = np.abs(np.asarray(array, float))
+        largest, limits = sizes.max(where=np.isfinite(sizes), initial=0.0), np.finfo(array.dtype)
+        if largest and not np.sqrt(limits.tiny) < largest * np.sqrt(limits.eps) < largest < np.sqrt(limits.max) / 1e3:
+            raise ValueError(
+                f"`{name}` has numbers of up to {largest:.0e}, whose squares leave the range of {array.dtype}: give it "
+                "in another unit."
             )
     if x.dtype != y.dtype:
         raise ValueError(

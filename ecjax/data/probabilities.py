@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float
 # Rows whose error is so many times the median one are set aside, as they say a hundredth of what others say; and those
 # whose probabilities are known to a tenth only, of which the logarithm is not normally distributed.
 _WORSE, _VAGUE = 10.0, 0.1
+_MOST_CLASSES, _OF_EACH = 20, 10  # numbers of labels, and of the rows of each; whole answers are rare otherwise
 _SUM = 1e-6  # by which rows of float64 probabilities miss 1 at most; of rounded ones, the rounding
 
 
@@ -38,6 +39,21 @@ def look_like_probabilities(y: Float[np.ndarray, "samples fan_out"], rounding: f
     return bool(y.shape[1] > 1 and (y >= 0).all() and (y <= 1).all() and np.abs(y.sum(axis=1) - 1).max() <= off)
 
 
+def look_like_log_probabilities(y: Float[np.ndarray, "samples fan_out"], rounding: float) -> bool:
+    """Whether every row is the logarithm of one; as `look_like_probabilities`."""
+    return bool((y <= _SUM).all()) and look_like_probabilities(np.minimum(np.exp(np.minimum(y, 0)), 1), rounding)
+
+
+def look_like_labels(y: Float[np.ndarray, "samples fan_out"]) -> bool:
+    """Whether answers are classes: ones among zeros, or one of a few whole numbers for many rows each."""
+    if np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all():
+        return True
+    if y.shape[1] > 1 or (y != np.round(y)).any():
+        return False
+    _, counts = np.unique(y, return_counts=True)
+    return bool(len(counts) <= _MOST_CLASSES and counts.mean() >= _OF_EACH)
+
+
 def logits_of(
     p: Float[np.ndarray, "samples fan_out"], step: Float[np.ndarray, "samples fan_out"], *, of_logs: bool = False
 ) -> Logits:
@@ -56,9 +72,9 @@ def logits_of(
             raise ValueError("`answers.kind` log_probabilities are of several classes, each 0 or below.")
         logs, error = p, step
     elif (p < 0).any() or (p > 1).any():
+        remedy = "percentages? Divide them by 100" if p.min() >= 0 else 'logits? Then say kind="logits"'
         raise ValueError(
-            f"`answers.kind` probabilities are between 0 and 1; got {p.min():g} to {p.max():g}. Are these logits? "
-            'Then say kind="logits".'
+            f"`answers.kind` probabilities are between 0 and 1; got {p.min():g} to {p.max():g}. Are these {remedy}."
         )
     elif np.isin(p, (0, 1)).all():
         raise ValueError(

@@ -195,6 +195,8 @@ class Judge:
             loss: Of the network.
             than: Loss of the other one.
         """
+        if than <= self.rounding:  # where nothing is left to explain
+            return 0.0
         if self.is_noisy and self.origin in ("told", "rounding"):  # of known variance
             return self.n_numbers * (than - loss) / (2 * self.noise)
         return self.n_numbers / 2 * math.log(than / loss) if loss > 0 else math.inf
@@ -215,13 +217,22 @@ class Judge:
         return left + self.chance(n_parameters) if np.isfinite(loss) else math.inf
 
     def contradicts(self, seen: float) -> str:
-        """What is wrong with the noise that was told of, in words, where residuals show this mean square."""
-        if self.origin != "told" or not seen > 0:
+        """What is wrong with the errors that are known of, in words, where residuals show this mean square."""
+        if self.origin not in ("told", "rounding") or not seen > 0:
             return ""
         told, shown = math.sqrt(self.noise), math.sqrt(seen)
+        if self.origin == "rounding":
+            other = "or they have fewer decimals or digits than you told of, or noise"
+            left = f"errors of {shown:.1g} are left, where rounding makes {told:.1g}: this is another network, {other}"
+            return left if shown > _OTHER_NOISE * told else ""
         if shown < told / _OTHER_NOISE:
             return f"the answers' errors are {shown:.1g}, less than the {told:.1g} that you told of"
-        return f"errors of {shown:.1g} are left, where you told of {told:.1g}" if shown > _OTHER_NOISE * told else ""
+        left = f"errors of {shown:.1g} are left, where you told of {told:.1g}: leave `noise` out to have it looked for"
+        return left if shown > _OTHER_NOISE * told else ""
+
+    def explains_nothing(self, loss: float, n_parameters: int) -> bool:
+        """Whether a network with so many parameters that leaves this loss explains no more than chance does."""
+        return self.gain(loss, 1.0) <= self.chance(n_parameters)
 
     def needs_orthogonal_steps(self, loss: float, target: float) -> bool:
         """Whether a refinement that had `target` in mind stopped for the rounding errors of its normal equations.

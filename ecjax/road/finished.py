@@ -18,6 +18,7 @@ from ..objective import Samples, Scaling
 from ..reconstruct import Candidate, eliminate_in_all_layers, finetune, removed_clusters
 from ..reconstruct.assemble import less_linear
 from ..reconstruct.evidence import weigh
+from .advice import of_the_end
 from .choice import Choice
 from .layers import Found, reconstructed
 from .recovery import Recovery
@@ -67,17 +68,22 @@ def finished(
             errors = standard_errors(network, data.x, data.y, weights=data.weights)
         fresh, told = data.fresh, {"evidence": evidence, "errors": errors, "weights": data.weights}
         certificate = certify(network, data.x, data.y, judge=judge, fresh=fresh, linear=linear, **told)
+    is_exact = refined.is_exact and all(each.stands for each in evidence)
+    advice = next((each.advice for each in found if each.advice), "")
+    if not advice:
+        left = np.asarray(rest.errors(refined.network), float)
+        advice = of_the_end(left, is_exact, found[0].expansion.lowest_loss, students.n_parameters, judge, data)
     return Recovery(
         network=network,
         linear=linear,
         loss=loss,
-        is_exact=refined.is_exact and all(each.stands for each in evidence),
+        is_exact=is_exact,
         evidence=evidence,
         errors=errors,
         found_by=tuple(each.found_by for each in found),
         certificate=certificate,
         chosen=choice.words,
-        advice=next((each.advice for each in found if each.advice), ""),
+        advice=advice,
         removed=tuple(
             f"layer {number}: {why}"
             for number, each in enumerate(found, start=1)

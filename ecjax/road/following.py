@@ -17,11 +17,21 @@ from ..data import Data
 from ..expand import Expansion, is_small, sufficient_width
 from ..expand.store import Store, part
 from ..judge import Judge
-from ..network import Activations, LayerActivation, Mixture, Network, as_activations, check_symmetry, random_students
+from ..network import (
+    Activations,
+    LayerActivation,
+    Mixture,
+    Network,
+    as_activations,
+    check_symmetry,
+    n_parameters,
+    random_students,
+)
 from ..objective import Samples, Scaling
+from .advice import NOTHING_EXPLAINED, another_kind
 from .choice import Choice
 from .finished import finished
-from .kinds import N_TRIED, likelier
+from .kinds import likelier
 from .layers import Doubts, Found, next_layer, upper_students
 from .recovery import Recovery
 from .settings import RecoveryConfig
@@ -72,7 +82,7 @@ def follow(
     if samples is not everything:
         choice = choice.replaced(config, f"{len(samples.x):,} of {len(everything.x):,} rows until the last refinement")
         of_layers = replace(judge, n_numbers=judge.n_numbers * len(samples.x) // len(everything.x))
-    doubts = partial(_doubts, samples, activations, config, of_layers, jr.fold_in(key, 2**27), seconds, progress)
+    doubts = partial(_doubts, data, samples, activations, config, of_layers, jr.fold_in(key, 2**27), seconds, progress)
     begin = partial(
         _layers, students, samples, config, of_layers, key, store=store, progress=progress, seconds=seconds,
         trained=trained, doubts=doubts if is_small(students) and config.rounds is None and not kinds_known else None,
@@ -150,6 +160,7 @@ def enough_rows(samples: Samples, n_numbers: int) -> Int[np.ndarray, " rows"]:
 
 
 def _doubts(
+    data: Data,
     samples: Samples,
     activations: tuple[LayerActivation, ...],
     config: RecoveryConfig,
@@ -160,18 +171,13 @@ def _doubts(
     loss: float,
 ) -> str:
     """Whether students of another kind imitate better by orders of magnitude, in words; empty if none do."""
+    widths = config.widths(len(activations))
+    if judge.explains_nothing(loss, n_parameters((samples.x.shape[1], *widths, samples.y.shape[1]))):
+        return NOTHING_EXPLAINED
     with seconds.of("kinds"):
         told = {"progress": progress, "deadline": seconds.deadline}
         better = likelier(samples, activations, loss, config, judge, key=key, **told)
-    if better is None:
-        return ""
-    depth = len(better.activations)
-    name = better.activations[0].name
-    said = f'activation="{name}"' if depth == len(activations) else f"hidden_layers={depth}"
-    return (
-        f"another kind of network than named: in a short run of {N_TRIED} students, {better.name} reaches a loss of "
-        f"{better.loss:.0e}, where yours reach {loss:.0e}. Say {said}"
-    )
+    return "" if better is None else another_kind(better, loss, len(activations), data)
 
 
 def checked_activations(activation: Activations, hidden_layers: int) -> tuple[LayerActivation, ...]:

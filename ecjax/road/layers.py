@@ -183,10 +183,13 @@ def _weighed(found: Found, samples: Samples, config: RecoveryConfig, judge: Judg
     weighed = weigh(
         candidate.network, samples, stop=config.finetune, judge=candidate.judge, pad_to=pad_to, student=floor
     )
-    if candidate.judge.noise != judge.noise and not weighed.evidence.stands:  # noise that was only seen
-        return found._replace(candidate=unseen)
     origin = tuple(NEW if place == NEW else candidate.origin[place] for place in weighed.origin)
     settled = candidate._replace(network=weighed.network, loss=weighed.loss, origin=origin)
+    if candidate.judge.noise != judge.noise:  # which was only seen
+        if judge.fits(weighed.loss):  # students had too few neurons for what is no noise
+            return found._replace(candidate=settled._replace(judge=judge))
+        if not weighed.evidence.stands:
+            return found._replace(candidate=unseen)
     return found._replace(candidate=settled, evidence=weighed.evidence)
 
 
