@@ -201,6 +201,9 @@ def _logits(
         return logits_of(values, step, of_logs=answers.kind == "log_probabilities")
 
     found = seen(y)
+    if answers.is_computed:  # as the logits were, too
+        size = np.sqrt(np.mean(found.y**2, axis=1))
+        found = found._replace(error=np.hypot(found.error, size * np.finfo(answers.dtype).eps))
     gone = int((~found.counts).sum())
     notes = [f"logits from {str(answers.kind).replace('_', ' ')}"]
     notes[0] += ", but for a shift that all classes have in common" if y.shape[1] > 1 else ""

@@ -71,7 +71,7 @@ def shared_floor(
     if not judge.explains(one.n_parameters) or not losses[-1] <= _SAME_FLOOR * losses[0]:
         return None
     _, loss = finetune(one, samples, stop=stop, judge=judge, pad_to=one.widths[0])
-    noise = loss * samples.n_numbers / (samples.n_numbers - one.n_parameters)
+    noise = loss * judge.n_numbers / (judge.n_numbers - one.n_parameters)
     return SharedFloor(loss, one.n_parameters, noise if judge.may_see_noise and judge.may_be_noise(noise) else None)
 
 
