@@ -186,7 +186,7 @@ def test_growing_and_shrinking(key):
 
 @pytest.mark.parametrize("finish", ["newton", "bfgs", "levenberg_marquardt", "slsqp"])
 def test_every_finish_comes_to_the_bottom(finish, key):
-    teacher, x = drawn.teacher(2, 3, 1, key=key), drawn.queries(60, 2, key=jr.fold_in(key, 1))
+    teacher, x = drawn.teacher(2, 4, 1, key=key), drawn.queries(60, 2, key=jr.fold_in(key, 1))  # test_flow's shapes
     samples = Samples(x, drawn.answers(teacher, x))
     theta, unflatten = flatten(teacher)
     near = unflatten(theta + 0.05 * drawn.normal(jr.fold_in(key, 2), theta.shape))
