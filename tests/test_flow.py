@@ -337,11 +337,16 @@ def test_discrete_dynamics_are_those_of_optax(optimiser, key):
     path = follow(net, objective, solver=Discrete(optimiser=optimiser, rate=0.05), until=Until(steps=20), saves=7)
     theta, unflatten = flatten(net)
     step, by_hand = optimiser(0.05), [theta]
-    memory = step.init(theta)
-    for _ in range(20):
+
+    @jax.jit
+    def further(theta, memory):
         with jax.numpy_dtype_promotion("standard"):  # optax mixes its step count with the weights' dtype
             change, memory = step.update(flatten(objective.gradient(unflatten(theta)))[0], memory, theta)
-        theta = theta + change
+        return theta + change, memory
+
+    memory = step.init(theta)
+    for _ in range(20):
+        theta, memory = further(theta, memory)
         by_hand.append(theta)
     np.testing.assert_allclose(path.time[0], 0.05 * np.array([0, 7, 14, 20]), rtol=1e-14)
     np.testing.assert_allclose(path.theta[0], np.array(by_hand)[[0, 7, 14, 20]], atol=1e-13)

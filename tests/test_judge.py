@@ -89,13 +89,15 @@ def test_limits_that_are_none_are_refused(setting, said):
 
 def weak_neuron(seed, scale=1e-3):
     """A teacher in float32, one of whose three neurons hardly matters: its square, 1e-7, is below float32's limit."""
-    teacher, x, _ = planted(seed=seed, dtype=jnp.float32, n=drawn.N_FLOAT32)
+    teacher_key, x_key = jr.split(jr.key(seed))
+    teacher = ec.synthetic_teacher(3, 3, 1, "tanh", key=teacher_key, dtype=jnp.float32)
+    x = ec.gaussian_queries(drawn.N_FLOAT32, 3, key=x_key, dtype=jnp.float32)
     weak = teacher.layers[1].w * np.float32([[1, scale, 1]])
     teacher = eqx.tree_at(lambda net: net.layers[1].w, teacher, weak)
     return teacher, x, drawn.answers(teacher, x)
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
+@pytest.mark.parametrize("seed", [3, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 4))])
 def test_float32_does_not_lose_a_neuron_that_students_found(seed):
     """Students reach 3e-14; without the weak neuron 1e-7 is left, which rounding in float32 might explain (1.4e-6)."""
     teacher, x, y = weak_neuron(seed)

@@ -63,7 +63,7 @@ def test_a_stack_answers_as_its_students_do(shape, key):
 
 def slow_expansion(students, samples, config, key):
     """One student after another, batch by batch, with optax's own Adam and automatic derivatives."""
-    x, y = samples.x, samples.y
+    students, x, y = jax.tree.map(np.asarray, (students, samples.x, samples.y))
     optimiser = optax.adam(config.learning_rate)
 
     @jax.jit
@@ -76,7 +76,7 @@ def slow_expansion(students, samples, config, key):
     trained, histories = [], []
     for i in range(len(students.layers[0].w)):
         net, history = student(students, i), []
-        state = optimiser.init(net)
+        state = jax.jit(optimiser.init)(net)
         for epoch in range(config.max_epochs):
             order = np.asarray(jr.permutation(jr.fold_in(key, epoch), len(x)))
             losses = []
