@@ -177,7 +177,7 @@ def test_precision_and_number_of_images_are_as_asked(teachers, data, tmp_path, r
 
 def test_a_bare_network_is_a_teacher_too(teachers, data, tmp_path, recovered):
     path = teachers / "shallow" / "teacher.safetensors"
-    ask = ("recover", "images", "--teacher", path, "--dataset", "mnist", "--data", data, "--n", N, "--no-figures")
+    ask = ("recover", "images", "--teacher", path, "--dataset", "mnist", "--data", data, "--n", 50, "--no-figures")
     assert run(*ask, "--out", tmp_path / "run") == 0
     assert recovered["teacher"].widths == (2,)
 
@@ -233,7 +233,7 @@ def test_hopeless_neurons_of_the_teacher_are_said(teachers, data, tmp_path, reco
     network = ec.load_network(teachers / "shallow" / "teacher.safetensors")
     dead = eqx.tree_at(lambda net: net.layers[0].w, network, network.layers[0].w.at[0].set(0.0))
     ec.save_network(dead, tmp_path / "dead.safetensors")
-    ask = ("--teacher", tmp_path / "dead.safetensors", "--dataset", "mnist", "--data", data, "--n", N, "--no-figures")
+    ask = ("--teacher", tmp_path / "dead.safetensors", "--dataset", "mnist", "--data", data, "--n", 50, "--no-figures")
     assert run("recover", "images", *ask, "--out", tmp_path / "run") == 0
     assert "the teacher's hidden layer 1: neuron 1 never changed" in " ".join(capsys.readouterr().out.split())
 
