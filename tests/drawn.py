@@ -8,9 +8,15 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
+import ecjax as ec
 from ecjax.network import Layer, Network, respond
 from ecjax.network.catalogue import IDENTITY
 from ecjax.network.network import as_activations
+
+# Recoveries in which any size will do share theirs, and with it compiled programs: some 2 s for each refinement. Those
+# of the first are what `ecjax recover toy` has in the tests of the command line.
+TOY, N_TOY = ec.RecoveryConfig.toy(4, 4), 100  # of 2 inputs
+TOY_FLOAT32, N_FLOAT32 = ec.RecoveryConfig.toy(12, 8), 500  # of 3 inputs
 
 
 def generator(key):

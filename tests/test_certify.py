@@ -154,10 +154,10 @@ def test_two_neurons_that_come_close_are_harder_to_tell_apart():
 
 
 def test_a_recovery_carries_its_certificate():
-    teacher = ec.synthetic_teacher(2, 2, 1, "tanh", key=jr.key(0))
-    x, fresh_x = (ec.gaussian_queries(100, 2, key=jr.key(seed)) for seed in (1, 9))
-    y, fresh_y = (ec.respond(teacher, queries) for queries in (x, fresh_x))
-    ask = {"activation": "tanh", "key": jr.key(2), "config": ec.RecoveryConfig.toy(4, 4)}
+    teacher = drawn.teacher(2, 2, key=jr.key(0))
+    x, fresh_x = (drawn.queries(drawn.N_TOY, 2, key=jr.key(seed)) for seed in (1, 9))
+    y, fresh_y = (drawn.answers(teacher, queries) for queries in (x, fresh_x))
+    ask = {"activation": "tanh", "key": jr.key(2), "config": drawn.TOY}
     recovery = ec.recover(x, y, fresh=(fresh_x, fresh_y[:, 0]), **ask)
     assert recovery.certificate.certified
     assert recovery.judge.fits(recovery.certificate.fresh_loss)

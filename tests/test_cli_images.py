@@ -50,10 +50,9 @@ def teachers(data, tmp_path_factory):
 @pytest.fixture(scope="module")
 def small():
     """A finished recovery of a toy teacher, in the clothes of which `recovered` brings others."""
-    teacher = ec.synthetic_teacher(2, 2, 1, "tanh", key=jr.key(0))
-    x = ec.gaussian_queries(100, 2, key=jr.key(1))
-    config = ec.RecoveryConfig.toy(4, 4)
-    return ec.recover(x, ec.respond(teacher, x), activation="tanh", config=config, key=jr.key(2))
+    teacher = drawn.teacher(2, 2, key=jr.key(0))
+    x = drawn.queries(drawn.N_TOY, 2, key=jr.key(1))
+    return ec.recover(x, drawn.answers(teacher, x), activation="tanh", config=drawn.TOY, key=jr.key(2))
 
 
 @pytest.fixture

@@ -152,7 +152,7 @@ def _network(rows, out, activation):
 
 def test_healthy_neurons_are_not_accused(key):
     for name in ("g", "tanh", "relu", "softplus"):
-        teacher = ec.synthetic_teacher(4, 5, 2, name, key=key)
+        teacher = drawn.teacher(4, 5, 2, name, key=key)
         assert ec.unrecoverable_neurons(teacher, drawn.queries(500, 4, key=key)) == []
 
 

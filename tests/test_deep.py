@@ -27,10 +27,9 @@ CONFIG = ec.RecoveryConfig.toy(
 @cache
 def problem(shape=(3, 3, 2, 1), seed=0, n_samples=500):
     teacher_key, query_key = jr.split(jr.key(seed))
-    teacher = ec.random_network(shape, "tanh", key=teacher_key)
-    teacher = jax.tree.map(lambda leaf: 1.5 * leaf, teacher)
-    x = ec.gaussian_queries(n_samples, shape[0], key=query_key)
-    return teacher, x, ec.respond(teacher, x)
+    teacher = drawn.teacher(shape[0], shape[1:-1], shape[-1], key=teacher_key)
+    x = drawn.queries(n_samples, shape[0], key=query_key)
+    return teacher, x, drawn.answers(teacher, x)
 
 
 def recover(x, y, **settings):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 
+import drawn
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -38,10 +39,10 @@ COMMAND = (
 
 def problem(activation="tanh", n_students=N_STUDENTS):
     teacher_key, x_key, key = jr.split(jr.key(7), 3)
-    teacher = ec.synthetic_teacher(2, 1, 1, activation, key=teacher_key)
-    x = ec.gaussian_queries(60, 2, key=x_key)
-    students = ec.network.random_students(n_students, (2, 3, 1), activation, key=key)
-    return students, ec.Samples(x, ec.respond(teacher, x))
+    teacher = drawn.teacher(2, 1, 1, activation, key=teacher_key)
+    x = drawn.queries(60, 2, key=x_key)
+    students = drawn.students(n_students, (2, 3, 1), activation, key=key)
+    return students, ec.Samples(x, drawn.answers(teacher, x))
 
 
 def arrays(tree):

@@ -1,5 +1,8 @@
 """How to add what is missing, by a few lines and without touching the library; told in docs/extending.md."""
 
+from dataclasses import replace
+
+import drawn
 import jax.random as jr
 import numpy as np
 
@@ -34,9 +37,9 @@ def test_a_new_metric(key):
     assert found.width == 3
 
     # And as a part of a recovery.
-    teacher = ec.synthetic_teacher(3, 2, 1, "tanh", key=key)
-    x = ec.gaussian_queries(250, 3, key=jr.fold_in(key, 1))
-    settings = ec.RecoveryConfig.toy(8, 6, rounds=1, cluster=config)
-    recovery = ec.recover(x, ec.respond(teacher, x), activation="tanh", config=settings, key=jr.fold_in(key, 2))
+    teacher = drawn.teacher(2, 2, key=key)
+    x = drawn.queries(drawn.N_TOY, 2, key=jr.fold_in(key, 1))
+    settings = replace(drawn.TOY, cluster=config)
+    recovery = ec.recover(x, drawn.answers(teacher, x), activation="tanh", config=settings, key=jr.fold_in(key, 2))
     assert recovery.config.cluster.metric is input_by_input
     assert ec.compare(recovery, teacher, x).parameter_error < 1e-8

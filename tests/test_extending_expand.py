@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import drawn
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -23,10 +24,9 @@ def test_how_to_add_an_activation():
     """
     algebraic = ec.Activation(lambda z: z / jnp.sqrt(1 + z**2), symmetry="odd", name="algebraic")
 
-    teacher = ec.synthetic_teacher(2, 2, 1, algebraic, key=jr.key(0))
-    x = ec.gaussian_queries(300, 2, key=jr.key(1))
-    config = ec.RecoveryConfig.toy(student_width=6, n_students=5)
-    recovery = ec.recover(x, ec.respond(teacher, x), activation=algebraic, config=config, key=jr.key(2))
+    teacher = drawn.teacher(2, 2, activation=algebraic, key=jr.key(0))
+    x = drawn.queries(drawn.N_TOY, 2, key=jr.key(1))
+    recovery = ec.recover(x, drawn.answers(teacher, x), activation=algebraic, config=drawn.TOY, key=jr.key(2))
 
     assert recovery.is_exact
     assert recovery.network.activations == (algebraic,)

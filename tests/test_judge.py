@@ -91,16 +91,17 @@ def weak_neuron(seed, scale=1e-3):
     """A teacher in float32, one of whose three neurons hardly matters: its square, 1e-7, is below float32's limit."""
     teacher_key, x_key = jr.split(jr.key(seed))
     teacher = ec.synthetic_teacher(3, 3, 1, "tanh", key=teacher_key, dtype=jnp.float32)
-    x = ec.gaussian_queries(1000, 3, key=x_key, dtype=jnp.float32)
-    teacher = eqx.tree_at(lambda net: net.layers[1].w, teacher, teacher.layers[1].w.at[0, 1].multiply(scale))
-    return teacher, x, ec.respond(teacher, x)
+    x = ec.gaussian_queries(drawn.N_FLOAT32, 3, key=x_key, dtype=jnp.float32)
+    weak = teacher.layers[1].w * np.float32([[1, scale, 1]])
+    teacher = eqx.tree_at(lambda net: net.layers[1].w, teacher, weak)
+    return teacher, x, drawn.answers(teacher, x)
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
+@pytest.mark.parametrize("seed", [3, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 4))])
 def test_float32_does_not_lose_a_neuron_that_students_found(seed):
     """Students reach 3e-14; without the weak neuron 1e-7 is left, which rounding in float32 might explain (1.4e-6)."""
     teacher, x, y = weak_neuron(seed)
-    recovery = ec.recover(x, y, activation="tanh", config=ec.RecoveryConfig.toy(12, 8), key=jr.key(seed))
+    recovery = ec.recover(x, y, activation="tanh", config=drawn.TOY_FLOAT32, key=jr.key(seed))
     assert recovery.expansion.lowest_loss < 1e-11
     assert recovery.widths == (3,)
     assert recovery.is_exact
@@ -111,7 +112,7 @@ def test_float32_does_not_lose_a_neuron_that_students_found(seed):
 def test_a_cluster_that_all_students_hold_goes_only_with_a_reason():
     """Told that 1e-4 is exact, the road does without the weak neuron, and says so."""
     _, x, y = weak_neuron(0, scale=1e-2)
-    config = ec.RecoveryConfig.toy(12, 8, exact_loss=1e-3)
+    config = replace(drawn.TOY_FLOAT32, exact_loss=1e-3)
     recovery = ec.recover(x, y, activation="tanh", config=config, key=jr.key(0))
     if recovery.clusterings[0].width > recovery.widths[0]:
         assert recovery.removed

@@ -63,7 +63,7 @@ def test_a_stack_answers_as_its_students_do(shape, key):
 
 def slow_expansion(students, samples, config, key):
     """One student after another, batch by batch, with optax's own Adam and automatic derivatives."""
-    x, y = samples.x, samples.y
+    students, x, y = jax.tree.map(np.asarray, (students, samples.x, samples.y))
     optimiser = optax.adam(config.learning_rate)
 
     @jax.jit
@@ -76,7 +76,7 @@ def slow_expansion(students, samples, config, key):
     trained, histories = [], []
     for i in range(len(students.layers[0].w)):
         net, history = student(students, i), []
-        state = optimiser.init(net)
+        state = jax.jit(optimiser.init)(net)
         for epoch in range(config.max_epochs):
             order = np.asarray(jr.permutation(jr.fold_in(key, epoch), len(x)))
             losses = []
@@ -103,10 +103,12 @@ def test_the_stack_is_trained_as_its_students_would_be_one_by_one(shape, activat
     np.testing.assert_allclose(state.losses, losses, rtol=1e-9)
     for one, other in zip(jax.tree.leaves(expansion.students), jax.tree.leaves(wanted), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-10)
+    ends = jax.tree.map(np.asarray, expansion.students)
     for i in range(3):
-        loss, gradient = measured(student(expansion.students, i))
+        loss, gradient = measured(student(ends, i))
+        norm = np.linalg.norm(np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(gradient)]))
         np.testing.assert_allclose(expansion.loss[i], loss, rtol=1e-12)
-        np.testing.assert_allclose(expansion.gradient_norm[i], optax.tree.norm(gradient), rtol=1e-10)
+        np.testing.assert_allclose(expansion.gradient_norm[i], norm, rtol=1e-10)
     np.testing.assert_array_equal(expansion.n_steps, 3 * (50 // 16))
     assert expansion.reasons() == [str(RESULTS[RESULTS.max_steps])] * 3
 

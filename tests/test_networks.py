@@ -135,10 +135,10 @@ def test_the_scale_of_a_student_does_not_depend_on_how_many_there_are(key):
 
 
 def test_a_larger_ensemble_contains_the_smaller_one(key):
-    few, many = (random_students(n, (3, 4, 1), "tanh", key=key) for n in (2, 5))
+    few, many = (random_students(n, (2, 4, 1), "tanh", key=key) for n in (2, 4))
     assert_same_weights(few, jax.tree.map(lambda leaf: leaf[:2], many))
     for leaf in (layer.w for layer in many.layers):
-        assert len({np.asarray(each).tobytes() for each in leaf}) == 5  # students differ
+        assert len({np.asarray(each).tobytes() for each in leaf}) == 4  # students differ
 
 
 def test_layers_do_not_share_their_draws(key):

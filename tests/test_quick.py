@@ -153,5 +153,5 @@ def test_large_networks_are_refined_on_as_many_answers_as_they_need(noise, n_see
     net, loss = finetune(start, samples, stop=Stopping(max_steps=60), judge=judge)
     assert tuple(seen) == n_seen
     assert judge.fits(loss)
-    np.testing.assert_allclose(loss, samples.value(net), rtol=1e-6)
+    np.testing.assert_allclose(loss, eqx.filter_jit(samples.value)(net), rtol=1e-6)
     assert ec.compare(net, teacher, x).parameter_error < (1e-9 if noise == 0 else 0.1)

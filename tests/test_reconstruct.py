@@ -4,7 +4,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import drawn
-import jax.numpy as jnp
+import jax
 import jax.random as jr
 import numpy as np
 import pytest
@@ -251,14 +251,18 @@ def test_frozen_neurons_change_nothing(key):
 def with_neurons(net: Network, vectors, a, bias=0.0) -> Network:
     """The network with more neurons of these incoming vectors and outgoing weights, `bias` added to its answer."""
     hidden, output = net.layers
-    vectors = jnp.asarray(vectors, float)
-    w, b = jnp.concatenate([hidden.w, vectors[:, :-1]]), jnp.concatenate([hidden.b, vectors[:, -1]])
-    wider = Layer(jnp.concatenate([output.w, jnp.asarray([a])], axis=1), output.b + bias)
-    return Network((Layer(w, b, hidden.activation), wider))
+    vectors = np.asarray(vectors)
+    w, b = np.concatenate([hidden.w, vectors[:, :-1]]), np.concatenate([hidden.b, vectors[:, -1]])
+    wider = (np.concatenate([output.w, [a]], axis=1), np.asarray(output.b) + bias)
+    hidden = Layer(drawn.on_device(w), drawn.on_device(b), hidden.activation)
+    return Network((hidden, Layer(*map(drawn.on_device, wider))))
+
+
+value = jax.jit(Samples.value)
 
 
 def as_candidate(net: Network, samples: Samples, loss: float | None = None) -> Candidate:
-    loss = float(samples.value(net)) if loss is None else loss
+    loss = float(value(samples, net)) if loss is None else loss
     fan_in, *_, fan_out = net.shape
     origin = tuple(range(net.widths[0]))
     return Candidate(net, np.zeros((fan_out, fan_in)), loss, Judge.of(samples), origin)

@@ -27,9 +27,9 @@ N_SAMPLES = 250
 def problem(activation="tanh", d_out=1):
     """A teacher of 3 inputs and width 2, queries and answers."""
     teacher_key, x_key = jr.split(jr.key(11))
-    teacher = ec.synthetic_teacher(3, 2, d_out, activation, key=teacher_key)
-    x = ec.gaussian_queries(N_SAMPLES, 3, key=x_key)
-    return teacher, x, ec.respond(teacher, x)
+    teacher = drawn.teacher(3, 2, d_out, activation, key=teacher_key)
+    x = drawn.queries(N_SAMPLES, 3, key=x_key)
+    return teacher, x, drawn.answers(teacher, x)
 
 
 @cache
@@ -168,12 +168,12 @@ def test_float32_recovers_what_float32_can_tell(activation):
     """Four of four keys. Answers are rounded by 6e-8 of their size, and more in sums; what that leaves open of the
     weights is in the certificate: 4e-6 to 7e-5 for these teachers, whose errors are up to 4e-6.
     """
-    config = ec.RecoveryConfig.toy(student_width=12, n_students=8)
+    config = drawn.TOY_FLOAT32
     for seed in range(4):
         teacher_key, x_key, key = jr.split(jr.key(seed), 3)
-        teacher = ec.synthetic_teacher(3, 3, 1, activation, key=teacher_key, dtype=jnp.float32)
-        x = ec.gaussian_queries(500, 3, key=x_key, dtype=jnp.float32)
-        y = ec.respond(teacher, x)
+        teacher = drawn.teacher(3, 3, 1, activation, key=teacher_key, dtype=jnp.float32)
+        x = drawn.queries(drawn.N_FLOAT32, 3, key=x_key, dtype=jnp.float32)
+        y = drawn.answers(teacher, x)
         recovery = ec.recover(x, y, activation=activation, key=key, config=config)
         assert recovery.widths == (3,)
         assert recovery.is_exact

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import drawn
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -16,19 +17,19 @@ from ecjax.network import random_students, student
 from ecjax.reconstruct import Candidate, NoClustersError
 from ecjax.road import layers
 
-SHORT = ec.ExpandConfig(descent=ec.Stopping(max_steps=4, patience=4))
+SHORT = ec.ExpandConfig(descent=ec.Stopping(max_steps=5, patience=12))
 
 
-def problem(activation="tanh", d_in=2, width=2, n=200, seed=0):
+def problem(activation="tanh", d_in=2, width=2, n=drawn.N_TOY, seed=0):
     teacher_key, query_key = jr.split(jr.key(seed))
-    teacher = ec.synthetic_teacher(d_in, width, 1, activation, key=teacher_key)
-    x = ec.gaussian_queries(n, d_in, key=query_key)
-    return teacher, ec.Samples(x, ec.respond(teacher, x))
+    teacher = drawn.teacher(d_in, width, 1, activation, key=teacher_key)
+    x = drawn.queries(n, d_in, key=query_key)
+    return teacher, ec.Samples(x, drawn.answers(teacher, x))
 
 
 def trained():
     _, samples = problem()
-    students = random_students(4, (2, 4, 1), "tanh", key=jr.key(1))
+    students = drawn.students(4, (2, 4, 1), "tanh", key=jr.key(1))
     return expand(students, samples, config=SHORT), samples
 
 
@@ -82,7 +83,7 @@ def test_epochs_of_two_trainings_follow_each_other():
 
 
 # Students of five steps are not enough, those of a second round are.
-FEW = ec.RecoveryConfig.toy(6, 5, expand=ec.ExpandConfig(descent=ec.Stopping(max_steps=5, patience=12)), propose=False)
+FEW = replace(drawn.TOY, expand=SHORT, propose=False)
 
 
 def test_a_network_that_is_not_exact_has_another_round():
@@ -93,7 +94,7 @@ def test_a_network_that_is_not_exact_has_another_round():
     rounds = {name.split("/")[0] for name in store if "/" in name}
     assert rounds
     assert rounds <= {"round-2", "round-3"}
-    assert sum("student" in name for name in store) == 5 * (1 + len(rounds))
+    assert sum("student" in name for name in store) == FEW.n_students * (1 + len(rounds))
     assert recovery.is_exact
     assert ec.compare(recovery, teacher, samples.x).parameter_error < 1e-9
     some = {name: store[name] for name in ("origin", "student-000000", "student-000001")}
