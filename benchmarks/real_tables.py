@@ -1,4 +1,4 @@
-"""Networks that scikit-learn trained on real tables in float32, recovered from files of their answers by the command line.
+"""Networks that scikit-learn trained on real tables in float32, recovered from files of answers by the command line.
 
     python -m benchmarks.real_tables --out tables        # the table of docs/blackbox.md, some minutes on 2 cores
 

@@ -91,13 +91,13 @@ def weak_neuron(seed, scale=1e-3):
     """A teacher in float32, one of whose three neurons hardly matters: its square, 1e-7, is below float32's limit."""
     teacher_key, x_key = jr.split(jr.key(seed))
     teacher = ec.synthetic_teacher(3, 3, 1, "tanh", key=teacher_key, dtype=jnp.float32)
-    x = ec.gaussian_queries(drawn.N_FLOAT32, 3, key=x_key, dtype=jnp.float32)
+    x = ec.gaussian_queries(1000, 3, key=x_key, dtype=jnp.float32)
     weak = teacher.layers[1].w * np.float32([[1, scale, 1]])
     teacher = eqx.tree_at(lambda net: net.layers[1].w, teacher, weak)
     return teacher, x, drawn.answers(teacher, x)
 
 
-@pytest.mark.parametrize("seed", [3, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 4))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 def test_float32_does_not_lose_a_neuron_that_students_found(seed):
     """Students reach 3e-14; without the weak neuron 1e-7 is left, which rounding in float32 might explain (1.4e-6)."""
     teacher, x, y = weak_neuron(seed)
@@ -107,6 +107,18 @@ def test_float32_does_not_lose_a_neuron_that_students_found(seed):
     assert recovery.is_exact
     assert all("as exact" in why for why in recovery.removed)
     assert ec.compare(recovery, teacher, x).n_missing == 0
+
+
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (0, 2, 3, 4, 5))])
+def test_float32_does_not_lose_a_neuron_that_few_students_found(seed):
+    """Students reach 1e-10, a hundred roundings; a network without the weak neuron, 1e-7, which counted as exact."""
+    teacher, x, _ = planted(seed=seed, dtype=jnp.float32, n=drawn.N_FLOAT32)
+    weak = teacher.layers[1].w * np.float32([[1, 1e-3, 1]])
+    y = drawn.answers(eqx.tree_at(lambda net: net.layers[1].w, teacher, weak), x)
+    recovery = ec.recover(x, y, activation="tanh", config=drawn.TOY_FLOAT32, key=jr.key(seed))
+    assert recovery.widths == (3,)
+    assert recovery.is_exact
+    assert recovery.loss < 1e-12
 
 
 def test_a_cluster_that_all_students_hold_goes_only_with_a_reason():

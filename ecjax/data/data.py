@@ -203,7 +203,7 @@ def _logits(
     found = seen(y)
     if answers.is_computed:  # as the logits were, too
         size = np.sqrt(np.mean(found.y**2, axis=1))
-        found = found._replace(error=np.hypot(found.error, size * np.finfo(answers.dtype).eps))
+        found = found._replace(error=np.hypot(found.error, size * np.finfo(str(answers.dtype)).eps))
     gone = int((~found.counts).sum())
     notes = [f"logits from {str(answers.kind).replace('_', ' ')}"]
     notes[0] += ", but for a shift that all classes have in common" if y.shape[1] > 1 else ""

@@ -195,7 +195,7 @@ class Judge:
             loss: Of the network.
             than: Loss of the other one.
         """
-        if than <= self.rounding:  # where nothing is left to explain
+        if than <= (_FEWEST_ROUNDINGS * self.eps) ** 2:  # where nothing is left to explain
             return 0.0
         if self.is_noisy and self.origin in ("told", "rounding"):  # of known variance
             return self.n_numbers * (than - loss) / (2 * self.noise)
@@ -229,6 +229,10 @@ class Judge:
             return f"the answers' errors are {shown:.1g}, less than the {told:.1g} that you told of"
         left = f"errors of {shown:.1g} are left, where you told of {told:.1g}: leave `noise` out to have it looked for"
         return left if shown > _OTHER_NOISE * told else ""
+
+    def is_far_above_students(self, loss: float) -> bool:
+        """Whether a network that counts as exact leaves so much more than students that it may lack a neuron."""
+        return bool(loss > _NEAR_STUDENTS * max(self.reached, (_FEWEST_ROUNDINGS * self.eps) ** 2))
 
     def explains_nothing(self, loss: float, n_parameters: int) -> bool:
         """Whether a network with so many parameters that leaves this loss explains no more than chance does."""

@@ -158,7 +158,27 @@ def _looked_at(
     """The layer as reconstructed, and its width by the evidence where answers have errors."""
     told = {"progress": progress, "deadline": deadline}
     found = reconstructed(expansion, clustering, samples, config, judged, frozen_below=frozen_below, **told)
-    return _weighed(found, samples, config, judge, floor) if judged.is_noisy and not frozen_below else found
+    if frozen_below:
+        return found
+    return _weighed(found, samples, config, judge, floor) if judged.is_noisy else _completed(found, samples, config)
+
+
+def _completed(found: Found, samples: Samples, config: RecoveryConfig) -> Found:
+    """With a neuron that students have and the network lacks, where that is in doubt.
+
+    What a neuron of small outgoing weights explains may be less than rounding is allowed to leave in float32. Students
+    show that it is not rounding.
+    """
+    candidate, students = found.candidate, found.expansion.students
+    in_doubt = candidate.fits and candidate.judge.is_far_above_students(candidate.loss)
+    if not in_doubt or candidate.linear.any() or len(students.hidden) > 1 or not is_small(students):
+        return found
+    pad_to = students.widths[0]
+    weighed = weigh(candidate.network, samples, stop=config.finetune, judge=candidate.judge, pad_to=pad_to)
+    if not weighed.loss < candidate.loss:
+        return found
+    origin = tuple(NEW if place == NEW else candidate.origin[place] for place in weighed.origin)
+    return found._replace(candidate=candidate._replace(network=weighed.network, loss=weighed.loss, origin=origin))
 
 
 def _floor(expansion: Expansion, samples: Samples, config: RecoveryConfig, judge: Judge) -> SharedFloor | None:
