@@ -85,7 +85,7 @@ def test_a_neuron_is_let_go_if_it_explains_no_more_than_chance():
     assert not judge.lets_go(2e-4, 2e-4, 6)  # not exact at all
     assert not judge.lets_go(float("nan"), 1e-4, 6)
     assert judge.gain(1e-4 - per_nat, 1e-4) == pytest.approx(1.0)
-    assert judge.gain(1e-30, 2e-25) == 0.0  # of rounding nothing is explained
+    assert judge.gain(1e-32, 1e-28) == 0.0  # of rounding nothing is explained
     seen = Judge(eps=2e-16, n_numbers=1000, noise=1e-4, origin="seen")
     assert seen.gain(0.9e-4, 1e-4) == pytest.approx(500 * np.log(1 / 0.9))  # of variance unknown
 
