@@ -201,8 +201,8 @@ def _logits(
         return logits_of(values, step, of_logs=answers.kind == "log_probabilities")
 
     found = seen(y)
-    if answers.is_computed:  # as the logits were, too
-        size = np.sqrt(np.mean(found.y**2, axis=1))
+    if answers.is_computed:  # as the logits were, too: sums of terms of their usual size, whatever they add up to
+        size = np.sqrt(np.mean(found.y**2))
         found = found._replace(error=np.hypot(found.error, size * np.finfo(str(answers.dtype)).eps))
     gone = int((~found.counts).sum())
     notes = [f"logits from {str(answers.kind).replace('_', ' ')}"]

@@ -52,6 +52,9 @@ _SURE_AMONG_ERRORS = 0.5
 _SIGMAS = 4.0  # of the mean square of noise, whose relative deviation is sqrt(2 / n)
 # A sum of some thousand numbers computed in one precision errs by this many roundings of its own size, in amplitude.
 _COMPUTED = 1e2
+# Such errors are functions of the queries, of which one more neuron explains some: 74 nats where 70 are chance for
+# independent ones (float32 probabilities of a 13-4-3 classifier), while a neuron of the teacher is worth 55,000.
+_OF_COMPUTATION = 4.0
 # Errors told of and errors seen are not the same where they differ by more than this factor in amplitude.
 _OTHER_NOISE = 2.0
 
@@ -186,7 +189,8 @@ class Judge:
         Half of log n for each, which is what they cost in the evidence to leading order, and grows so that chance
         exceeds it ever more rarely. Source: Schwarz, Annals of Statistics 6 (1978), 461.
         """
-        return n_parameters / 2 * math.log(max(self.n_numbers, 2))
+        dependent = _OF_COMPUTATION if self.origin == "computed" else 1.0
+        return dependent * n_parameters / 2 * math.log(max(self.n_numbers, 2))
 
     def gain(self, loss: float, than: float) -> float:
         """By how much, in nats, the log likelihood of a network is above that of another one with Gaussian errors.
