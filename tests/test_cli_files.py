@@ -105,3 +105,16 @@ def test_other_paths_are_refused(tmp_path, name):
     (tmp_path / "d.txt").write_text("x,y\n1,2\n")
     with pytest.raises(ValueError, match=r"\.npz file holds"):
         read_data(tmp_path / name)
+
+
+def test_a_table_may_miss_numbers_where_that_was_said(tmp_path):
+    path = tmp_path / "holes.csv"
+    path.write_text("p,q,y\n1,2,3\n4,,6\n7,8, n/a \n9,1.5,2\n")
+    with pytest.raises(ValueError, match=r"line 3 .* has '' in column 'q', not a number. .*--missing dropped"):
+        read_data(path)
+    x, y = read_data(path, missing=True)
+    np.testing.assert_array_equal(x, [[1, 2], [4, np.nan], [7, 8], [9, 1.5]])
+    np.testing.assert_array_equal(y, [[3], [6], [np.nan], [2]])
+    path.write_text("p,y\n1,2\n3,many\n")
+    with pytest.raises(ValueError, match="'many' in column 'y', not a number.$"):
+        read_data(path, missing=True)
