@@ -116,5 +116,5 @@ def test_a_table_may_miss_numbers_where_that_was_said(tmp_path):
     np.testing.assert_array_equal(x, [[1, 2], [4, np.nan], [7, 8], [9, 1.5]])
     np.testing.assert_array_equal(y, [[3], [6], [np.nan], [2]])
     path.write_text("p,y\n1,2\n3,many\n")
-    with pytest.raises(ValueError, match="'many' in column 'y', not a number.$"):
+    with pytest.raises(ValueError, match=r"'many' in column 'y', not a number\.$"):
         read_data(path, missing=True)
