@@ -1,5 +1,5 @@
 # make demo       recover a network trained on handwritten digits, from installation to figures
-# make test       the tests, slow ones left out, with line coverage (some 8 minutes on 2 quiet cores, install included)
+# make test       the tests, slow ones left out, with line coverage (some 6 minutes on 2 quiet cores, install included)
 # make test-all   every test
 # make lint       formatting, ruff and pyright
 # make bench      what each step costs, as a table and as JSON
