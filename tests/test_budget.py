@@ -388,3 +388,14 @@ def test_a_run_that_its_budget_ended_goes_on_by_the_same_command(named, tmp_path
     if named:
         assert main([*TOY, *out]) == 2  # it is finished now
         assert "exists already" in capsys.readouterr().err
+
+
+def test_phases_within_others_count_once(monkeypatch):
+    ticks = iter([0.0, 1.0, 4.0, 10.0, 10.0, 12.0])
+    monkeypatch.setattr("ecjax.base.progress.time.perf_counter", lambda: next(ticks))
+    seconds = Stopwatch()
+    with seconds.of("reconstruct"), seconds.of("kinds"):
+        pass
+    with seconds.of("reconstruct"):
+        pass
+    assert seconds.seconds == {"kinds": 3.0, "reconstruct": 9.0}

@@ -18,7 +18,8 @@ from rich.console import Console
 import ecjax as ec
 from ecjax import runs
 from ecjax.cli import main, recovering
-from ecjax.cli.commands import COMMANDS, named_activations
+from ecjax.cli.commands import COMMANDS
+from ecjax.cli.options import named_activations
 from ecjax.cli.progress_bars import ProgressBars
 from ecjax.cli.report import report
 from ecjax.cli.settings import Settings

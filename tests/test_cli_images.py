@@ -18,8 +18,9 @@ from test_cli_teach import N, write_mnist
 import ecjax as ec
 from ecjax import runs
 from ecjax.cli import main, recovering
-from ecjax.cli.commands import Output, RecoverImages, images_default
+from ecjax.cli.options import Output
 from ecjax.cli.progress_bars import ProgressBars
+from ecjax.cli.recover_commands import RecoverImages, images_default
 from ecjax.cli.run_folder import run_folder
 from ecjax.figures import save_figures, saving
 

@@ -8,7 +8,8 @@ import pytest
 import ecjax as ec
 from ecjax.judge import Judge
 from ecjax.network import ACTIVATIONS
-from ecjax.road.kinds import CLASSES, Trial, likelier, same_functions, tell_apart, tied, trial
+from ecjax.road.kinds import CLASSES, likelier, same_functions, tell_apart, tied
+from ecjax.road.trials import Trial, trial
 
 CONFIG = ec.RecoveryConfig.toy(student_width=8, n_students=6)
 
@@ -56,7 +57,7 @@ def test_depth_is_no_more_than_needed(monkeypatch):
     _, samples, judge = problem()
 
     def planted(losses):
-        monkeypatch.setattr("ecjax.road.kinds.trial", lambda _, kinds, *__: Trial(kinds, losses[len(kinds) - 1]))
+        monkeypatch.setattr("ecjax.road.trials.trial", lambda _, kinds, *__: Trial(kinds, losses[len(kinds) - 1]))
         best = tell_apart(samples, ["tanh"], (1, 2, 3), CONFIG, judge, key=jr.key(0))[0]
         return len(best.activations)
 
@@ -91,7 +92,7 @@ def test_among_errors_the_kinds_that_need_the_fewest_neurons_are_followed(monkey
         widths.append(width)
         return Trial(kind, 1e-4 * (1.0 if width >= needs[kind[0].name] else 10.0))
 
-    monkeypatch.setattr("ecjax.road.kinds.trial", planted)
+    monkeypatch.setattr("ecjax.road.trials.trial", planted)
     trials = [Trial(ec.network.as_activations(name, 1), 1e-4 * (1 - 1e-3 * i)) for i, name in enumerate(needs)]
     left = tied(trials, samples, CONFIG, judge, key=jr.key(0))
     assert {one.name for one in left} == {"tanh", "erf", "arctan"}
@@ -111,23 +112,16 @@ def test_piecewise_linear_kinds_are_told_by_their_linear_parts(name):
 
 
 @pytest.mark.slow
-def test_a_wrong_name_is_noticed_and_the_better_one_said():
-    _, samples, judge = problem()
-    named = ec.network.as_activations("erf", 1)
-    loss = trial(samples, named, [named], CONFIG, jr.key(0)).loss
-    better = likelier(samples, named, loss, CONFIG, judge, key=jr.key(0))
+@pytest.mark.parametrize(
+    ("widths", "n", "named", "said"), [((2,), 400, "erf", "tanh"), ((3, 2), 1000, "tanh", "tanh, 2 hidden layers")]
+)
+def test_a_wrong_name_or_depth_is_noticed_and_the_better_one_said(widths, n, named, said):
+    _, samples, judge = problem(widths=widths, n=n)
+    kind = ec.network.as_activations(named, 1)
+    loss = trial(samples, kind, [kind], CONFIG, jr.key(0)).loss
+    better = likelier(samples, kind, loss, CONFIG, judge, key=jr.key(0))
     assert better is not None
-    assert better.name == "tanh"
-
-
-@pytest.mark.slow
-def test_a_wrong_depth_is_noticed():
-    _, samples, judge = problem(widths=(3, 2), n=1000)
-    named = ec.network.as_activations("tanh", 1)
-    loss = trial(samples, named, [named], CONFIG, jr.key(0)).loss
-    better = likelier(samples, named, loss, CONFIG, judge, key=jr.key(0))
-    assert better is not None
-    assert better.name == "tanh, 2 hidden layers"
+    assert better.name == said
 
 
 @pytest.mark.slow

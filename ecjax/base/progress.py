@@ -35,7 +35,8 @@ class Stopwatch:
 
     @contextmanager
     def of(self, phase: str):
-        """Count for `phase` what is done inside."""
-        start = time.perf_counter()
+        """Count for `phase` what is done inside, but for phases inside of it."""
+        start, counted = time.perf_counter(), sum(self.seconds.values())
         yield
-        self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
+        inside = sum(self.seconds.values()) - counted
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start - inside

@@ -14,24 +14,19 @@ from rich.text import Text
 from ..base.devices import is_first
 from .asking import recover_function
 from .bench import bench
-from .commands import (
-    COMMANDS,
-    Command,
-    Compare,
-    Cut,
-    Flow,
+from .commands import COMMANDS, Command, Compare, Cut, Flow, Teach
+from .finished_runs import compare_networks, cut_run
+from .flowing import flow
+from .hosts import join
+from .recover_commands import (
     Recover,
     RecoverData,
     RecoverDigits,
     RecoverFunction,
     RecoverImages,
     RecoverToy,
-    Teach,
     images_default,
 )
-from .finished_runs import compare_networks, cut_run
-from .flowing import flow
-from .hosts import join
 from .recovering import Interrupted, recover_data, recover_digits, recover_images, recover_toy
 from .teach import teach
 

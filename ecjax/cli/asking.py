@@ -16,8 +16,9 @@ from ..data.queries import gaussian_queries
 from ..road import recover
 from ..road.asking import AUTO
 from ..runs import as_json, save_recovery
-from .commands import RecoverFunction, named_activations
+from .options import named_activations
 from .progress_bars import ProgressBars
+from .recover_commands import RecoverFunction
 from .recovering import Interrupted
 from .report import report
 from .run_folder import finish, run_folder

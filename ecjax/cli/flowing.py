@@ -15,7 +15,8 @@ from ..network import Network, random_students, respond, save_network
 from ..objective import Objective, Population, Samples
 from ..runs import as_json
 from ..runs.as_json import write_json
-from .commands import Flow, named_activations
+from .commands import Flow
+from .options import named_activations
 from .progress_bars import ProgressBars
 from .recovering import Interrupted
 from .run_folder import finish, run_folder

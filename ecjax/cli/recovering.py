@@ -25,20 +25,13 @@ from ..road.asking import AUTO
 from ..road.choice import Choice, chosen_from
 from ..road.kinds import DEPTHS
 from ..runs import STUDENTS, StudentFiles, as_json, save_recovery
-from .commands import (
-    Output,
-    Recover,
-    RecoverData,
-    RecoverDigits,
-    RecoverImages,
-    RecoverToy,
-    Settings,
-    named_activations,
-)
 from .data_files import read_data
+from .options import Output, named_activations
 from .progress_bars import ProgressBars
+from .recover_commands import Recover, RecoverData, RecoverDigits, RecoverImages, RecoverToy
 from .report import report
 from .run_folder import finish, run_folder
+from .settings import Settings
 from .teach import images, read_teacher
 
 _N_FRESH = 10_000

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..runs import UNFINISHED, close_run, default_folder, is_stopped, open_run
-from .commands import Output
+from .options import Output
 
 _LOCK = "in-use"
 

@@ -22,7 +22,8 @@ from ..data.teachers import trained_teacher
 from ..judge import unrecoverable_neurons
 from ..network import Network, load_network, save_network
 from ..runs import as_json, close_run, open_run, read_json, write_json
-from .commands import Teach, named_activations
+from .commands import Teach
+from .options import named_activations
 
 N_IMAGES = 10_000  # of a teacher that does not say how many it has seen
 

@@ -5,7 +5,7 @@ from jaxtyping import Float
 
 from ..data import Data
 from ..judge import Judge
-from .kinds import N_TRIED, Trial
+from .trials import N_TRIED, Trial
 
 # Rows of which so few hold so much of what is left that some answers are wrong rather than the network. Of networks
 # that are wrong, the twentieth of the rows with the most of it held up to 0.8 (g for relu), of planted outliers 0.99.

@@ -6,26 +6,21 @@ errors in the answers all kinds reach the errors, and what decides is how few ne
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from functools import partial
+from itertools import count, repeat
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Int, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
 from ..base.deadline import NEVER, Deadline
 from ..base.progress import Progress, silent
-from ..base.threads import one_blas_thread
-from ..expand import Road, Student, over_students
 from ..judge import Judge
-from ..network import Activation, LayerActivation, Network, as_activations, n_parameters, random_students
+from ..network import LayerActivation, as_activations, n_parameters
 from ..objective import Samples
 from .settings import RecoveryConfig
-
-Kind = tuple[LayerActivation, ...]  # the activation of each hidden layer
+from .trials import Trial, short_runs
 
 # One of each class of the same functions, more plausible ones first; the others of its class, which are it with other
 # weights: sigmoid(z) = (1 + tanh(z / 2)) / 2, normal_cdf(z) = (1 + erf(z / sqrt 2)) / 2, cos(z) = sin(z + pi / 2).
@@ -49,8 +44,6 @@ CLASSES: dict[str, tuple[str, ...]] = {
 }
 # Those which are each other and a linear map: a network of one of them is one of another with a linear part.
 PIECEWISE_LINEAR = ("relu", "leaky_relu", "abs")
-N_TRIED = 3  # students of each kind
-_STEPS = 60  # of each; right kinds were 1e7 below all others by then
 DEPTHS = (1, 2, 3)
 # Loss by which a kind is better beyond doubt: a factor 30 in amplitude. Right kinds were better by 1e7 and more.
 _BETTER = 1e3
@@ -59,74 +52,7 @@ _TIED = 10.0
 _N_TIED = 4
 
 
-@dataclass(frozen=True)
-class Trial:
-    """What short runs of one kind reached."""
-
-    activations: Kind
-    loss: float
-
-    @property
-    def name(self) -> str:
-        """As "tanh" or "tanh, two hidden layers"."""
-        kinds = " and ".join(dict.fromkeys(one.name for one in self.activations))
-        depth = len(self.activations)
-        return kinds if depth == 1 else f"{kinds}, {depth} hidden layers"
-
-
-def trial(samples: Samples, kind: Kind, among: Sequence[Kind], config: RecoveryConfig, key: PRNGKeyArray) -> Trial:
-    """What a few students of a kind reach in a short run.
-
-    Args:
-        samples: Queries and targets, scaled.
-        kind: Activations of the hidden layers.
-        among: All kinds that are tried: those that are trained alike share one compiled program.
-        config: How students are trained, and how wide they are.
-        key: Of their weights.
-    """
-    alike = tuple(each for each in among if each == kind or _are_trained_alike(each, kind))
-    shape = (samples.x.shape[1], *config.widths(len(kind)), samples.y.shape[1])
-    students = random_students(N_TRIED, shape, alike[0], key=key, dtype=samples.x.dtype)  # by number: their own
-    quick = config.training(0)
-    short = replace(quick, descent=replace(quick.descent, max_steps=min(_STEPS, quick.descent.max_steps)))
-    _, stages = short.chosen(students)
-    run = _OfKind(Road(stages), alike)  # pyright: ignore[reportArgumentType]
-    numbered = (students, jnp.full(N_TRIED, alike.index(kind)))
-    with one_blas_thread():
-        done = over_students(run, numbered, samples, placement=short.placement, chunk=short.chunk)
-    return Trial(kind, float(np.nanmin(np.asarray(done.loss))))
-
-
-def _are_trained_alike(one: Kind, other: Kind) -> bool:
-    plain = all(isinstance(each, Activation) for each in (*one, *other))
-    return plain and len(one) == len(other) and all(a.smooth == b.smooth for a, b in zip(one, other, strict=True))
-
-
-@dataclass(frozen=True)
-class _OfKind:
-    """A road for students that carry the number of their kind, so that one program trains all kinds."""
-
-    road: Road
-    kinds: tuple[Kind, ...]
-
-    def __call__(self, numbered: tuple[Network, Int[Array, ""]], samples: Samples) -> Student:
-        student, number = numbered
-        activations = [_numbered(each, number) for each in zip(*self.kinds, strict=True)]
-        hidden = (replace(layer, activation=one) for layer, one in zip(student.hidden, activations, strict=True))
-        done = self.road(Network((*hidden, student.output)), samples)
-        network = jax.tree.unflatten(jax.tree.structure(student), jax.tree.leaves(done.network))
-        return eqx.tree_at(lambda done: done.network, done, network)
-
-
-def _numbered(activations: Sequence[Any], number: Int[Array, ""]) -> LayerActivation:
-    """One of several activations, by a number that is known when the program runs."""
-    if len(activations) == 1:
-        return activations[0]
-    one_of = lambda name: lambda z: jax.lax.switch(number, [getattr(each, name) for each in activations], z)
-    return Activation(one_of("fn"), d1=one_of("d1"), d2=one_of("d2"), smooth=activations[0].smooth)
-
-
-def _stands_out(trials: list[Trial], judge: Judge) -> bool:
+def stands_out(trials: list[Trial], judge: Judge) -> bool:
     """Whether the best is of the right kind but for a doubt."""
     return len(trials) > 1 and not judge.is_suspicious(trials[0].loss) and trials[0].loss * _BETTER < trials[1].loss
 
@@ -162,27 +88,25 @@ def tell_apart(
         progress: Called after each kind.
         deadline: After which no kind is tried but the first.
     """
-    tried: list[list[Trial]] = []
+    by_depth: list[list[Trial]] = []
     names: list[str] = [each for each in kinds if isinstance(each, str)]
     for depth in depths:
-        if tried and deadline.leaves_out("more hidden layers"):
+        if by_depth and deadline.leaves_out("more hidden layers"):
             break
         todo = [as_activations(name, depth) for name in names] or [as_activations(kinds[0], depth)]
         here: list[Trial] = []
-        for number, kind in enumerate(todo):
-            if here and deadline.leaves_out("other kinds of networks"):
-                break
-            here.append(trial(samples, kind, todo, config, jr.fold_in(key, depth)))
-            progress("kinds", number + 1, len(todo), losses=[here[-1].loss])
+        late = lambda here=here: bool(here) and deadline.leaves_out("other kinds of networks")
+        for tried in short_runs(samples, todo, config, repeat(jr.fold_in(key, depth)), progress, late):
+            here.append(tried)
             here.sort(key=_by_loss)
-            if judge.fits(here[0].loss) or (not thorough and _stands_out(here, judge)):
+            if judge.fits(here[0].loss) or (not thorough and stands_out(here, judge)):
                 break
-        tried.append(here)
+        by_depth.append(here)
         if not judge.is_suspicious(here[0].loss):
             break
         names = [one.activations[0].name for one in here[:_N_TIED]]  # deeper ones are dear: of the likely kinds only
-    least = min(here[0].loss for here in tried)
-    return next(here for here in tried if here[0].loss <= _BETTER * least)
+    least = min(here[0].loss for here in by_depth)
+    return next(here for here in by_depth if here[0].loss <= _BETTER * least)
 
 
 def tied(
@@ -217,12 +141,10 @@ def tied(
         narrow = tuple(max(1, width // 2) for width in widths)
         narrower, kinds = replace(config, student_width=narrow), [one.activations for one in same]
         fewer = n_parameters(shape(widths)) - n_parameters(shape(narrow))
-        runs = []
-        for number, kind in enumerate(kinds):
-            if deadline.leaves_out("narrower students of each kind"):
-                return same[:_N_TIED]
-            runs.append(trial(samples, kind, kinds, narrower, jr.fold_in(key, max(narrow))))
-            progress("kinds", number + 1, len(kinds), losses=[runs[-1].loss])
+        late = lambda: deadline.leaves_out("narrower students of each kind")
+        runs = list(short_runs(samples, kinds, narrower, repeat(jr.fold_in(key, max(narrow))), progress, late))
+        if len(runs) < len(kinds):
+            break
         still = sorted((one for one in runs if judge.gain(best, one.loss) <= judge.chance(fewer)), key=_by_loss)
         if not still:
             return sorted(runs, key=_by_loss)[:_N_TIED]
@@ -257,11 +179,8 @@ def likelier(
     others = [as_activations(name, depth) for name in CLASSES if named.isdisjoint({name, *CLASSES[name]})]
     deeper = [as_activations(activations[0], depth + 1)] if depth < DEPTHS[-1] else []
     todo = [*others[:1], *deeper, *others[1:]]
-    for number, kind in enumerate(todo):
-        if deadline.leaves_out("likelier kinds of networks"):
-            break
-        tried = trial(samples, kind, todo, config, jr.fold_in(key, number))
-        progress("kinds", number + 1, len(todo), losses=[tried.loss])
+    keys, late = map(partial(jr.fold_in, key), count()), lambda: deadline.leaves_out("likelier kinds of networks")
+    for tried in short_runs(samples, todo, config, keys, progress, late):
         if tried.loss * _BETTER < loss or judge.fits(tried.loss):
             return tried
     return None

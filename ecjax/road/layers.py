@@ -25,7 +25,7 @@ from ..judge import Evidence, Judge
 from ..network import Layer, Network, hidden_states, random_students, stack, student
 from ..objective import Inputs, Samples
 from ..reconstruct import Candidate, NoClustersError, before_next, fit_output, reconstruct_layer
-from ..reconstruct.evidence import NEW, SharedFloor, shared_floor, weigh
+from ..reconstruct.evidence import NEW, SharedFloor, Weighed, shared_floor, weigh
 from .settings import RecoveryConfig
 
 Doubts = Callable[[float], str]
@@ -177,8 +177,13 @@ def _completed(found: Found, samples: Samples, config: RecoveryConfig) -> Found:
     weighed = weigh(candidate.network, samples, stop=config.finetune, judge=candidate.judge, pad_to=pad_to)
     if not weighed.loss < candidate.loss:
         return found
+    return found._replace(candidate=_settled(candidate, weighed))
+
+
+def _settled(candidate: Candidate, weighed: Weighed) -> Candidate:
+    """The candidate with the width that it was moved to."""
     origin = tuple(NEW if place == NEW else candidate.origin[place] for place in weighed.origin)
-    return found._replace(candidate=candidate._replace(network=weighed.network, loss=weighed.loss, origin=origin))
+    return candidate._replace(network=weighed.network, loss=weighed.loss, origin=origin)
 
 
 def _floor(expansion: Expansion, samples: Samples, config: RecoveryConfig, judge: Judge) -> SharedFloor | None:
@@ -203,8 +208,7 @@ def _weighed(found: Found, samples: Samples, config: RecoveryConfig, judge: Judg
     weighed = weigh(
         candidate.network, samples, stop=config.finetune, judge=candidate.judge, pad_to=pad_to, student=floor
     )
-    origin = tuple(NEW if place == NEW else candidate.origin[place] for place in weighed.origin)
-    settled = candidate._replace(network=weighed.network, loss=weighed.loss, origin=origin)
+    settled = _settled(candidate, weighed)
     if candidate.judge.noise != judge.noise:  # which was only seen
         if judge.fits(weighed.loss):  # students had too few neurons for what is no noise
             return found._replace(candidate=settled._replace(judge=judge))

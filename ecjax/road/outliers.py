@@ -34,8 +34,8 @@ from ..network import student as student_of
 from ..objective import Samples
 from .choice import Choice
 from .following import ROWS, enough_rows, judge_of
-from .kinds import N_TRIED
 from .recovery import Recovery
+from .trials import N_TRIED
 
 _CAUCHY = 2.385
 _TURNS, _STEPS = 12, 40  # of reweighting, and of the students in each; most tables settle in 3 to 8

@@ -15,9 +15,10 @@ from ..network import Activation, Activations, as_activations, n_parameters, pre
 from .asking import AUTO
 from .choice import Overrides, choice_of
 from .following import ROWS, checked_activations, enough, judge_of
-from .kinds import CLASSES, DEPTHS, PIECEWISE_LINEAR, Trial, same_functions, tell_apart, tied
+from .kinds import CLASSES, DEPTHS, PIECEWISE_LINEAR, same_functions, stands_out, tell_apart, tied
 from .recovery import Recovery
 from .settings import RecoveryConfig
+from .trials import Trial
 
 _OPPOSITE = 1e-2  # from -1, of the cosine of two neurons' pre-activations; leaky relu by relu: 6e-5
 
@@ -87,7 +88,9 @@ def of_unknown_kind(
                 ends.append(followed(one))
             if ends[-1].is_beyond_doubt:
                 break
-        if any(end.recovery.is_exact for end in ends) or deadline.leaves_out("other kinds of networks"):
+        if any(end.recovery.is_exact for end in ends) or not stands_out(trials, judge):
+            break  # there is nothing that a thorough search would add
+        if deadline.leaves_out("other kinds of networks"):
             break
     latest = ends[-1]
     for name in PIECEWISE_LINEAR if latest.is_beyond_doubt and _linear_part(latest.recovery, data) else ():
