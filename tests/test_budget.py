@@ -23,7 +23,7 @@ from ecjax.expand import ExpandConfig, Minibatch, Narrowing, Stopping, better_of
 from ecjax.judge import Judge
 from ecjax.network import student
 from ecjax.reconstruct import Candidate, NoClustersError
-from ecjax.road import following, kinds, layers
+from ecjax.road import following, kinds, layers, trials
 
 SHORT = ExpandConfig(descent=Stopping(max_steps=5, patience=12))
 FEW = ec.RecoveryConfig.toy(6, 5, expand=SHORT, rounds=3, propose=False)  # one round is not enough, two are
@@ -303,9 +303,9 @@ def test_no_kind_is_tried_when_the_time_is_up(monkeypatch, clock):
 
     def trial(samples, kind, *_):
         tried.append(kind[0].name)
-        return kinds.Trial(kind, 1e-3)
+        return trials.Trial(kind, 1e-3)
 
-    monkeypatch.setattr(kinds, "trial", trial)
+    monkeypatch.setattr(trials, "trial", trial)
     samples, judge = problem(), Judge.of(problem())
     told = {"key": jr.key(0), "progress": clock.tick}
     of = lambda budget: kinds.tell_apart(
@@ -315,7 +315,7 @@ def test_no_kind_is_tried_when_the_time_is_up(monkeypatch, clock):
     assert len(of(2.0)) == 2
     tried.clear()
     assert len(of(3.0)) == len(tried) == 3  # and none with two hidden layers
-    many = [kinds.Trial(ec.network.network.as_activations(name, 1), 1e-3) for name in list(kinds.CLASSES)[:6]]
+    many = [trials.Trial(ec.network.network.as_activations(name, 1), 1e-3) for name in list(kinds.CLASSES)[:6]]
     up = Deadline(1.0)
     clock.now += 1
     tried.clear()
