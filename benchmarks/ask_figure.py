@@ -12,7 +12,7 @@ import matplotlib
 import numpy as np
 
 import ecjax as ec
-from ecjax.probe import LINE, fit_profile, sweep
+from ecjax.probe import LINE, Reach, fit_profile, sweep
 from ecjax.probe.curves import values
 
 INK, PALE = "#20639b", "#9aa5b1"
@@ -34,7 +34,8 @@ def main() -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), constrained_layout=True)
     ask, far = answers_of(ec.synthetic_teacher(2, 8, 1, "tanh", key=jr.key(0))), 1e4
     rng = np.random.default_rng(0)
-    found = sweep(ask, 2, "steps", distance=far, scale=1.0, precision=np.finfo(float).eps, rng=rng)
+    reach = Reach.of(ask, np.eye(2), 1.0)
+    found = sweep(reach, "steps", distance=far, precision=np.finfo(float).eps, rng=rng)
     along = found[0].line
     nearest = found[0].place - (found[0].place @ along) * along
     angle = np.linspace(-1.5, 1.5, 4001)

@@ -14,6 +14,7 @@ from ecjax.probe import (
     N_PAIRS,
     Isolated,
     NoRestError,
+    Reach,
     columns,
     fit_profile,
     hessians,
@@ -28,7 +29,7 @@ from ecjax.probe import (
 from ecjax.probe.curves import bends, slope_values, values
 from ecjax.probe.differences import gradient, gradient_step, hessian, slopes
 from ecjax.probe.isolate import far
-from ecjax.probe.sweep import Line, located
+from ecjax.probe.lines import Line, kinks
 
 EPS = float(np.finfo(float).eps)
 KNOWN = {name: one for name, one in ec.ACTIVATIONS.items() if not one.symmetry.polynomial}
@@ -52,6 +53,12 @@ class Planted:
     @property
     def unit(self):
         return self.w / np.linalg.norm(self.w, axis=1, keepdims=True)
+
+
+def drawing(n, scale, seed=0):
+    """Random questions, one at a time, as `row_space` wants them."""
+    rng = np.random.default_rng(seed)
+    return lambda: 0.7 * scale * rng.standard_normal(n)
 
 
 def angles(wanted, found):
@@ -87,7 +94,7 @@ def test_differences_of_a_quadratic_are_its_derivatives():
 @given(st.sampled_from(["tanh", "softplus", "sin"]), st.integers(2, 6), st.integers(0, 100))
 def test_row_space_is_that_of_the_weights(name, width, seed):
     teacher = Planted((9, width, 2), name, seed)
-    space = row_space(teacher, 9, precision=EPS, scale=0.7, rng=np.random.default_rng(seed))
+    space = row_space(teacher, 9, precision=EPS, scale=0.7, question=drawing(9, 0.7, seed))
     assert space.rank == width
     outside = teacher.w - teacher.w @ space.basis.T @ space.basis
     assert np.abs(outside).max() < 1e-5
@@ -95,14 +102,14 @@ def test_row_space_is_that_of_the_weights(name, width, seed):
 
 def test_steps_among_kinks_are_short():
     teacher = Planted((9, 5, 2), "relu")
-    space = row_space(teacher, 9, precision=EPS, scale=4.0, rng=np.random.default_rng(0), is_straight=True)
+    space = row_space(teacher, 9, precision=EPS, scale=4.0, question=drawing(9, 4.0), is_straight=True)
     assert space.rank == 5
     assert np.abs(teacher.w - teacher.w @ space.basis.T @ space.basis).max() < 1e-5
 
 
 def test_row_space_of_more_neurons_than_inputs_is_everything():
     teacher = Planted((3, 8, 2), "tanh")
-    space = row_space(teacher, 3, precision=EPS, scale=0.7, rng=np.random.default_rng(0))
+    space = row_space(teacher, 3, precision=EPS, scale=0.7, question=drawing(3, 0.7))
     assert space.is_all
 
 
@@ -110,7 +117,7 @@ def test_row_space_of_more_neurons_than_inputs_is_everything():
 def test_pairs_of_hessians_propose_the_neurons(name):
     teacher = Planted((5, 5, 3), name)
     rng = np.random.default_rng(0)
-    found = hessians(teacher, 5, n_points=4, precision=EPS, scale=0.5, rng=rng)
+    found = hessians(teacher, 0.25 * rng.standard_normal((4, 5)), precision=EPS, scale=0.5)
     vectors, proposer = proposals(found, rng=rng)
     assert set(proposer) == set(range(N_PAIRS))
     assert angles(teacher.unit, vectors).max() < 1e-3
@@ -176,21 +183,24 @@ def test_what_never_rests_can_not_be_isolated(name):
 @pytest.mark.parametrize("name", ["tanh", "g", "gaussian"])
 def test_polish_and_columns_end_in_rounding(name):
     teacher, rng = Planted((9, 5, 2), name), np.random.default_rng(0)
-    space = row_space(teacher, 9, precision=EPS, scale=0.7, rng=rng)
+    space = row_space(teacher, 9, precision=EPS, scale=0.7, question=drawing(9, 0.7))
+    reach = Reach.of(teacher, space.basis, 0.7)
     w = teacher.w @ space.basis.T
-    net = polished(space.within(teacher), teacher.activation, w * 1.00001, teacher.b + 1e-5, scale=0.7, rng=rng)
+    points = lambda n: reach.points(n, rng)
+    net = polished(reach, teacher.activation, w * 1.00001, teacher.b + 1e-5, points=points)
     np.testing.assert_allclose(net.w, w, atol=1e-11)
     np.testing.assert_allclose(net.b, teacher.b, atol=1e-11)
     np.testing.assert_allclose(net.a, teacher.a, atol=1e-11)
-    found = columns(teacher, teacher.activation, space.basis, net.w, net.b, net.a, scale=0.7, rng=rng)
+    found = columns(reach, net.stack, rng=rng)
     np.testing.assert_allclose(found, teacher.w, atol=1e-11)
 
 
 @pytest.mark.parametrize(("name", "shape"), [("tanh", "steps"), ("softplus", "kinks"), ("relu", "kinks")])
 def test_sweeps_see_neurons_one_by_one(name, shape):
     teacher, rng = Planted((3, 7, 2), name), np.random.default_rng(0)
-    assert shape_far_out(teacher, 3, distance=1e5, rng=rng) == shape
-    found = sweep(teacher, 3, shape, distance=1e5, scale=1.0, precision=EPS, rng=rng)
+    reach = Reach.of(teacher, np.eye(3), 1.0)
+    assert shape_far_out(reach, distance=1e5, rng=rng) == shape
+    found = sweep(reach, shape, distance=1e5, precision=EPS, rng=rng)
     directions = np.stack([crossing.direction for crossing in found])
     assert angles(directions, teacher.unit).max() < 1e-3
     assert np.sum(angles(teacher.unit, directions) < 1e-4) >= 6
@@ -198,8 +208,10 @@ def test_sweeps_see_neurons_one_by_one(name, shape):
 
 def test_a_line_without_crossings_has_none():
     nothing = lambda x: np.ones((len(x), 1))
-    assert located(nothing, Line(np.ones(2), np.array([1.0, -1.0])), distance=1e3, precision=EPS) == []
-    assert sweep(nothing, 2, "steps", distance=1e3, scale=1.0, precision=EPS, rng=np.random.default_rng(0)) == []
+    assert kinks(nothing, Line(np.ones(2), np.array([1.0, -1.0]), -np.inf, np.inf, 1e3), EPS) == []
+    for shape in ("steps", "kinks"):
+        reach = Reach.of(nothing, np.eye(2), 1.0)
+        assert sweep(reach, shape, distance=1e3, precision=EPS, rng=np.random.default_rng(0)) == []
 
 
 @settings(deadline=None, max_examples=25)
@@ -209,7 +221,7 @@ def test_all_kinks_of_a_line_are_located(places):
     if len(places) > 1 and np.diff(places).min() < 1e-2:
         return
     ask = lambda x: np.maximum(x[:, :1] - places, 0) @ np.linspace(1.0, 2.0, len(places))[:, None]
-    found = located(ask, Line(np.zeros(1), np.ones(1)), distance=1.0, precision=EPS)
+    found = kinks(ask, Line(np.zeros(1), np.ones(1), -np.inf, np.inf, 1.0), EPS)
     assert len(found) == len(places)
     for (low, high), place in zip(found, places, strict=True):
         assert low <= place <= high

@@ -6,10 +6,15 @@ cluster phase does not know who proposed. Then each neuron is looked at by itsel
 have come to rest (`isolate`), and all of them are brought together again (`polish`, `columns`).
 """
 
+from .behind import Behind as Behind
+from .behind import by_rank as by_rank
+from .behind import profile_behind as profile_behind
 from .columns import columns as columns
 from .hessians import N_PAIRS as N_PAIRS
 from .hessians import hessians as hessians
 from .hessians import proposals as proposals
+from .inverse import growing as growing
+from .inverse import inverse as inverse
 from .isolate import Isolated as Isolated
 from .isolate import NoRestError as NoRestError
 from .polish import Shallow as Shallow
@@ -18,6 +23,7 @@ from .profile import LINE as LINE
 from .profile import Profile as Profile
 from .profile import fit_profile as fit_profile
 from .profile import named as named
+from .reach import Reach as Reach
 from .record import DIRECTIONS as DIRECTIONS
 from .record import Probes as Probes
 from .row_space import RowSpace as RowSpace

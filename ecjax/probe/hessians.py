@@ -19,7 +19,6 @@ from scipy.linalg import LinAlgError, eig
 from .differences import Asked, hessian, hessian_step
 
 N_PAIRS = 8  # proposers
-_SPREAD = 0.5  # of the points, in units of the scale of the inputs
 # The rounding of a second difference spoils all directions alike; its truncation is made of the same few weight
 # vectors. So a step ten times that of plain differences is better: worst 1 - cosine 3e-5 against 5e-10 (784-128-10).
 _LONGER = 10.0
@@ -28,11 +27,11 @@ _REAL = 1e-3  # share of an eigenvector that may be imaginary, by rounding
 
 
 def hessians(
-    ask: Asked, rank: int, *, n_points: int, precision: float, scale: float, rng: np.random.Generator
+    ask: Asked, points: Float[np.ndarray, "points rank"], *, precision: float, scale: float
 ) -> Float[np.ndarray, "hessians rank rank"]:
     """Hessians of all outputs at some points, each of norm 1; about rank^2 questions a point."""
     step = min(_LONGER * hessian_step(precision, scale), scale / 4)
-    found = [hessian(ask, _SPREAD * scale * rng.standard_normal(rank), step) for _ in range(n_points)]
+    found = [hessian(ask, point, step) for point in points]
     found = np.concatenate(found)
     norm = np.linalg.norm(found, axis=(1, 2))
     return found[norm > 0] / norm[norm > 0, None, None]

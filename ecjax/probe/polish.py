@@ -4,6 +4,7 @@ What was measured neuron by neuron, far out, has errors in proportion to how far
 then; what is left is linear least squares in a few numbers for each neuron.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from jaxtyping import Float
 from ..network import Activation
 from .curves import slope_values, values
 from .differences import Asked
+from .stack import Stack, Weights
 
 _EQUATIONS = 1.6  # for each unknown
 _ROUNDS = 4  # of Gauss and Newton; two reach rounding
@@ -30,6 +32,11 @@ class Shallow(NamedTuple):
         """Pre-activations."""
         return u @ self.w.T + self.b
 
+    @property
+    def stack(self) -> Stack:
+        """The same as layers."""
+        return (Weights(self.w, self.b, self.activation), Weights(self.a, self.c))
+
     def errors(self, u: Float[np.ndarray, "samples fan_in"], y: Float[np.ndarray, "samples fan_out"]):
         """What it answers too much."""
         return values(self.activation, self.z(u)) @ self.a.T + self.c - y
@@ -41,8 +48,7 @@ def polished(
     w: Float[np.ndarray, "width rank"],
     b: Float[np.ndarray, " width"],
     *,
-    scale: float,
-    rng: np.random.Generator,
+    points: Callable[[int], Float[np.ndarray, "questions rank"]],
 ) -> Shallow:
     """Fit scales, biases, outgoing weights and output bias.
 
@@ -51,13 +57,12 @@ def polished(
         activation: Of the hidden layer.
         w: Incoming weights, their directions right.
         b: Biases, nearly right.
-        scale: Of the inputs.
-        rng: For the questions.
+        points: So many questions among which neurons bend.
     """
-    width, rank = w.shape
-    fan_out = ask(np.zeros((1, rank))).shape[1]
+    width = len(w)
+    fan_out = ask(points(1)).shape[1]
     n = int(np.ceil(_EQUATIONS * (2 * width / fan_out + width + 1)))
-    u = scale * rng.standard_normal((n, rank))
+    u = points(n)
     y = ask(u)
     found, best = _output(Shallow(activation, w, b, np.zeros((fan_out, width)), np.zeros(fan_out)), u, y), None
     least = np.inf

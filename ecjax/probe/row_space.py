@@ -5,24 +5,26 @@ weight vectors. Where these are fewer than the inputs, the singular values of th
 magnitude at their number: the width, if they are independent. All further questions live in so many coordinates.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from .differences import Asked, gradient, gradient_step
+from .differences import Asked, gradient_step
 
 # Gradients for each dimension of the space, before its end is believed to have been seen.
 _GRADIENTS = 1.3
 # Power of the precision. At 784-128-10 a fortieth of a kink is expected within all steps of that length; rounding is
 # 1e-8 of a gradient, which `columns` makes good for.
 _SHORT_STEP = 0.4
-_AT_ONCE = 4096  # questions that are written out in all inputs at the same time
-_POINTS = 12  # at least: a relu neuron is silent at every other point
-_SPREAD = 0.7  # of the points, in units of the scale of the inputs
+# Points at least: a relu neuron is silent at half of them.
+_POINTS = 12
 # A drop of the singular values below the noise of the differences, eps^(2/3) of the largest, is the end of the space;
 # noise itself falls by much less from one to the next. Signals down to 1e-8 were seen in trained teachers.
 _DROP = 30.0
+# Second difference, beside the first, that may still be rounding; and how many points are tried for one without a kink.
+_BENT, _TRIES = 1e-6, 20
 _NOISE = 1e4
 
 
@@ -49,15 +51,6 @@ class RowSpace(NamedTuple):
         """Whether the answers depend on all inputs, so that the rank says nothing of the width."""
         return self.rank == self.basis.shape[1]
 
-    def within(self, ask: Asked) -> Asked:
-        """The same teacher, asked in the coordinates of the basis."""
-
-        def inside(u: Float[np.ndarray, "samples rank"]) -> Float[np.ndarray, "samples fan_out"]:
-            parts = np.split(u, range(_AT_ONCE, len(u), _AT_ONCE))
-            return np.concatenate([ask(part @ self.basis) for part in parts])
-
-        return inside
-
 
 def row_space(
     ask: Asked,
@@ -65,32 +58,52 @@ def row_space(
     *,
     precision: float,
     scale: float,
-    rng: np.random.Generator,
+    question: Callable[[], Float[np.ndarray, " fan_in"]],
+    still: int = _POINTS,
     is_straight: bool = False,
+    step: float | None = None,
 ) -> RowSpace:
-    """Find it by central differences along all inputs, at as many points as it takes; 2 fan_in questions each.
+    """Find it by central differences along all inputs, at as many points as it takes; 2 fan_in + 1 questions each.
 
     Args:
         ask: The teacher.
         fan_in: How many inputs it has.
         precision: Relative error of its answers.
         scale: Of its inputs: about how far one has to go for its neurons to bend.
-        rng: For the points.
+        question: A random one, among which neurons bend.
+        still: How many points in a row have to show nothing new.
         is_straight: Whether the answers are straight but for kinks. Steps are shorter then: a kink inside one makes a
             direction that is none.
+        step: How short, if that is known better.
     """
-    step = precision**_SHORT_STEP * scale if is_straight else gradient_step(precision, scale)
-    everything = np.eye(fan_in)
-    rows, n_points = np.zeros((0, fan_in)), 0
+    usual = precision**_SHORT_STEP * scale if is_straight else gradient_step(precision, scale)
+    short = usual if step is None else step
+    tries = _TRIES if is_straight else 1
+    rows, ranks = np.zeros((0, fan_in)), []
     while True:
-        point = _SPREAD * scale * rng.standard_normal(fan_in)
-        rows = np.concatenate([rows, gradient(ask, point, everything, step).T])
+        rows = np.concatenate([rows, _gradients(ask, question, fan_in, short, tries)])
         # Below twice the inputs a decomposition a point is cheap; the points are few.
         _, singular, basis = np.linalg.svd(rows, full_matrices=False)
         rank = _rank(singular, precision)
-        n_points += 1
-        if n_points >= _POINTS and len(rows) > max(_GRADIENTS * rank, rank + 1):
+        ranks.append(rank)
+        is_settled = len(ranks) >= max(_POINTS, still) and len(set(ranks[-still:])) == 1
+        if (is_settled and len(rows) > max(_GRADIENTS * rank, rank + 1)) or rank == fan_in:
             return RowSpace(basis[:rank], singular / singular[0], scale)
+
+
+def _gradients(
+    ask: Asked, question: Callable[[], np.ndarray], fan_in: int, step: float, tries: int
+) -> Float[np.ndarray, "fan_out fan_in"]:
+    """Gradients of all answers at the first of some questions that has no kink within a step of it, or the last."""
+    found = np.zeros((0, fan_in))
+    for number in range(tries):
+        here = question()
+        answers = ask(np.concatenate([here[None], here + step * np.eye(fan_in), here - step * np.eye(fan_in)]))
+        middle, ahead, behind = answers[0], answers[1 : fan_in + 1], answers[fan_in + 1 :]
+        found = ((ahead - behind) / (2 * step)).T
+        if number == tries - 1 or np.abs(ahead + behind - 2 * middle).max() <= _BENT * np.abs(ahead - behind).max():
+            break
+    return found
 
 
 def _rank(singular: Float[np.ndarray, " values"], precision: float) -> int:

@@ -34,7 +34,9 @@ def _descend_to(descent: Descent, target_loss, net: Network, samples: Samples, f
     return descent(net, samples, free=free, target_loss=target_loss)
 
 
-def finetune(net: Network, samples: Samples, *, stop: Stopping, judge: Judge, pad_to: int = 0) -> tuple[Network, float]:
+def finetune(
+    net: Network, samples: Samples, *, stop: Stopping, judge: Judge, pad_to: int = 0, is_near: bool = False
+) -> tuple[Network, float]:
     """Refine all weights of one network together.
 
     Levenberg-Marquardt, then its orthogonal form if that is affordable and still needed; without a matrix where there
@@ -52,7 +54,7 @@ def finetune(net: Network, samples: Samples, *, stop: Stopping, judge: Judge, pa
         The refined network, and its loss; the given one if it could not be improved.
     """
     if not is_small(net):
-        return _large(net, samples, stop, judge)
+        return _large(net, samples, stop, judge, is_near)
     width = net.widths[0]
     padded, free = _padded(net, _shared_width(width, pad_to))
     refined = _descend(LevenbergMarquardt, stop, padded, samples, free)
@@ -63,16 +65,18 @@ def finetune(net: Network, samples: Samples, *, stop: Stopping, judge: Judge, pa
     return take_neurons(refined.network, range(width), layer=0), float(refined.loss)
 
 
-def _large(net: Network, samples: Samples, stop: Stopping, judge: Judge) -> tuple[Network, float]:
+def _large(net: Network, samples: Samples, stop: Stopping, judge: Judge, is_near: bool) -> tuple[Network, float]:
     """Without a matrix, and no further than rounding: a step costs hundreds of gradients.
 
     First on no more answers than the weights need. Who explains these explains all of them, but for their noise.
     """
     stop = replace(stop, target_loss=max(stop.target_loss, judge.rounding))
     everything = jnp.ones(net.n_parameters, bool)
-    refine = lambda net, samples: _descend(
-        Conjugate, stop, _past_kinks(net, everything, samples, stop, judge), samples, everything
-    )
+
+    def refine(net: Network, samples: Samples) -> Student:
+        start = net if is_near else _past_kinks(net, everything, samples, stop, judge)
+        return _descend(Conjugate, stop, start, samples, everything)
+
     some = fewer(samples, net, _ANSWERS)
     if some is not samples:
         near = refine(net, some).network

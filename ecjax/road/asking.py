@@ -6,8 +6,8 @@ Every phase asks questions of its own. What they found is judged by questions th
 """
 
 from dataclasses import replace
+from typing import Literal
 
-import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import PRNGKeyArray
@@ -17,37 +17,44 @@ from ..base.progress import Progress
 from ..data import Data, Teacher
 from ..expand import is_small
 from ..judge import Judge, certify
-from ..network import Activation, Layer, LayerActivation, Mixture, Network
+from ..network import Activations, Mixture, Network
 from ..network.moves import with_unit_vectors
-from ..objective import Samples, Scaling
+from ..objective import Samples
 from ..objective.scaling import scaling_of_outputs
-from ..probe import RowSpace, Shallow, natural_scale
+from ..probe import Reach, natural_scale
 from ..reconstruct import finetune
-from .probing import LOOKED_AT, SPREAD, Asking, Found, ProbesFailedError
+from .following import checked_activations
+from .probing import LOOKED_AT, Asking, Found, ProbesFailedError
+from .probing_deep import deep
+from .probing_refine import network_of, scaled
+from .probing_shallow import shallow
 from .recovery import Recovery
 from .settings import RecoveryConfig
 
 AUTO = "auto"
+_DEPTHS = (1, 2, 3, 4)
 _SHARE_FRESH = 0.05  # of the last questions, kept for the certificate
 _FOR_STUDENTS = 4000  # questions, where probes do not reach
+_EVERY, _FARTHER = 4, 10.0  # some are far out: kinks that are nowhere else are part of the network, too
 _MORE = 1.02  # numbers asked beyond those that the judge wants
 
 
 def recover_by_asking(
     teacher: Teacher,
-    activations: tuple[LayerActivation, ...] | None,
+    activation: Activations,
     *,
-    hidden_layers: int,
+    hidden_layers: int | Literal["auto"],
     key: PRNGKeyArray,
     config: RecoveryConfig | None,
     progress: Progress,
 ) -> Recovery:
-    """Recover a network of one hidden layer by asking.
+    """Recover a network by asking.
 
     Args:
         teacher: Who answers.
-        activations: Of the hidden layers; None to look at them.
-        hidden_layers: How many there are.
+        activation: Of the hidden layers; "auto" to look at them.
+        hidden_layers: How many there are; "auto" for the fewest that explain the answers. The questions about the first
+            layers are the same for all, and asked once.
         key: Decides the questions.
         config: Settings of the refinement and the judge.
         progress: Called as the work advances, with the `questions` asked.
@@ -57,18 +64,33 @@ def recover_by_asking(
         ValueError: If JAX is in float32-only mode.
     """
     require_float64("A recovery by asking")
-    if teacher.box is not None:
-        raise ProbesFailedError("they need every question to be allowed, and the teacher has a box.")
     config = RecoveryConfig.toy() if config is None else config
-    if hidden_layers != 1:
-        raise ProbesFailedError(f"they find one hidden layer, and {hidden_layers} are wanted.")
-    if activations and isinstance(activations[0], Mixture):
-        raise ProbesFailedError("they find neurons of one activation.")
-    activation = None if activations is None else activations[0]
-    assert activation is None or isinstance(activation, Activation)
-    asking = Asking(teacher, activation, key, progress, config.finetune)
-    found, space = asking.shallow()
-    return finished(asking, (found,), network_of(found.net), space, config)
+    depths = _DEPTHS if hidden_layers == AUTO else (hidden_layers,)
+    is_unknown = isinstance(activation, str) and activation == AUTO
+    known = [None if is_unknown else checked_activations(activation, depth) for depth in depths]
+    if any(isinstance(each, Mixture) for kinds in known for each in kinds or ()):
+        raise ProbesFailedError("they find neurons of one activation a layer.")
+    trouble, inexact = [], None
+    for depth, kinds in zip(depths, known, strict=True):
+        asking = Asking(teacher, kinds, key, progress, config.finetune)  # pyright: ignore[reportArgumentType]
+        try:
+            found = shallow(asking) if depth == 1 else deep(asking, depth)
+        except ProbesFailedError as error:
+            trouble.append(str(error) if len(depths) == 1 else f"{in_words(depth)}: {error}")
+            continue
+        recovery = finished(asking, found, config)
+        if recovery.is_exact or len(depths) == 1:
+            said = () if len(depths) == 1 else (f"{in_words(depth)}, the fewest that explain the answers",)
+            return replace(recovery, chosen=(*said, *recovery.chosen))
+        inexact = inexact or recovery
+    if inexact is not None:
+        return inexact
+    raise ProbesFailedError(" ".join(trouble))
+
+
+def in_words(depth: int) -> str:
+    """As "2 hidden layers"."""
+    return f"{depth} hidden layer{'s' * (depth > 1)}"
 
 
 def with_answers(teacher: Teacher, *, key: PRNGKeyArray) -> Data:
@@ -85,19 +107,11 @@ def with_answers(teacher: Teacher, *, key: PRNGKeyArray) -> Data:
     return Data.of(x, teacher(x), ask=teacher)
 
 
-def network_of(net: Shallow) -> Network:
-    """The same as a record."""
-    w, b, a, c = map(jnp.asarray, (net.w, net.b, net.a, net.c))
-    return Network((Layer(w, b, net.activation), Layer(a, c)))
-
-
-def finished(
-    asking: Asking, found: tuple[Found, ...], network: Network, space: RowSpace, config: RecoveryConfig
-) -> Recovery:
+def finished(asking: Asking, found: Found, config: RecoveryConfig) -> Recovery:
     """Judged on new questions, and refined if that is still needed."""
-    teacher, seconds = asking.teacher, asking.seconds
+    teacher, seconds, network = asking.teacher, asking.seconds, network_of(found.stack)
     with seconds.of("ask"):
-        data = _judged_on(asking, network, space)
+        data = _judged_on(asking, network, found.reach)
     # All inputs as they are: outside the row space as it was found there may still be errors to refine.
     scale = scaling_of_outputs(data.y, teacher.fan_in)
     samples = scale.samples(data.x, data.y)
@@ -110,7 +124,7 @@ def finished(
             stop = config.finetune
             if not is_small(network):  # where steps are cheap, exact is not enough: they go on to rounding
                 stop = replace(stop, target_loss=judge.target(stop.target_loss))
-            refined, _ = finetune(_scaled(network, scale), samples, stop=stop, judge=judge)
+            refined, _ = finetune(scaled(network, scale), samples, stop=stop, judge=judge)
             refined, _ = scale.undo(refined, None)
         refined_loss = loss_of(refined)
         if refined_loss < loss:
@@ -119,41 +133,36 @@ def finished(
     network = with_unit_vectors(network)
     with seconds.of("certify"):
         certificate = certify(network, data.x, data.y, judge=judge, fresh=data.fresh)
-    kinds = " and ".join(dict.fromkeys(each.net.activation.name for each in found))
+    kinds = " and ".join(dict.fromkeys(each.name for each in network.activations))
     return Recovery(
         network=network,
         linear=None,
         loss=loss,
         is_exact=judge.is_exact(loss, network.n_parameters),
-        found_by=tuple(each.probes.method for each in found),
+        found_by=tuple(each.probes.method for each in found.layers),
         certificate=certificate,
-        chosen=() if asking.activation else (f"activation {kinds}, by the profiles of {LOOKED_AT} neurons at most",),
+        chosen=() if asking.activations else (f"activation {kinds}, by the profiles of {LOOKED_AT} neurons at most",),
         removed=(),
         unidentified=(),
         expansions=(),
-        clusterings=tuple(each.clustering for each in found),
+        clusterings=tuple(each.clustering for each in found.layers),
         scaling=scale,
         config=config,
         judge=judge,
         seconds=seconds.seconds,
-        probes=tuple(each.probes for each in found),
+        probes=tuple(each.probes for each in found.layers),
         questions=teacher.asked,
     )
 
 
-def _judged_on(asking: Asking, network: Network, space: RowSpace) -> Data:
+def _judged_on(asking: Asking, network: Network, reach: Reach) -> Data:
     """Questions that had no part in what was found, as many as explain the network's parameters."""
     teacher, fan_out = asking.teacher, network.shape[-1]
     wanted = Judge.numbers_for_each * network.n_parameters / fan_out
     n = int(np.ceil(_MORE * wanted)) + 10
     n_fresh = int(np.ceil(_SHARE_FRESH * n)) + 2
-    x = SPREAD * space.scale * asking.rng.standard_normal((n + n_fresh, teacher.fan_in))
+    x = reach.questions(n + n_fresh, asking.rng)
+    if reach.is_open:
+        x[::_EVERY] *= _FARTHER
     y = teacher(x)
     return Data.of(x[:n], y[:n], fresh=(x[n:], y[n:]), ask=teacher)
-
-
-def _scaled(network: Network, scale: Scaling) -> Network:
-    """The network for outputs in units of their own spread."""
-    last, unit = network.output, jnp.asarray(1 / scale.y_scale)
-    last = replace(last, w=last.w * unit[:, None], b=(last.b - jnp.asarray(scale.y_mean)) * unit)
-    return Network((*network.hidden, last))

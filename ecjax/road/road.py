@@ -69,7 +69,8 @@ def recover(
             says it neuron by neuron of the students. "auto": found by short runs of students of each kind in the
             catalogue (`ecjax.road.kinds`), or, of a `Teacher`, by looking at single neurons.
         key: For the students' initial weights. Used up.
-        hidden_layers: How many the teacher has. "auto": 1, 2 or 3, found by short runs likewise.
+        hidden_layers: How many the teacher has. "auto": 1, 2 or 3, found by short runs likewise, or, of a `Teacher`, as
+            many as its answers need, up to 4.
         config: All settings; by default they are chosen from the data (`ecjax.road.choice`), and the recovery says how.
         fresh: More queries and answers, arrays like x and y, kept out of the recovery for its certificate.
         answers: What is known of them, their noise, rounding, or that they are probabilities; the rest is found from
@@ -115,16 +116,13 @@ def recover(
     if isinstance(x, Teacher):
         if y is not None or fresh is not None or answers is not None:
             raise ValueError("`x` is a Teacher, who is asked for answers: leave `y`, `fresh` and `answers` out.")
-        if hidden_layers == AUTO:
-            raise ValueError('`hidden_layers` "auto" is for answers that lie about: say how many the Teacher has.')
-        kinds = None if activation == AUTO else checked_activations(activation, hidden_layers)
         try:
             with one_blas_thread():
                 return recover_by_asking(
-                    x, kinds, hidden_layers=hidden_layers, key=key, config=config, progress=progress
+                    x, activation, hidden_layers=hidden_layers, key=key, config=config, progress=progress
                 )
         except ProbesFailedError as error:
-            if kinds is None:
+            if hidden_layers == AUTO or (isinstance(activation, str) and activation == AUTO):
                 raise  # students have to be told
             why = (f"students, as probes do not reach: {error}",)
         teacher, x = x, with_answers(x, key=jr.fold_in(key, 2**28))
