@@ -7,6 +7,7 @@
     catalogue      every activation at 16-8-3, named by looking; a row says in how many of the seeds it was exact
     overcomplete   more neurons than inputs: 2-8-1, 4-16-1, 8-64-1, tanh and softplus
     images         folders of `ecjax teach`, each with one hidden layer
+    deep           those with several; how many is told
 
 The activation is not given. An answer is exact where width and named activation are the teacher's and no weight is off
 by more than 1e-10, after alignment up to what no input can reveal; tanh and sigmoid, erf and normal_cdf, sin and cos
@@ -59,15 +60,17 @@ class Row:
 
 def in_other_terms(net: Network) -> Network:
     """A network of sigmoid, normal_cdf or cos written with tanh, erf or sin; others as they are."""
-    first, last = net.layers
-    name = first.activation.name
-    scale = {"sigmoid": 0.5, "normal_cdf": math.sqrt(0.5)}.get(name)
-    if scale is not None:  # s(z) = (1 + t(scale z)) / 2
-        other = ec.ACTIVATIONS["tanh" if name == "sigmoid" else "erf"]
-        return Network((Layer(scale * first.w, scale * first.b, other), Layer(last.w / 2, last.b + last.w.sum(1) / 2)))
-    if name == "cos":
-        return Network((replace(first, b=first.b + jnp.pi / 2, activation=ec.ACTIVATIONS["sin"]), last))
-    return net
+    layers = list(net.layers)
+    for i, here in enumerate(net.hidden):
+        name, above = here.activation.name, layers[i + 1]
+        scale = {"sigmoid": 0.5, "normal_cdf": math.sqrt(0.5)}.get(name)
+        if scale is not None:  # s(z) = (1 + t(scale z)) / 2
+            other = ec.ACTIVATIONS["tanh" if name == "sigmoid" else "erf"]
+            layers[i] = Layer(scale * layers[i].w, scale * layers[i].b, other)
+            layers[i + 1] = replace(above, w=above.w / 2, b=above.b + above.w.sum(1) / 2)
+        elif name == "cos":
+            layers[i] = replace(layers[i], b=layers[i].b + jnp.pi / 2, activation=ec.ACTIVATIONS["sin"])
+    return Network(tuple(layers))
 
 
 def asked(net: Network, seed: int) -> Row:
@@ -84,14 +87,14 @@ def asked(net: Network, seed: int) -> Row:
     teacher, name = ec.Teacher(answers, fan_in=fan_in), f"{'-'.join(map(str, net.shape))} {net.activations[0].name}"
     start = time.process_time()
     try:
-        found = ec.recover(teacher, activation="auto", key=jr.key(seed))
+        found = ec.recover(teacher, activation="auto", hidden_layers=len(net.widths), key=jr.key(seed))
     except (ValueError, np.linalg.LinAlgError) as error:
         return Row(name, seed, None, "-", np.inf, teacher.asked, time.process_time() - start, False, str(error))
     seconds, wanted, error = time.process_time() - start, in_other_terms(net), np.inf
     if found.network.activations == wanted.activations:
         x = jnp.asarray(np.random.default_rng(0).standard_normal((1000, fan_in)))
         error = ec.compare(found, wanted, x).parameter_error
-    kinds = found.network.activations[0].name
+    kinds = "-".join(dict.fromkeys(each.name for each in found.network.activations))
     return Row(name, seed, found.widths, kinds, error, teacher.asked, seconds, found.certificate.certified)
 
 
@@ -105,10 +108,11 @@ def teachers(rows: Iterable[str], seeds: Iterable[int], folder: Path, activation
         for shape in OVERCOMPLETE:
             for name in activations or ("tanh", "softplus"):
                 yield from ((ec.synthetic_teacher(*shape, name, key=jr.key(seed)), seed) for seed in seeds)
-    if "images" in rows:
+    if "images" in rows or "deep" in rows:
         for path in sorted(folder.glob("*/teacher.safetensors")):
             net = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), ec.load_network(path))
-            if len(net.widths) == 1 and (activations is None or net.activations[0].name in activations):
+            table = "images" if len(net.widths) == 1 else "deep"
+            if table in rows and (activations is None or net.activations[0].name in activations):
                 yield net, 0
 
 
@@ -128,7 +132,7 @@ def summary(rows: list[Row]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    tables = ("catalogue", "overcomplete", "images")
+    tables = ("catalogue", "overcomplete", "images", "deep")
     parser.add_argument("--rows", nargs="+", choices=tables, default=list(tables))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(10)))
     parser.add_argument("--activations", nargs="+", choices=KNOWN)

@@ -143,11 +143,17 @@ def _sharpened(
     """
     weights = np.empty((len(directions), len(reach.low)))
     for i, each in enumerate(members):
-        question, normal = each[0].question(reach.basis), directions[i] @ reach.basis
-        off = _BESIDE * min(each[0].room, reach.room(question))
-        sides = [slopes(reach.teacher, question + side * normal, np.eye(len(normal)), off / 4) for side in (-off, off)]
-        found = np.linalg.svd(sides[1] - sides[0], full_matrices=False)[0][:, 0]
-        weights[i] = found * np.sign(found @ normal)
+        normal, least = directions[i] @ reach.basis, np.inf
+        for crossing in each[:_LOOKS]:  # where nothing else is near, the jump is of rank one
+            question = crossing.question(reach.basis)
+            off = _BESIDE * min(crossing.room, reach.room(question))
+            before, after = (
+                slopes(reach.teacher, question + side * normal, np.eye(len(normal)), off / 4) for side in (-off, off)
+            )
+            vectors, singular, _ = np.linalg.svd(after - before, full_matrices=False)
+            other = singular[1] / singular[0] if len(singular) > 1 else 0.0
+            if other < least:
+                least, weights[i] = other, vectors[:, 0] * np.sign(vectors[:, 0] @ normal)
     basis = np.linalg.qr(weights.T)[0].T
     turned = [
         [
