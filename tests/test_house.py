@@ -29,11 +29,12 @@ ROOMS = (
     "road",
     "runs",
     "figures",
+    "report",
     "cli",
 )
 FACE = ("ecjax", "ecjax.__main__")
-DOORS = ("ecjax.figures", "ecjax.cli")
-DOOR_PACKAGES = ("tyro", "rich", "matplotlib", "pooch", "threadpoolctl", "sklearn")
+DOORS = ("ecjax.figures", "ecjax.report", "ecjax.cli")
+DOOR_PACKAGES = ("tyro", "rich", "matplotlib", "pooch", "threadpoolctl", "sklearn", "vl_convert")
 # Imported where they are called, never at import: scikit-learn for its digits, pooch for downloads, threadpoolctl
 # where it is there.
 INSIDE = {"ecjax.data.teachers": "sklearn", "ecjax.data.images": "pooch", "ecjax.base.threads": "threadpoolctl"}

@@ -1,4 +1,4 @@
-"""The command line: `ecjax recover toy|digits|images|data|function`, `teach`, `compare`, `cut`, `flow`, `bench`."""
+"""The command line: `ecjax recover toy|digits|images|data|function`, `teach`, `compare`, `cut`, `report`, ..."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -14,8 +14,8 @@ from rich.text import Text
 from ..base.devices import is_first
 from .asking import recover_function
 from .bench import bench
-from .commands import COMMANDS, Command, Compare, Cut, Flow, Teach
-from .finished_runs import compare_networks, cut_run
+from .commands import COMMANDS, Command, Compare, Cut, Flow, Report, Teach
+from .finished_runs import compare_networks, cut_run, report_run
 from .flowing import flow
 from .hosts import join
 from .recover_commands import (
@@ -44,6 +44,7 @@ Recover an unknown neural network, its width and every weight, from inputs and o
   ecjax recover images --teacher FOLDER  ... and recover it, layer by layer
   ecjax compare RUN                      recovered against teacher
   ecjax cut RUN --gamma 0.5              cut the clusters of a run again
+  ecjax report RUN                       a run as one page, with figures that move
   ecjax flow                             where students of a teacher end, and at
                                          what kind of point
   ecjax bench synthetic                  150 synthetic teachers, and how many are
@@ -104,6 +105,8 @@ def _run(command: Command, console: Console, parse: Callable[..., Any]) -> None:
             compare_networks(command, console)
         case Cut():
             cut_run(command, console)
+        case Report():
+            report_run(command, console)
         case Flow():
             flow(command, console)
 

@@ -161,7 +161,26 @@ class Cut:
     output: Annotated[Output, arg(name="")] = field(default_factory=Output)
 
 
-Command = Recover | RecoverFunction | Teach | Compare | Cut | Flow
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Write a finished run as one HTML page: the answer first, then figures with the numbers behind them.
+
+    The page needs nothing else, no network either: send it, print it, read it on a phone. It is drawn with Vega-Lite,
+    which comes with `pip install "ecjax[report]"`.
+
+      ecjax report runs/toy-20260101-120000-ab12
+      ecjax report runs/toy-20260101-120000-ab12 --out toy.html
+
+    Attributes:
+        run: The folder of a finished run.
+        out: The page to write; by default report.html in the run's folder. One that is there is replaced.
+    """
+
+    run: Positional[Path]
+    out: Path | None = None
+
+
+Command = Recover | RecoverFunction | Teach | Compare | Cut | Report | Flow
 COMMANDS: dict[str, type] = {
     "recover toy": RecoverToy,
     "recover digits": RecoverDigits,
@@ -171,5 +190,6 @@ COMMANDS: dict[str, type] = {
     "teach": Teach,
     "compare": Compare,
     "cut": Cut,
+    "report": Report,
     "flow": Flow,
 }

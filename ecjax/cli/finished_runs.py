@@ -1,4 +1,4 @@
-"""`ecjax cut` and `ecjax compare`: what can be done with a finished run, and with networks in files."""
+"""`ecjax cut`, `ecjax compare` and `ecjax report`: what can be done with a finished run, and with networks in files."""
 
 import shutil
 from pathlib import Path
@@ -13,7 +13,7 @@ from ..judge import compare
 from ..network import Network, load_network
 from ..road import rebuild
 from ..runs import load_run
-from .commands import Compare, Cut
+from .commands import Compare, Cut, Report
 from .progress_bars import ProgressBars
 from .recovering import Problem, finish_run
 from .run_folder import run_folder
@@ -53,6 +53,15 @@ def compare_networks(command: Compare, console: Console) -> None:
         raise ValueError(f"`teacher`: {command.recovered} knows of no teacher; name its .safetensors file.")
     x = run.data.x if run else gaussian_queries(command.n_samples, teacher.shape[0], key=jr.key(command.seed))
     console.print(compare(recovered, teacher, x).summary(), markup=False, highlight=False, soft_wrap=True)
+
+
+def report_run(command: Report, console: Console) -> None:
+    """`ecjax report`."""
+    from ..report import write_report  # Matplotlib is slow to import, and --help has no need of it
+
+    path = write_report(command.run, command.out)
+    size = path.stat().st_size / 1e6
+    console.print(f"report   {path} ({size:.1f} MB)", markup=False, highlight=False, soft_wrap=True)
 
 
 def _network(path: Path, argument: str) -> Network:
