@@ -1,30 +1,55 @@
-"""Inputs and outputs of an unknown network from a file of the user's own: `.npz` or `.csv`."""
+"""Inputs and outputs of an unknown network from a file of the user's own: `.npz`, `.csv`, `.parquet` or Arrow."""
 
 import csv
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
+
+from ..doors import columns_of
 
 WANTED = (
     "A .npz file holds two arrays, x [samples, inputs] and y [samples, outputs]: np.savez(path, x=x, y=y). "
-    "A .csv file has a header line and one line a sample; the columns whose names start with y are outputs, the others "
-    "are inputs (or name the outputs: --outputs price demand)."
+    "A .csv file (.parquet and .arrow likewise) has a header line and one line a sample; the columns whose names start "
+    "with y are outputs, the others are inputs (or name the outputs: --outputs price demand)."
 )
 
+_COLUMNS = (".parquet", ".arrow", ".feather")
 MISSING = ("", "na", "n/a", "null", "none", "-", "?")  # in place of a number, whatever the case
+
+
+class Table(NamedTuple):
+    """What a file holds, as float64.
+
+    Attributes:
+        x: Inputs.
+        y: Outputs.
+        inputs: Names of the columns of x, where the file has some.
+        outputs: Of those of y.
+    """
+
+    x: Float[np.ndarray, "samples inputs"]
+    y: Float[np.ndarray, "samples outputs"]
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
 
 
 def read_data(
     path: Path, *, outputs: Sequence[str] = (), missing: bool = False
 ) -> tuple[Float[np.ndarray, "samples inputs"], Float[np.ndarray, "samples outputs"]]:
-    """Inputs x and outputs y of a file, as float64.
+    """Inputs x and outputs y of a file, without their names; see `read_table`."""
+    return read_table(path, outputs=outputs, missing=missing)[:2]
+
+
+def read_table(path: Path, *, outputs: Sequence[str] = (), missing: bool = False) -> Table:
+    """Inputs and outputs of a file with their names.
 
     Args:
-        path: A `.npz` or `.csv` file.
-        outputs: Names of the csv columns that are outputs; by default those that start with y.
+        path: A `.npz`, `.csv`, `.parquet`, `.arrow` or `.feather` file.
+        outputs: Names of the columns that are outputs; by default those that start with y.
         missing: Whether csv columns may miss numbers: empty cells, and those with one of `MISSING`, are read as NaN.
 
     Raises:
@@ -38,10 +63,12 @@ def read_data(
         return _read_npz(path)
     if path.suffix == ".csv":
         return _read_csv(path, outputs, missing)
-    raise ValueError(f"`file`: {path} is neither .npz nor .csv. {WANTED}")
+    if path.suffix in _COLUMNS:
+        return _read_columns(path, outputs)
+    raise ValueError(f"`file`: {path} is neither .npz nor .csv, nor {', '.join(_COLUMNS)}. {WANTED}")
 
 
-def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _read_npz(path: Path) -> Table:
     try:
         with np.load(path, allow_pickle=False) as file:
             if not {"x", "y"} <= set(file.files):
@@ -55,10 +82,10 @@ def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
     y = y[:, None] if y.ndim == 1 else y
     if x.ndim != 2 or y.ndim != 2 or len(x) != len(y):
         raise ValueError(f"`file`: in {path}, x has shape {x.shape} and y has shape {y.shape}. {WANTED}")
-    return x.astype(float), y.astype(float)
+    return Table(x.astype(float), y.astype(float))
 
 
-def _read_csv(path: Path, outputs: Sequence[str], missing: bool) -> tuple[np.ndarray, np.ndarray]:
+def _read_csv(path: Path, outputs: Sequence[str], missing: bool) -> Table:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
@@ -73,14 +100,48 @@ def _read_csv(path: Path, outputs: Sequence[str], missing: bool) -> tuple[np.nda
         raise ValueError(f"`file`: the first line of {path} is numbers; it has to name the columns. {WANTED}")
     if len(set(names)) < len(names):
         raise ValueError(f"`file`: columns of {path} share a name: {names}.")
+    is_output = _outputs_among(names, outputs, path)
+    table = np.array([_numbers(row, names, path, line, missing) for line, row in rows])
+    return _parted(table, names, is_output)
+
+
+def _outputs_among(names: Sequence[str], outputs: Sequence[str], path: Path) -> Bool[np.ndarray, " columns"]:
+    """Which columns are outputs."""
     unknown = [name for name in outputs if name not in names]
     if unknown:
-        raise ValueError(f"`outputs`: {path} has no column {unknown}; it has {names}.")
+        raise ValueError(f"`outputs`: {path} has no column {unknown}; it has {list(names)}.")
     is_output = np.array([name in outputs if outputs else name.lower().startswith("y") for name in names])
     if not is_output.any() or is_output.all():
-        raise ValueError(f"`file`: {path} needs input and output columns; it has {names}. {WANTED}")
-    table = np.array([_numbers(row, names, path, line, missing) for line, row in rows])
-    return table[:, ~is_output], table[:, is_output]
+        raise ValueError(f"`file`: {path} needs input and output columns; it has {list(names)}. {WANTED}")
+    return is_output
+
+
+def _parted(table: np.ndarray, names: Sequence[str], is_output: np.ndarray) -> Table:
+    named = lambda mine: tuple(name for name, one in zip(names, mine, strict=True) if one)
+    return Table(table[:, ~is_output], table[:, is_output], named(~is_output), named(is_output))
+
+
+def _read_columns(path: Path, outputs: Sequence[str]) -> Table:
+    """A parquet or Arrow file, by pyarrow; of its columns the same is asked as of those of a csv file."""
+    try:
+        from pyarrow import ArrowException, feather, parquet  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise ValueError(
+            f"`file`: {path.suffix} files are read by pyarrow, which is not installed: pip install pyarrow."
+        ) from error
+    try:
+        read = parquet.ParquetFile(path).read() if path.suffix == ".parquet" else feather.read_table(path)
+    except (ArrowException, OSError, ValueError) as error:
+        raise ValueError(f"`file`: {path} is no {path.suffix} file: {str(error).splitlines()[0]}.") from error
+    try:
+        found = columns_of(read)
+    except ValueError as error:
+        raise ValueError(f"`file`: {path}: {error}") from error
+    assert found is not None  # an Arrow table is a table
+    table, names = found
+    if not len(table):
+        raise ValueError(f"`file`: {path} has no rows. {WANTED}")
+    return _parted(table.astype(float), names, _outputs_among(names, outputs, path))
 
 
 def _numbers(row: list[str], names: list[str], path: Path, line: int, missing: bool) -> list[float]:

@@ -98,6 +98,7 @@ class RecoverData:
 
       .npz   two arrays, x [samples, inputs] and y [samples, outputs]
       .csv   a header and one line a sample; columns whose names start with y are outputs, the others inputs
+      .parquet, .arrow, .feather   the same, read by pyarrow
 
       ecjax recover data answers.npz --activation tanh
       ecjax recover data answers.csv --activation relu --outputs price demand
@@ -106,12 +107,12 @@ class RecoverData:
       ecjax recover data answers.npz --activation tanh --n-students 12 --preset digits
 
     Attributes:
-        file: The .npz or .csv file.
+        file: The .npz, .csv, .parquet, .arrow or .feather file.
         activation: Of the unknown network. Hidden layers of different ones are written with a comma: tanh,softplus. If
             you do not know it, "auto" finds it by short runs; a wrong name is noticed, and the likelier one said.
         hidden_layers: How many hidden layers the unknown network has; "auto" finds 1, 2 or 3. Where something is auto,
             an interrupted run begins again.
-        outputs: Names of the columns of a .csv file that are outputs.
+        outputs: Names of the columns that are outputs, of files whose columns have names.
         preset: What the settings below start from: what is chosen from the data, or those of another command by name.
         seed: Decides the students.
         allow_few_samples: Go on although there are fewer numbers in the answers than weights in a student, which could

@@ -25,7 +25,7 @@ from ..road.asking import AUTO
 from ..road.choice import Choice, chosen_from
 from ..road.kinds import DEPTHS
 from ..runs import STUDENTS, StudentFiles, as_json, save_recovery
-from .data_files import read_data
+from .data_files import read_table
 from .options import Output, named_activations
 from .progress_bars import ProgressBars
 from .recover_commands import Recover, RecoverData, RecoverDigits, RecoverImages, RecoverToy
@@ -127,9 +127,8 @@ def recover_data(command: RecoverData, console: Console, again: Callable[[Settin
         again: The same command with other settings in the place of those that the user did not give.
     """
     answers = Answers(**vars(command.answers))
-    data = Data.of(
-        *read_data(command.file, outputs=command.outputs, missing=answers.missing == "dropped"), answers=answers
-    )
+    table = read_table(command.file, outputs=command.outputs, missing=answers.missing == "dropped")
+    data = Data.of(table.x, table.y, answers=answers, inputs=table.inputs, outputs=table.outputs)
     unknown = AUTO in (command.activation, command.hidden_layers)
     depth = DEPTHS[-1] if command.hidden_layers == AUTO else command.hidden_layers
     activations = named_activations("tanh" if command.activation == AUTO else command.activation, depth)
@@ -226,7 +225,15 @@ def finish_run(partial: Path, recovery: Recovery, problem: Problem, console: Con
         from ..figures import save_figures  # Matplotlib is slow to import, and --help has no need of it
 
         folder = partial / "figures"
-        save_figures(folder, recovery, problem.data.x, problem.teacher, comparison, image=problem.image)
+        save_figures(
+            folder,
+            recovery,
+            problem.data.x,
+            problem.teacher,
+            comparison,
+            image=problem.image,
+            inputs=problem.data.inputs,
+        )
     if not recovery.is_stopped or problem.unknown_kind:
         shutil.rmtree(partial / STUDENTS, ignore_errors=True)  # all of them are in students.safetensors now
     report(console, recovery, comparison, finish(partial))

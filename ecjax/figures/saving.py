@@ -2,6 +2,7 @@
 
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ def save_figures(
     comparison: Comparison | None = None,
     *,
     image: tuple[int, ...] | None = None,
+    inputs: Sequence[str] = (),
 ) -> None:
     """Draw what there is to see of a recovery; of a layer with several activations, the clusters of each by themselves.
 
@@ -39,6 +41,7 @@ def save_figures(
         teacher: Drawn beside it, where it is known...
         comparison: ...neuron by neuron, as this pairs them.
         image: Height and width in pixels, if the inputs are images; (3, height, width) of images in colour.
+        inputs: Names of the inputs, if they have any.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -60,7 +63,11 @@ def save_figures(
         if i == 0 and image is not None:
             _save_images(weights, image, ~variation(x).constant, names, folder)
             continue
-        columns = [f"x{k + 1}" for k in range(x.shape[1])] + ["b"] if i == 0 else f"neuron of layer {i}; bias last"
+        columns = (
+            [*(inputs or (f"x{k + 1}" for k in range(x.shape[1]))), "b"]
+            if i == 0
+            else f"neuron of layer {i}; bias last"
+        )
         title = f"incoming weights of layer {i + 1}" if len(recovery.clusterings) > 1 else None
         figure = plot_weights(weights, columns=columns, names=names, title=title)
         save_picture(figure, folder / f"weights-{i + 1}.png")

@@ -17,13 +17,14 @@ def answers(run: Run) -> Section:
     """Residuals of the recovered network, and the profile of each neuron."""
     section, recovery = Section("Answers"), run.recovery
     y = np.asarray(run.y, float)
+    names = run.data.outputs or tuple(str(k + 1) for k in range(y.shape[1]))
     got = np.asarray(respond(recovery.network, run.x), float)
     if recovery.linear is not None:
         got = got + np.asarray(run.x, float) @ np.asarray(recovery.linear.w, float).T
         got = got + np.asarray(recovery.linear.b, float)
     i = np.arange(0, len(y), -(-y.size // _MOST_POINTS))
     values = [
-        {"given": float(y[a, b]), "difference": float(got[a, b] - y[a, b]), "output": str(b + 1), "query": int(a) + 1}
+        {"given": float(y[a, b]), "difference": float(got[a, b] - y[a, b]), "output": names[b], "query": int(a) + 1}
         for a in i
         for b in range(y.shape[1])
     ]
@@ -37,7 +38,7 @@ def answers(run: Run) -> Section:
     caption = f"Answers of the recovered network less those that were given, of {len(i):,} queries; at most "
     caption += f"{np.abs(got - y).max():.1e}."
     head = ("output", "root mean square of the difference", "largest", "standard deviation of the answers")
-    rows = [(str(b + 1), float(error[b]), float(np.abs(got - y)[:, b].max()), float(y[:, b].std()))
+    rows = [(names[b], float(error[b]), float(np.abs(got - y)[:, b].max()), float(y[:, b].std()))
             for b in range(y.shape[1])]  # fmt: skip
     section.chart("residuals", charts.chart(points), caption, table(head, rows))
     for layer, state in enumerate(hidden_states(recovery.network, run.x), start=1):

@@ -61,7 +61,7 @@ def _sweep(section: Section, run: Run) -> Section:
     reach = min(reach, 50 * spread)
     s = np.linspace(-reach, reach, _POINTS)
     y = np.asarray(respond(network, jnp.asarray(s[:, None] * along, network.dtype)), float)
-    values = [{"s": float(a), "y": float(c), "output": str(k + 1)}
+    values = [{"s": float(a), "y": float(c), "output": run.data.outputs[k] if run.data.outputs else str(k + 1)}
               for k in range(min(y.shape[1], _SHOWN)) for a, c in zip(s, y[:, k], strict=True)]  # fmt: skip
     marks = [{"s": float(c), "neuron": str(k + 1)} for k, c in enumerate(crossing) if np.abs(c) <= reach]
     lines = charts.layer(

@@ -44,7 +44,7 @@ def write_report(run: Run | str | os.PathLike, path: str | os.PathLike | None = 
 
 def _page(run: Run, script: str) -> str:
     comparison = None if run.teacher is None else compare(run.recovery, run.teacher, run.data.x)
-    names = tuple(f"x{k + 1}" for k in range(run.x.shape[1]))
+    names = run.data.inputs or tuple(f"x{k + 1}" for k in range(run.x.shape[1]))
     decided = (clusters(run), weights(run, comparison, names), students(run), asked(run))
     wanted = (answer(run, comparison), *decided, answers(run), made(run))
     sections = [each for each in wanted if each is not None]

@@ -33,7 +33,7 @@ def weights(run: Run, comparison: Comparison | None, names: tuple[str, ...]) -> 
         if layer == 0 and image and len(numbers):
             _images(section, run, numbers, sets, tuple(image))
         _numbers(section, run, columns, layer)
-    return _outgoing(section, run)
+    return _outgoing(section, run, names)
 
 
 def _scatter(section: Section, compared: LayerComparison, columns: tuple[str, ...], layer: int) -> None:
@@ -144,15 +144,15 @@ def _image(row: np.ndarray, shape: tuple[int, ...], limit: float, colours: str) 
     return picture(rgba.reshape(*shape, 4))
 
 
-def _outgoing(section: Section, run: Run) -> Section:
+def _outgoing(section: Section, run: Run, names: tuple[str, ...]) -> Section:
     """The output layer, and the linear map beside it where there is one."""
     output, recovery = run.recovery.network.output, run.recovery
     w = np.column_stack([np.asarray(output.w, float), np.asarray(output.b, float)])
-    outputs = [f"output {k + 1}" for k in range(len(w))]
+    outputs = list(run.data.outputs) or [f"output {k + 1}" for k in range(len(w))]
     columns = (*(f"neuron {k + 1}" for k in range(w.shape[1] - 1)), "bias")
     section.body.append(f"<h3>Into the outputs</h3>{matrix('output', outputs, columns, w)}")
     if recovery.linear is not None:
         linear = np.asarray(recovery.linear.w, float)
         section.say("Signs of some neurons stayed open: a linear map of the inputs is part of the answer.")
-        section.body.append(matrix("output", outputs, tuple(f"x{k + 1}" for k in range(linear.shape[1])), linear))
+        section.body.append(matrix("output", outputs, names, linear))
     return section

@@ -122,6 +122,8 @@ def save_recovery(
             ],
             "questions": recovery.questions,
             "answers": data.answers,
+            "inputs": data.inputs,
+            "outputs": data.outputs,
             "probes": [{name: getattr(probes, name) for name in _OF_PROBES} for probes in recovery.probes],
             "settings": _settings_json(recovery.config),
             "clusterings": [[rest for _, rest in groups] for groups in split],
@@ -217,6 +219,8 @@ def _loaded(folder: Path, result: dict[str, Any], given: Activations | None, sta
             answers=from_value(Answers, result.get("answers", {})),
             error=None if "error" not in at else np.asarray(at["error"]),
             weights=at.get("weights"),
+            inputs=tuple(result.get("inputs", ())),
+            outputs=tuple(result.get("outputs", ())),
         ),
         teacher=_network(teacher, given) if teacher.is_file() else None,
     )
