@@ -29,12 +29,13 @@ ROOMS = (
     "flow",
     "road",
     "runs",
+    "sklearn",
     "figures",
     "report",
     "cli",
 )
 FACE = ("ecjax", "ecjax.__main__")
-DOORS = ("ecjax.figures", "ecjax.report", "ecjax.cli")
+DOORS = ("ecjax.sklearn", "ecjax.figures", "ecjax.report", "ecjax.cli")
 # What networks and tables are taken from and given to: each in its file of ecjax.doors, imported where it is called.
 LIBRARIES = ("torch", "keras", "onnx", "onnxruntime", "pandas", "polars", "pyarrow")
 DOOR_PACKAGES = ("tyro", "rich", "matplotlib", "pooch", "threadpoolctl", "sklearn", "vl_convert", *LIBRARIES)
