@@ -361,7 +361,7 @@ def test_a_model_is_compared_as_a_network_is(key):
     ):
         assert ec.compare(net, model, x).parameter_error == 0
         assert ec.compare(model, net, x).parameter_error == 0
-    with pytest.raises(ValueError, match="Network, or a model of"):
+    with pytest.raises(ValueError, match="`teacher` is an ecjax Network, or a model of"):
         ec.compare(net, "teacher.onnx", x)
 
 

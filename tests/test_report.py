@@ -15,10 +15,11 @@ import ecjax as ec
 from ecjax import report, runs
 from ecjax.cli import main
 from ecjax.cluster import recut
-from ecjax.figures import cluster_numbers, save_figures
+from ecjax.figures import save_figures
 from ecjax.figures.weights import numbered_weights
 from ecjax.report import page, parts
 from ecjax.report.cuts import cuts_of
+from ecjax.road import cluster_numbers
 
 SMALL = "--d-in 2 --width 2 --n-samples 100 --student-width 4 --n-students 4 --activation tanh".split()  # noqa: SIM905
 

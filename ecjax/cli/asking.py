@@ -87,4 +87,4 @@ def recover_function(command: RecoverFunction, console: Console) -> None:
         x = gaussian_queries(_KEPT, command.fan_in, key=jr.fold_in(key, 1))
         recovery = replace(recovery, questions=teacher.asked)
         save_recovery(partial, recovery, data=Data.of(x, teacher(x)))
-        report(console, recovery, None, finish(partial))
+        report(console, recovery, None, finish(partial), x)

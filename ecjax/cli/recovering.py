@@ -236,4 +236,4 @@ def finish_run(partial: Path, recovery: Recovery, problem: Problem, console: Con
         )
     if not recovery.is_stopped or problem.unknown_kind:
         shutil.rmtree(partial / STUDENTS, ignore_errors=True)  # all of them are in students.safetensors now
-    report(console, recovery, comparison, finish(partial))
+    report(console, recovery, comparison, finish(partial), problem.data.x)

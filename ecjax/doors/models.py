@@ -41,7 +41,9 @@ def is_model(model: Any) -> bool:
     return _door(model) is not None
 
 
-def as_network(model: Any, activation: Activations | None = None, *, assumed: Activations | None = None) -> Network:
+def as_network(
+    model: Any, activation: Activations | None = None, *, assumed: Activations | None = None, name: str = "model"
+) -> Network:
     """The network that a model is; a Network as it is.
 
     Args:
@@ -49,6 +51,7 @@ def as_network(model: Any, activation: Activations | None = None, *, assumed: Ac
             scikit-learn, Keras or ONNX. Or a PyTorch `state_dict`.
         activation: Of its hidden layers; needed where the model does not say, as Flax's do not.
         assumed: Taken where neither you nor the model say it.
+        name: What messages call it.
 
     Raises:
         ValueError: If it is none of these, or no chain of linear layers and activations.
@@ -58,7 +61,7 @@ def as_network(model: Any, activation: Activations | None = None, *, assumed: Ac
     door = ("pytorch", "from_torch") if isinstance(model, Mapping) else _door(model)
     if door is None:
         raise ValueError(
-            f"`model` is a Network, or a model of Flax, Equinox, PyTorch, scikit-learn, Keras or ONNX; got "
+            f"`{name}` is an ecjax Network, or a model of Flax, Equinox, PyTorch, scikit-learn, Keras or ONNX; got "
             f"{type(model).__name__}."
         )
     file, reader = door

@@ -14,7 +14,6 @@ from .flows import plot_overlaps as plot_overlaps
 from .flows import plot_plane as plot_plane
 from .losses import plot_history as plot_history
 from .losses import plot_losses as plot_losses
-from .numbers import cluster_numbers as cluster_numbers
 from .saving import save_figures as save_figures
 from .weights import paired_weights as paired_weights
 from .weights import plot_images as plot_images

@@ -24,7 +24,7 @@ def plot_dendrogram(
         clustering: Of the neurons of one activation: of a layer with several, one of its `groups`.
         of: What these neurons are called, where the layer has others.
         numbers: Of the neuron that each candidate became, 0 of those that became none and are drawn as dropped
-            (`ecjax.figures.cluster_numbers`); by default those that were kept are counted.
+            (`ecjax.road.cluster_numbers`); by default those that were kept are counted.
     """
     nodes = _tree(clustering)
     n, linkage = len(clustering.neurons), clustering.linkage

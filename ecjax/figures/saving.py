@@ -13,10 +13,9 @@ from ..base.files import write_whole
 from ..judge import Comparison
 from ..network import Network
 from ..objective.variation import variation
-from ..road import Recovery
+from ..road import Recovery, cluster_numbers
 from .clusters import plot_angles, plot_dendrogram, plot_similarity
 from .losses import plot_history, plot_losses
-from .numbers import cluster_numbers
 from .weights import numbered_weights, plot_images, plot_weights
 
 _PAGE = 16  # neurons drawn as images in one figure

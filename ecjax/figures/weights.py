@@ -52,7 +52,7 @@ def numbered_weights(
 ) -> tuple[list[int], dict[str, Float[np.ndarray, "neurons columns"]]]:
     """What `paired_weights` returns in the order of the recovered neurons, after the numbers of these.
 
-    Neuron k is row k of the recovered layer, counted from 1, as in all figures (`ecjax.figures.numbers`).
+    Neuron k is row k of the recovered layer, counted from 1, as in all figures (`ecjax.road.numbers`).
     """
     weights = paired_weights(network, teacher, comparison, layer=layer)
     if "teacher" not in weights or comparison is None:

@@ -187,8 +187,8 @@ def compare(
         published code one recovered neuron may be the partner of several teacher neurons; here it serves one.
     """
     ours, theirs = (one if is_model(one) else getattr(one, "network", one) for one in (recovered, teacher))
-    network = as_network(ours, assumed=getattr(theirs, "activations", None))
-    teacher = as_network(theirs, assumed=network.activations)
+    network = as_network(ours, assumed=getattr(theirs, "activations", None), name="recovered")
+    teacher = as_network(theirs, assumed=network.activations, name="teacher")
     linear: Layer | None = getattr(recovered, "linear", None)
     inputs, fresh_inputs = _host(x), _host(x if fresh is None else fresh)
     _check(network, linear, teacher, {"x": inputs, "fresh": fresh_inputs}, tolerance)

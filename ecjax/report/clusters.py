@@ -7,7 +7,7 @@ from scipy.spatial.distance import squareform
 
 from ..cluster import Clustering, condensed_distances
 from ..cluster.tree import Tree
-from ..figures.numbers import cluster_numbers
+from ..road import cluster_numbers
 from ..runs import Run
 from . import charts
 from .cuts import as_data, cuts_of, nodes_of

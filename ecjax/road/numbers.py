@@ -12,7 +12,7 @@ from ..cluster import Clustering
 from ..cluster.embedding import embed, row_norms
 from ..network import hidden_states
 from ..objective import Inputs
-from ..road import Recovery
+from .recovery import Recovery
 
 _SAME = 0.1  # 1 - |cos| up to which a cluster and a neuron are one: they differ by the spread of the cluster
 
