@@ -242,6 +242,7 @@ def test_sliders_recolour_the_clusters_and_count_them(browser, written):
     blue = lambda: page.eval_on_selector_all('#dendrogram-1 line[stroke="#2b87b8"]', "each => each.length")
     assert count() == "2 clusters kept, the cut of the run"
     assert blue() > 0
+    assert page.get_attribute("#gamma-1", "aria-valuetext") == "4 of 4"
     page.fill("#beta-1", "0")  # a tenth of a degree
     page.fill("#gamma-1", "0")
     cut = _about(written.read_text())["cuts"]["1"]

@@ -55,7 +55,11 @@ def word(name: str, title: str | None = None, **more: Any) -> dict[str, Any]:
 def state_colour() -> dict[str, Any]:
     """Blue for neurons, orange for clusters that are none, grey for the rest."""
     scale = {"domain": list(STATES), "range": list(STATES.values())}
-    return word("state", scale=scale, legend={"title": None, "values": list(STATES)[:2], "symbolType": "circle"})
+    return word(
+        "state",
+        scale=scale,
+        legend={"title": None, "values": list(STATES)[:2], "symbolType": "circle", "symbolOpacity": 1},
+    )
 
 
 def line_at(value: float, what: str, axis: str = "y") -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from .parts import Section, escaped, picture, table
 _EPS = np.finfo(float).eps  # angles of exact copies are drawn here
 _MOST_BRACKETS = 1200  # of a dendrogram: beyond, a browser is slow and nobody sees a difference
 _MOST_PIXELS = 400  # of a matrix of distances
+_LEGIBLE = 0.025  # share of its side that a box needs for a number beside it
 
 
 def clusters(run: Run) -> Section:
@@ -84,6 +85,10 @@ def _dendrogram(
         {"type": "rule", "strokeWidth": 1.2, "tooltip": None}, [], name="brackets", x=place, x2={"field": "x2"},
         y=height, y2={"field": "y2"}, color=charts.state_colour(),
     )  # fmt: skip
+    shades = charts.layer(
+        {"type": "rect", "opacity": 0.22, "tooltip": None}, [], name="shades", x=place, x2={"field": "x2"},
+        y=height, y2={"field": "y2"}, color=charts.state_colour(),
+    )  # fmt: skip
     texts = charts.layer(
         {"type": "text", "baseline": "top", "dy": 4, "fontSize": 12, "color": charts.NEURON, "tooltip": None}, [],
         name="labels", x=place | {"field": "place"}, y=height, text=charts.word("number"),
@@ -91,7 +96,9 @@ def _dendrogram(
     said = f"{where}: the dendrogram. Blue clusters are neurons, orange ones were candidates and are none."
     said += "" if len(clustering.linkage) else f" No two neurons are closer than {clustering.known_up_to:.2g}."
     section.body.append(f"<h3>{escaped(where)}</h3>{_sliders(name, cuts)}")
-    section.chart(f"dendrogram-{name}", charts.chart(rules, texts, height=300), said, _table(clustering, numbers))
+    section.chart(
+        f"dendrogram-{name}", charts.chart(shades, rules, texts, height=300), said, _table(clustering, numbers)
+    )
 
 
 def _brackets(clustering: Clustering, nodes: Tree) -> tuple[list[list[float]], float]:
@@ -155,7 +162,7 @@ def _similarity(section: Section, clustering: Clustering, numbers: np.ndarray, w
     boxes = "".join(
         f'<span style="left:{100 * nodes.start[node] / n:.3f}%;top:{100 * nodes.start[node] / n:.3f}%;'
         f'width:{100 * nodes.n_vectors[node] / n:.3f}%;height:{100 * nodes.n_vectors[node] / n:.3f}%">'
-        f"<b>{number}</b></span>"
+        f"{_label(int(number), float(nodes.n_vectors[node] / n))}</span>"
         for node, number in zip(clustering.node, numbers, strict=True)
         if number
     )
@@ -167,3 +174,8 @@ def _similarity(section: Section, clustering: Clustering, numbers: np.ndarray, w
     section.figure(
         f'<div class="matrix"><img src="{image}" alt="{escaped(caption)}">{boxes}</div>{legend}', caption,
     )  # fmt: skip
+
+
+def _label(number: int, share: float) -> str:
+    """The number of a neuron beside its box, where that is large enough to bear one."""
+    return f"<b>{number}</b>" if share > _LEGIBLE else ""

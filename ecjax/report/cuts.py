@@ -59,18 +59,16 @@ def nodes_of(clustering: Clustering) -> Tree:
     return tree(clustering.linkage, clustering.student, known_up_to=clustering.known_up_to, far=far)
 
 
-def intervals(nodes: Tree, cuts: Cuts) -> dict[str, list[int]]:
-    """First and last leaf of every node that some cut names."""
-    named = sorted({node for each in cuts.outcomes for nodes in each.values() for node in nodes})
-    return {str(node): [int(nodes.start[node]), int(nodes.start[node] + nodes.n_vectors[node] - 1)] for node in named}
-
-
 def as_data(nodes: Tree, cuts: Cuts, clustering: Clustering, **more: Any) -> dict[str, Any]:
-    """What the script of the page needs."""
+    """What the script of the page needs, of the nodes that some cut names the first and last leaf and the height."""
+    nodes_named = sorted({node for each in cuts.outcomes for mine in each.values() for node in mine})
+    last = nodes.start + nodes.n_vectors - 1
+    named = [(node, nodes.start[node], last[node], nodes.height[node]) for node in nodes_named]
     return {
         **cuts._asdict(),
         "own": [cuts.needed.index(clustering.needed), cuts.betas.index(float(clustering.config.beta))],
         "students": clustering.n_students,
-        "intervals": intervals(nodes, cuts),
+        "intervals": {str(node): [int(first), int(last)] for node, first, last, _ in named},
+        "heights": {str(node): float(height) for node, _, _, height in named},
         **more,
     }

@@ -11,7 +11,8 @@
   const inside = (range, place) => range[0] <= place && place <= range[1];
   const degrees = (angle) => (angle * 180 / Math.PI).toPrecision(3) + "°";
 
-  // What one cut makes of the dendrogram: a state for each bracket, a number for each kept cluster.
+  // What one cut makes of the dendrogram: a state for each bracket, a shade for each candidate, a number for each that
+  // is kept.
   function shown(cut, outcome) {
     const ranges = (nodes) => nodes.map((node) => cut.intervals[node]);
     const kept = ranges(outcome.kept), other = ranges(outcome.other);
@@ -28,17 +29,22 @@
       const known = cut.numbers.find((each) => inside(range, each.place));
       return { place: (range[0] + range[1]) / 2, y: cut.lowest, number: known ? known.number : "new" };
     });
-    return { brackets, labels };
+    const shade = (state) => (node) => ({ state, x: cut.intervals[node][0] - 0.5, x2: cut.intervals[node][1] + 0.5,
+      y: cut.lowest, y2: Math.max(cut.heights[node], 1.5 * cut.lowest) });
+    const shades = [...outcome.kept.map(shade("neuron")), ...outcome.other.map(shade("no neuron"))];
+    return { brackets, labels, shades };
   }
 
-  function move(name, cut, form) {
+  function move(name, cut) {
     const [k, b] = ["gamma", "beta"].map((what) => Number(document.getElementById(`${what}-${name}`).value));
     const needed = cut.needed[k], beta = cut.betas[b], outcome = cut.outcomes[cut.outcome[k][b]];
-    const { brackets, labels } = shown(cut, outcome);
+    const { brackets, labels, shades } = shown(cut, outcome);
     const view = views.get(cut.chart);
-    if (view) view.data("brackets", brackets).data("labels", labels).run();
-    document.getElementById(`gamma-${name}-value`).textContent = `${needed} of ${cut.students}`;
-    document.getElementById(`beta-${name}-value`).textContent = degrees(beta);
+    if (view) view.data("brackets", brackets).data("labels", labels).data("shades", shades).run();
+    for (const [what, text] of [["gamma", `${needed} of ${cut.students}`], ["beta", degrees(beta)]]) {
+      document.getElementById(`${what}-${name}-value`).textContent = text;
+      document.getElementById(`${what}-${name}`).setAttribute("aria-valuetext", text);
+    }
     const own = k === cut.own[0] && b === cut.own[1], n = outcome.kept.length;
     const count = document.getElementById(`count-${name}`);
     count.textContent = `${n} ${n === 1 ? "cluster" : "clusters"} kept` + (own ? ", the cut of the run" : "");
@@ -55,9 +61,9 @@
       const name = form.dataset.cut, cut = about.cuts[name];
       const begin = () => {
         ["gamma", "beta"].forEach((what, i) => { document.getElementById(`${what}-${name}`).value = cut.own[i]; });
-        move(name, cut, form);
+        move(name, cut);
       };
-      form.addEventListener("input", () => move(name, cut, form));
+      form.addEventListener("input", () => move(name, cut));
       form.addEventListener("reset", (event) => { event.preventDefault(); begin(); });
       begin();
     }

@@ -71,14 +71,17 @@ def _scatter(section: Section, compared: LayerComparison, columns: tuple[str, ..
 
 
 def _numbers(section: Section, run: Run, columns: tuple[str, ...], layer: int) -> None:
-    """The recovered weights, with half the width of their 95% intervals where answers have errors."""
-    network, recovery = run.recovery.network.layers[layer], run.recovery
-    w = np.column_stack([np.asarray(network.w, float), np.asarray(network.b, float)])
-    half = None
-    if recovery.errors is not None:
-        widths = recovery.intervals().layers[layer]
-        half = np.column_stack([np.asarray(widths.w, float), np.asarray(widths.b, float)])
+    """The recovered weights of a hidden layer."""
+    w, half = _with_intervals(run, layer)
     section.body.append(matrix("neuron", [str(k + 1) for k in range(len(w))], (*columns, "bias"), w, half))
+
+
+def _with_intervals(run: Run, layer: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Weights of a layer with the bias last, and half the width of their 95% intervals where answers have errors."""
+    rows = lambda one: np.column_stack([np.asarray(one.w, float), np.asarray(one.b, float)])
+    recovery = run.recovery
+    half = None if recovery.errors is None else rows(recovery.intervals().layers[layer])
+    return rows(recovery.network.layers[layer]), half
 
 
 def matrix(
@@ -146,11 +149,11 @@ def _image(row: np.ndarray, shape: tuple[int, ...], limit: float, colours: str) 
 
 def _outgoing(section: Section, run: Run, names: tuple[str, ...]) -> Section:
     """The output layer, and the linear map beside it where there is one."""
-    output, recovery = run.recovery.network.output, run.recovery
-    w = np.column_stack([np.asarray(output.w, float), np.asarray(output.b, float)])
+    recovery = run.recovery
+    w, half = _with_intervals(run, len(recovery.widths))
     outputs = list(run.data.outputs) or [f"output {k + 1}" for k in range(len(w))]
     columns = (*(f"neuron {k + 1}" for k in range(w.shape[1] - 1)), "bias")
-    section.body.append(f"<h3>Into the outputs</h3>{matrix('output', outputs, columns, w)}")
+    section.body.append(f"<h3>Into the outputs</h3>{matrix('output', outputs, columns, w, half)}")
     if recovery.linear is not None:
         linear = np.asarray(recovery.linear.w, float)
         section.say("Signs of some neurons stayed open: a linear map of the inputs is part of the answer.")
