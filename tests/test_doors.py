@@ -415,8 +415,19 @@ def test_a_network_is_exported_to_files(key, tmp_path):
             ec.export(net, to, tmp_path / path)
 
 
+def test_an_onnx_teacher_on_the_command_line(key, tmp_path, capsys):
+    _library("onnx")
+    net = _network("tanh", key)
+    ec.save_network(net, tmp_path / "net.safetensors")
+    teacher = ec.export(net, "onnx", tmp_path / "teacher")
+    assert main(["compare", str(tmp_path / "net.safetensors"), str(teacher)]) == 0
+    assert "largest parameter error 0.0e+00" in capsys.readouterr().out
+
+
 def test_a_library_that_is_missing_is_named(key, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ValueError, match="pip install onnx"):
+        ec.from_onnx(tmp_path / "net.onnx")
     with pytest.raises(ValueError, match="pip install onnx"):
         ec.export(_network("tanh", key), "onnx", tmp_path / "net.onnx")
 
@@ -494,6 +505,17 @@ def test_names_decide_nothing_and_are_kept_by_a_run(tmp_path):
     assert (again.data.inputs, again.data.outputs) == (("speed", "angle"), ("lift",))
     result = json.loads((tmp_path / "named" / "result.json").read_text())
     assert result["inputs"] == ["speed", "angle"]
+
+
+def test_constant_inputs_are_named():
+    teacher = drawn.network((2, 2, 1), "tanh", key=jr.key(1), biases=0.5)
+    x = np.asarray(drawn.queries(drawn.N_TOY, 2, key=jr.key(1)))
+    y = np.asarray(drawn.answers(teacher, x))
+    data = ec.Data.of(np.insert(x, 1, 7.0, axis=1), y, inputs=("speed", "year", "angle"))
+    recovery = ec.recover(data, activation="tanh", config=drawn.TOY, key=jr.key(0))
+    assert "constant inputs: year" in recovery.summary()
+    with pytest.raises(ValueError, match=r"constant in columns \['price'\]"):
+        ec.Data.of(x, np.column_stack([y, np.full(len(x), 7.5)]), outputs=("demand", "price"))
 
 
 def test_columns_of_what_is_no_table():

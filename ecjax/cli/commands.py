@@ -117,11 +117,12 @@ class Compare:
 
       ecjax compare runs/toy-20260101-120000-ab12
       ecjax compare runs/my-data teacher.safetensors
+      ecjax compare runs/my-data teacher.onnx
       ecjax compare one.safetensors other.safetensors
 
     Attributes:
-        recovered: A run folder, or a network that ecjax saved (.safetensors).
-        teacher: A network that ecjax saved; by default the teacher of the run.
+        recovered: A run folder, or a network that ecjax saved (.safetensors), or an ONNX model (.onnx).
+        teacher: A network that ecjax saved, or an ONNX model; by default the teacher of the run.
         n_samples: How many standard normal queries to compare on, where `recovered` is a network; a run has its own.
         seed: Decides these queries.
     """

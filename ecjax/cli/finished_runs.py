@@ -9,6 +9,7 @@ from rich.console import Console
 from ..base.threads import one_blas_thread
 from ..cluster import recut
 from ..data.queries import gaussian_queries
+from ..doors import from_onnx
 from ..judge import compare
 from ..network import Network, load_network
 from ..road import rebuild
@@ -67,4 +68,6 @@ def report_run(command: Report, console: Console) -> None:
 def _network(path: Path, argument: str) -> Network:
     if not path.is_file():
         raise ValueError(f"`{argument}`: {path} is neither a run folder nor a file.")
+    if path.suffix.lower() == ".onnx":
+        return from_onnx(path)
     return load_network(path)

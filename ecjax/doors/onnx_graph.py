@@ -46,8 +46,10 @@ def from_onnx(model: Any, activation: Activations | None = None) -> Network:
 
 
 def _read(path: Path) -> Any:
-    import onnx  # pyright: ignore[reportMissingImports]
-
+    try:
+        import onnx  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise ValueError("`model`: ONNX files are read by onnx, which is not installed: pip install onnx.") from error
     if not path.is_file():
         raise ValueError(f"`model`: there is no file {path}.")
     try:
