@@ -8,6 +8,7 @@ import shutil
 import sys
 
 import drawn
+import jax
 import numpy as np
 import pytest
 
@@ -19,6 +20,7 @@ from ecjax.figures import save_figures
 from ecjax.figures.weights import numbered_weights
 from ecjax.report import page, parts
 from ecjax.report.cuts import cuts_of
+from ecjax.report.weights import _image as image_of
 from ecjax.road import cluster_numbers
 
 SMALL = "--d-in 2 --width 2 --n-samples 100 --student-width 4 --n-students 4 --activation tanh".split()  # noqa: SIM905
@@ -140,6 +142,47 @@ def test_a_cluster_that_became_no_neuron_has_no_number(run):
 def test_images_are_shown_as_images(run, no_vega, tmp_path):
     text = report.write_report(dataclasses.replace(run, config={**run.config, "image": [1, 2]}), tmp_path / "a.html")
     assert "weights into neuron 1" in text.read_text()
+
+
+def test_colour_images_are_shown_in_their_colours():
+    row = np.linspace(-1, 1, 12)
+    shown = image_of(np.where(row > 0.9, np.nan, row), (3, 2, 2), 1.0, "RdBu_r")
+    assert shown.startswith("data:image/png;base64,")
+
+
+def test_learning_curves_are_drawn_where_training_has_epochs(run, no_vega, tmp_path):
+    history = np.array([[1.0, 2.0, 3.0, 4.0], [0.1, 0.2, np.nan, 0.4]])
+    (expansion,) = run.recovery.expansions
+    failed = dataclasses.replace(expansion, history=history, loss=expansion.loss.at[1].set(np.nan))
+    recovery = dataclasses.replace(run.recovery, expansions=(failed,))
+    about = _about(report.write_report(dataclasses.replace(run, recovery=recovery), tmp_path / "a.html").read_text())
+    lines = about["charts"]["history-1"]["layer"][0]["data"]["values"]
+    assert len(lines) == 7  # one of eight is not there
+    ends = about["charts"]["losses-1"]["layer"][0]["data"]["values"]
+    assert [row["counts"] for row in ends].count("failed") == 1
+
+
+def test_a_layer_of_several_activations_has_a_dendrogram_for_each(run, no_vega, tmp_path):
+    kinds = ec.mixture(tanh=2, relu=2)
+    students = drawn.students(4, (2, 4, 1), kinds, key=jax.random.key(0))
+    w, b = (np.asarray(part) for part in (students.layers[0].w, students.layers[0].b))
+    clustering = ec.cluster.cluster_layer(
+        w, b, activation=kinds, counted=np.ones(4, bool), inputs=np.asarray(run.x),
+        config=ec.ClusterConfig(gamma=0.5, beta=1.5),
+    )  # fmt: skip
+    network = ec.network.student(students, 0)
+    linear = ec.Layer(drawn.on_device(np.ones((1, 2))), drawn.on_device(np.zeros(1)))
+    recovery = dataclasses.replace(run.recovery, network=network, clusterings=(clustering,), linear=linear)
+    path = report.write_report(dataclasses.replace(run, recovery=recovery, teacher=None), tmp_path / "a.html")
+    about = _about(path.read_text())
+    assert set(about["cuts"]) == {"1-1", "1-2"}
+    assert "a linear map of the inputs is part of the answer" in path.read_text()
+    numbers = cluster_numbers(recovery, run.x, 0)
+    assert len(numbers) == 2
+    assert set(numbers[0]) <= {0, 1, 2}
+    assert set(numbers[1]) <= {0, 3, 4}
+    alone = dataclasses.replace(recovery, network=ec.network.take_neurons(network, np.array([2, 3]), layer=0))
+    assert not cluster_numbers(alone, run.x, 0)[0].any()  # no tanh is left
 
 
 def test_what_is_not_certain_is_said(run, no_vega, tmp_path):
