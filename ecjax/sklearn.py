@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .data import Answers, Data
 from .network import ACTIVATIONS, Layer, Network, respond
-from .road import RecoveryConfig, recover
+from .road import recover
 
 
 class ExpandAndCluster(RegressorMixin, BaseEstimator):
@@ -30,7 +30,7 @@ class ExpandAndCluster(RegressorMixin, BaseEstimator):
     Args:
         activation: Of the unknown network: a name, "auto", or one for each hidden layer.
         hidden_layers: How many it has, or "auto".
-        config: All settings, a `RecoveryConfig`; by default they are chosen from the data.
+        config: All settings, an `ecjax.RecoveryConfig`; by default they are chosen from the data.
         student_width: Neurons in a hidden layer of each student; like what follows, in place of the config's.
         n_students: How many imitate it.
         gamma: Share of the students that a cluster must reach.
@@ -55,16 +55,16 @@ class ExpandAndCluster(RegressorMixin, BaseEstimator):
         activation: Any = "tanh",
         *,
         hidden_layers: Any = 1,
-        config: RecoveryConfig | None = None,
+        config: Any = None,
         student_width: Any = None,
-        n_students: int | None = None,
-        gamma: float | None = None,
-        beta: float | None = None,
-        answers: Answers | None = None,
-        budget: float | None = None,
-        allow_few_samples: bool = True,
+        n_students: Any = None,
+        gamma: Any = None,
+        beta: Any = None,
+        answers: Any = None,
+        budget: Any = None,
+        allow_few_samples: Any = True,
         random_state: Any = None,
-    ):
+    ):  # anything: scikit-learn wants it to be refused by `fit`
         self.activation = activation
         self.hidden_layers = hidden_layers
         self.config = config
