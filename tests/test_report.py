@@ -21,6 +21,7 @@ from ecjax.figures.weights import numbered_weights
 from ecjax.report import page, parts
 from ecjax.report.cuts import cuts_of
 from ecjax.report.weights import _image as image_of
+from ecjax.report.weights import matrix
 from ecjax.road import cluster_numbers
 
 SMALL = "--d-in 2 --width 2 --n-samples 100 --student-width 4 --n-students 4 --activation tanh".split()  # noqa: SIM905
@@ -142,6 +143,17 @@ def test_a_cluster_that_became_no_neuron_has_no_number(run):
 def test_images_are_shown_as_images(run, no_vega, tmp_path):
     text = report.write_report(dataclasses.replace(run, config={**run.config, "image": [1, 2]}), tmp_path / "a.html")
     assert "weights into neuron 1" in text.read_text()
+
+
+def test_what_is_no_number_is_none():
+    assert page._json({"a": [1.5, float("nan"), (float("inf"),)], "b": "</script>"}) == (
+        '{"a":[1.5,null,[null]],"b":"\\u003c/script>"}'
+    )
+
+
+def test_a_large_layer_is_left_to_its_file():
+    assert "network.safetensors" in matrix("neuron", ["1"], ("x",), np.zeros((1, 30_000)))
+    assert "<details>" in matrix("neuron", ["1"], tuple("x" * 50), np.zeros((1, 50)))
 
 
 def test_colour_images_are_shown_in_their_colours():

@@ -1,6 +1,7 @@
 """The page: sections in an order, with the script that draws its charts and moves its cuts inside it."""
 
 import json
+import math
 import os
 from importlib.resources import files
 from pathlib import Path
@@ -74,8 +75,17 @@ def _short(section: Section, number: int) -> str:
 
 
 def _json(value: Any) -> str:
-    """JSON that may stand in a page: no tag can begin or end in it."""
-    return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    """JSON that may stand in a page: no tag can begin or end in it, and what is no number is none."""
+    return json.dumps(_finite(value), allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _finite(value: Any) -> Any:
+    """The same with null for NaN and infinity, which JSON has no words for and a chart no place."""
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _vega() -> str:

@@ -11,6 +11,7 @@ from . import charts
 from .parts import Section, escaped, picture, table
 
 _MOST_COLUMNS = 40  # of a table of weights that is shown open
+_MOST_NUMBERS = 20_000  # of a table of weights, of which a hundred make a kB
 _MOST_POINTS = 2000  # of a chart
 
 
@@ -92,6 +93,8 @@ def matrix(
     half: Float[np.ndarray, "rows columns"] | None = None,
 ) -> str:
     """A table of numbers whose cells are coloured by them; one that is wide is kept behind a click."""
+    if values.size > _MOST_NUMBERS:
+        return f"<p>{values.size:,} numbers, too many for a page: they are in the run's network.safetensors.</p>"
     limit = float(np.abs(values).max(initial=0.0)) or 1.0
     head = "".join(f'<th scope="col">{escaped(name)}</th>' for name in (corner, *columns))
     body = []
