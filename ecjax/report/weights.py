@@ -11,7 +11,7 @@ from . import charts
 from .parts import Section, escaped, picture, table
 
 _MOST_COLUMNS = 40  # of a table of weights that is shown open
-_MOST_NUMBERS = 20_000  # of a table of weights, of which a hundred make a kB
+_MOST_NUMBERS = 20_000  # of a table of weights, some 60 bytes each
 _MOST_POINTS = 2000  # of a chart
 
 
