@@ -348,6 +348,31 @@ def test_files_that_are_no_onnx_are_refused(key, tmp_path):
             ec.from_onnx(path)
 
 
+def test_onnx_weights_that_are_none_are_refused(key):
+    _library("onnx")
+    from onnx import numpy_helper
+
+    def spoiled(**what):
+        model = ec.to_onnx(drawn.network((3, 4, 2), "tanh", key=key))
+        for field, value in what.items():
+            setattr(model.graph.initializer[0], field, value)
+        return model
+
+    with pytest.raises(ValueError, match="damaged"):
+        ec.from_onnx(spoiled(data_type=57))  # a dtype that is none
+    with pytest.raises(ValueError, match="damaged"):
+        ec.from_onnx(spoiled(raw_data=b"short"))
+    with pytest.raises(ValueError, match=r"computed, not stored|no linear layer of the one before"):
+        ec.from_onnx(spoiled(name="other"))
+    model = spoiled()
+    model.graph.initializer[1].CopyFrom(numpy_helper.from_array(np.ones(3), "layers.0.b"))
+    with pytest.raises(ValueError, match=r"3 biases .* for 4 neurons"):
+        ec.from_onnx(model)
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.ones(3), "layers.0.w"))
+    with pytest.raises(ValueError, match=r"shape \(3,\): no linear layer"):
+        ec.from_onnx(model)
+
+
 # --- wherever a network or a teacher is expected ---------------------------------------------------------------------
 
 

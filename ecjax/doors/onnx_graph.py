@@ -71,8 +71,8 @@ def _affine(nodes: list[Any], at: int, weights: dict[str, Any]) -> tuple[Affine 
         w = w if "transB" in given and given["transB"].i else w.T
         b = None
         if len(node.input) > 2 and node.input[2]:
-            b = _array(weights, node.input[2]) * (given["beta"].f if "beta" in given else 1)
-        return Affine(w.astype(w.dtype), None if b is None else np.broadcast_to(b.reshape(-1), (len(w),))), 1
+            b = _bias(weights, node.input[2], len(w)) * (given["beta"].f if "beta" in given else 1)
+        return Affine(w, b), 1
     if node.op_type != "MatMul" or node.input[1] not in weights:
         return None, 1
     w = _array(weights, node.input[1]).T
@@ -80,11 +80,20 @@ def _affine(nodes: list[Any], at: int, weights: dict[str, Any]) -> tuple[Affine 
     if after is not None and after.op_type == "Add" and node.output[0] in after.input:
         (other,) = [name for name in after.input if name != node.output[0]]
         if other in weights:
-            return Affine(w, np.broadcast_to(_array(weights, other).reshape(-1), (len(w),))), 2
+            return Affine(w, _bias(weights, other, len(w))), 2
     return Affine(w), 1
 
 
-def _array(weights: dict[str, Any], name: str) -> np.ndarray:
+def _bias(weights: dict[str, Any], name: str, width: int) -> np.ndarray:
+    """One number for each neuron, or one for all of them."""
+    b = _array(weights, name, shapes=(0, 1, 2)).reshape(-1)
+    if len(b) not in (1, width):
+        raise ValueError(f"`model` has {len(b)} biases ({name}) for {width} neurons.")
+    return np.broadcast_to(b, (width,))
+
+
+def _array(weights: dict[str, Any], name: str, shapes: tuple[int, ...] = (2,)) -> np.ndarray:
+    """Stored numbers, with one of so many axes."""
     from onnx import numpy_helper  # pyright: ignore[reportMissingImports]
 
     if name not in weights:
@@ -93,9 +102,9 @@ def _array(weights: dict[str, Any], name: str) -> np.ndarray:
         raise ValueError("`model` keeps its weights in another file (external data): save it as one file.")
     try:
         array = np.asarray(numpy_helper.to_array(weights[name]))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, KeyError) as error:  # KeyError: of a dtype that is none
         raise ValueError(f"`model` has weights ({name}) that are damaged: {error}.") from error
-    if array.dtype.kind != "f" or array.ndim > 2:
+    if array.dtype.kind != "f" or array.ndim not in shapes:
         raise ValueError(f"`model` has weights ({name}) of {array.dtype} with shape {array.shape}: no linear layer.")
     return array
 
