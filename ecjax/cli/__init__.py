@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ..base.devices import is_first
+from ..data.teacher import TeacherError
 from .asking import recover_function
 from .bench import bench
 from .commands import COMMANDS, Command, Compare, Cut, Flow, Teach
@@ -29,6 +31,7 @@ from .recover_commands import (
 )
 from .recovering import Interrupted, recover_data, recover_digits, recover_images, recover_toy
 from .teach import teach
+from .words import in_options
 
 HELP = """usage: ecjax COMMAND [OPTIONS]
 
@@ -60,9 +63,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status is 0, 2 after a refusal, 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     name = next((name for name in COMMANDS if arguments[: len(name.split())] == name.split()), None)
+    if arguments in (["--version"], ["-V"], ["version"]):
+        print(f"ecjax {version('ecjax')}")
+        return 0
     if name is None and arguments[:1] != ["bench"]:
         return _help(arguments)
-    errors = Console(stderr=True)
+    errors, kind = Console(stderr=True), None if name is None else COMMANDS[name]
     try:
         if name is None:
             return bench(arguments[1:])
@@ -79,10 +85,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         errors.print("interrupted before there was anything to save")
         return 130
-    except (ValueError, OSError) as error:
-        errors.print(Text.assemble(("error  ", "bold red"), str(error)))
+    except (ValueError, OSError, TeacherError, MemoryError, jax.errors.JaxRuntimeError) as error:
+        errors.print(Text.assemble(("error  ", "bold red"), in_options(_said(error), kind)), soft_wrap=True)
         return 2
     return 0
+
+
+def _said(error: Exception) -> str:
+    """A refusal, or what the system did not give, in a sentence.
+
+    Raises:
+        Exception: The error itself, where it is none of these but a mistake of ours.
+    """
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename} can't be used ({error.strerror})."
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        return f"The memory is not enough: lower `n_students`, `student_width` or `n_samples` ({_first_line(error)})."
+    if isinstance(error, jax.errors.JaxRuntimeError):
+        raise error
+    return str(error)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n")[0].strip().rstrip(".")
 
 
 def _run(command: Command, console: Console, parse: Callable[..., Any]) -> None:

@@ -8,7 +8,7 @@ from tyro.conf import Positional, arg
 
 from ..cluster.cut import Policy
 from ..expand.ode import OdeSolver
-from .options import Dataset, Output, Precision
+from .options import Dataset, Output, Precision, Seed
 from .recover_commands import Recover, RecoverData, RecoverDigits, RecoverFunction, RecoverImages, RecoverToy
 
 
@@ -58,7 +58,7 @@ class Teach:
     learning_rate: float = 3e-4
     weight_decay: float = 0.3
     precision: Precision = "float32"
-    seed: int = 0
+    seed: Seed = 0
     out: Path | None = None
     overwrite: bool = False
 
@@ -99,7 +99,7 @@ class Flow:
     n_students: int = 100
     n_samples: int = 1000
     population: bool = False
-    seed: int = 0
+    seed: Seed = 0
     solver: OdeSolver = "kvaerno5"
     rtol: float = 1e-3
     steps: int = 5000
@@ -129,7 +129,7 @@ class Compare:
     recovered: Positional[Path]
     teacher: Positional[Path | None] = None
     n_samples: int = 1000
-    seed: int = 0
+    seed: Seed = 0
 
 
 @dataclass(frozen=True, kw_only=True)

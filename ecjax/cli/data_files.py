@@ -1,12 +1,14 @@
 """Inputs and outputs of an unknown network from a file of the user's own: `.npz` or `.csv`."""
 
 import csv
-import zipfile
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
+
+from ..base.npz import read_npz
 
 WANTED = (
     "A .npz file holds two arrays, x [samples, inputs] and y [samples, outputs]: np.savez(path, x=x, y=y). "
@@ -32,26 +34,26 @@ def read_data(
     """
     if not path.is_file():
         raise ValueError(f"`file`: there is no file {path}. {WANTED}")
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         if outputs:
             raise ValueError(f"`outputs` names columns of a .csv file; {path} holds arrays, x and y.")
         return _read_npz(path)
-    if path.suffix == ".csv":
+    if path.suffix.lower() == ".csv":
         return _read_csv(path, outputs, missing)
     raise ValueError(f"`file`: {path} is neither .npz nor .csv. {WANTED}")
 
 
 def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not {"x", "y"} <= set(file.files):
-                raise ValueError(f"it holds the arrays {sorted(file.files)}")
-            x, y = file["x"], file["y"]
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"`file`: {path} is no such file: {error}. {WANTED}") from error
-    for name, array in (("x", x), ("y", y)):
-        if array.dtype.kind not in "fiub":
-            raise ValueError(f"`file`: {name} in {path} is made of {array.dtype}, not of numbers. {WANTED}")
+        arrays = read_npz(path)
+    except ValueError as error:
+        raise ValueError(f"`file`: {error}. {WANTED}") from error
+    if not {"x", "y"} <= set(arrays):
+        raise ValueError(f"`file`: {path} holds the arrays {sorted(arrays)}. {WANTED}")
+    x, y = arrays["x"], arrays["y"]
+    for name, numbers in arrays.items():
+        if name in ("x", "y") and numbers.dtype.kind not in "fiub":
+            raise ValueError(f"`file`: {name} in {path} is made of {numbers.dtype}, not of numbers. {WANTED}")
     y = y[:, None] if y.ndim == 1 else y
     if x.ndim != 2 or y.ndim != 2 or len(x) != len(y):
         raise ValueError(f"`file`: in {path}, x has shape {x.shape} and y has shape {y.shape}. {WANTED}")
@@ -59,28 +61,54 @@ def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _read_csv(path: Path, outputs: Sequence[str], missing: bool) -> tuple[np.ndarray, np.ndarray]:
+    numbers, n_rows = array("d"), 0
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
-            header = next(reader, [])
-            rows = [(reader.line_num, row) for row in reader if row]
+            names = _names(next(reader, []), path)
+            for row in filter(None, reader):
+                numbers.extend(_numbers(row, names, path, reader.line_num, missing))
+                n_rows += 1
     except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"`file`: {path} is no csv text ({error}). {WANTED}") from error
-    names = [name.strip() for name in header]
-    if not rows:
+        raise ValueError(f"`file`: {path} is not text with commas ({error}). {WANTED}") from error
+    if not n_rows:
         raise ValueError(f"`file`: {path} has no line of numbers below a header. {WANTED}")
-    if all(map(_is_number, names)):
+    is_output = _are_outputs(names, outputs, path)
+    table = np.frombuffer(numbers).reshape(n_rows, -1)
+    return table[:, ~is_output], table[:, is_output]
+
+
+def what_was_read(path: Path, x: np.ndarray, y: np.ndarray, outputs: Sequence[str] = ()) -> str:
+    """Samples, inputs and outputs of a file in words, with the names of a csv file's columns."""
+    inputs, answers = (_counted(table.shape[1], word) for table, word in ((x, "input"), (y, "output")))
+    if path.suffix.lower() == ".csv":
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            names = _names(next(csv.reader(file)), path)
+        is_output = _are_outputs(names, outputs, path)
+        listed = lambda which: ", ".join(name for name, its in zip(names, is_output, strict=True) if its == which)
+        inputs, answers = f"{inputs} ({listed(False)})", f"{answers} ({listed(True)})"
+    return f"{path}: {len(x):,} samples of {inputs} and {answers}, in {x.dtype}"
+
+
+def _names(header: list[str], path: Path) -> list[str]:
+    """The names of the columns, from the first line."""
+    names = [name.strip() for name in header]
+    if names and all(map(_is_number, names)):
         raise ValueError(f"`file`: the first line of {path} is numbers; it has to name the columns. {WANTED}")
     if len(set(names)) < len(names):
         raise ValueError(f"`file`: columns of {path} share a name: {names}.")
+    return names
+
+
+def _are_outputs(names: list[str], outputs: Sequence[str], path: Path) -> np.ndarray:
+    """Which columns are outputs: those that were named, or whose names start with y."""
     unknown = [name for name in outputs if name not in names]
     if unknown:
         raise ValueError(f"`outputs`: {path} has no column {unknown}; it has {names}.")
     is_output = np.array([name in outputs if outputs else name.lower().startswith("y") for name in names])
     if not is_output.any() or is_output.all():
         raise ValueError(f"`file`: {path} needs input and output columns; it has {names}. {WANTED}")
-    table = np.array([_numbers(row, names, path, line, missing) for line, row in rows])
-    return table[:, ~is_output], table[:, is_output]
+    return is_output
 
 
 def _numbers(row: list[str], names: list[str], path: Path, line: int, missing: bool) -> list[float]:
@@ -100,4 +128,8 @@ def _is_number(text: str) -> bool:
         float(text)
     except ValueError:
         return False
-    return True
+    return "_" not in text  # which Python reads over
+
+
+def _counted(n: int, word: str) -> str:
+    return f"1 {word}" if n == 1 else f"{n} {word}s"

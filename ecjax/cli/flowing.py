@@ -31,7 +31,7 @@ def flow(command: Flow, console: Console) -> None:
     saves = log_times(1e-2, min(command.time, 1e6), 60)
     asked = {name: value for name, value in as_json(command).items() if name not in ("output", "threads", "slice")}
     with run_folder(command.output, "flow", {"command": "flow", **asked}) as (partial, interrupted):
-        done = _slices(partial, students, dynamics)
+        done = _slices(partial, students, dynamics, console)
         n_done = sum(part.n_students for part in done)
         if interrupted:
             console.print(
@@ -72,9 +72,18 @@ def _problem(command: Flow) -> tuple[Network, Network, Objective]:
     return teacher, students, Samples(x, respond(teacher, x))
 
 
-def _slices(partial: Path, students: Network, dynamics: Ode) -> list[Trajectory]:
-    """What an interrupted run left; slices have any size."""
-    return [load_trajectory(file, students, dynamics) for file in sorted(partial.glob("flow-*.npz"))]
+def _slices(partial: Path, students: Network, dynamics: Ode, console: Console) -> list[Trajectory]:
+    """What an interrupted run left, up to the first slice that is damaged; slices have any size."""
+    files, done = sorted(partial.glob("flow-*.npz")), []
+    for number, file in enumerate(files):
+        try:
+            done.append(load_trajectory(file, students, dynamics))
+        except ValueError as error:
+            console.print(f"{error} It is followed again.", markup=False, highlight=False, soft_wrap=True)
+            for later in files[number:]:
+                later.unlink()
+            break
+    return done
 
 
 def _report(

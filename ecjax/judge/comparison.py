@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ..base.precision import to_device
-from ..network import Layer, LayerActivation, Network, hidden_states, respond
+from ..network import Layer, LayerActivation, Network, hidden_states, layer_state, respond
 from ..network.symmetries import Symmetries, symmetries
 from .alignment import Match, Vectors, View, align, canonical, cosine_distance, look, match_neurons
 
@@ -192,6 +192,9 @@ def compare(
         Martinelli et al., ICML 2024 (arXiv:2304.12794): teacher size, recovered size, cosine distances. In the
         published code one recovered neuron may be the partner of several teacher neurons; here it serves one.
     """
+    for name, given, may in (("recovered", recovered, HasNetwork), ("teacher", teacher, Network)):
+        if not isinstance(given, Network | may):
+            raise ValueError(f"`{name}` is an ecjax Network; got {type(given).__name__}.")
     network = recovered if isinstance(recovered, Network) else recovered.network
     linear: Layer | None = getattr(recovered, "linear", None)
     inputs, fresh_inputs = _host(x), _host(x if fresh is None else fresh)
@@ -312,9 +315,7 @@ def _hidden(activation: LayerActivation, inputs: np.ndarray, vectors: Vectors, d
     if not len(vectors):
         return np.zeros((len(inputs), 0))
     w, b = (to_device(part.astype(dtype), "teacher") for part in (vectors[:, :-1], vectors[:, -1]))
-    layer = Layer(w, b, activation)
-    (state,) = hidden_states(Network((layer, layer)), to_device(inputs.astype(dtype), "x"))
-    return _host(state.h)
+    return _host(layer_state(Layer(w, b, activation), to_device(inputs.astype(dtype), "x")).h)
 
 
 def _check(

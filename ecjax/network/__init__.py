@@ -15,6 +15,7 @@ from .flax import to_nnx as to_nnx
 from .forward import Hidden as Hidden
 from .forward import answers as answers
 from .forward import hidden_states as hidden_states
+from .forward import layer_state as layer_state
 from .forward import pre_activations as pre_activations
 from .forward import respond as respond
 from .mixtures import LayerActivation as LayerActivation

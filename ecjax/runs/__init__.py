@@ -26,6 +26,7 @@ from .folder import close_run as close_run
 from .folder import default_folder as default_folder
 from .folder import is_stopped as is_stopped
 from .folder import open_run as open_run
+from .folder import unfinished as unfinished
 from .folder import versions as versions
 from .records import Run as Run
 from .records import load_run as load_run

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .. import expand as rooms_of_stages
-from ..base.files import read_arrays, read_json, read_words, write_arrays
+from ..base.files import read_arrays, read_json, read_object, read_words, write_arrays
 from ..base.precision import to_device
 from ..cluster import Clustering, LayerClustering, MixedClustering
 from ..cluster.cut import Curve
@@ -208,7 +208,7 @@ def _loaded(folder: Path, result: dict[str, Any], given: Activations | None, sta
     teacher = folder / "teacher.safetensors"
     return Run(
         folder=folder,
-        config=read_json(folder / "config.json"),
+        config=read_object(folder / "config.json"),
         recovery=recovery,
         data=Data(
             at["x"],
