@@ -120,8 +120,12 @@ def _made(value: Any, kind: Any) -> Any:
     if origin is tuple:
         if not isinstance(value, tuple | list):
             return _REFUSED
-        made = [_made(one, each[0]) if each[0] in _WORDS else one for one in value]
+        of = each[0] if each else Any
+        made = [_made(one, of) if of in _WORDS else one for one in value]
         return _REFUSED if any(one is _REFUSED for one in made) else tuple(made)
+    if origin is dict:
+        made = {name: _made(one, each[1]) for name, one in value.items()} if isinstance(value, dict) else {"": _REFUSED}
+        return _REFUSED if any(one is _REFUSED for one in made.values()) else made
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return value if isinstance(value, kind) else _REFUSED
     return value
@@ -144,6 +148,8 @@ def _in_words(kind: Any) -> str:
     if typing.get_origin(kind) is tuple:
         each = typing.get_args(kind)[0]
         return f"a tuple of {_WORDS[each].removeprefix('a ')}s" if each in _WORDS else "a tuple"
+    if typing.get_origin(kind) is dict:
+        return "names with values"
     name = getattr(kind, "__name__", str(kind))
     return f"an ecjax {name}" if dataclasses.is_dataclass(kind) else name
 

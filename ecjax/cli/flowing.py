@@ -6,6 +6,7 @@ import jax
 import jax.random as jr
 from rich.console import Console
 
+from ..base.checks import whole_number
 from ..base.files import write_whole
 from ..data.queries import gaussian_queries
 from ..data.teachers import synthetic_teacher
@@ -24,6 +25,7 @@ from .run_folder import finish, run_folder
 
 def flow(command: Flow, console: Console) -> None:
     """Follow in a run folder, slice by slice; an interrupted run goes on after its last slice."""
+    whole_number(command.slice, "slice")
     teacher, students, objective = _problem(command)
     dynamics = Ode(solver=command.solver, rtol=command.rtol, atol=command.rtol * 1e-3)
     rules = {"steps": command.steps, "gradient_norm": command.gradient_norm, "norm": command.norm}

@@ -17,8 +17,9 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..base.checks import as_kind, check_key
+from ..base.checks import as_kind, check_key, whole_number
 from ..base.memory import require_memory
+from ..base.precision import to_device
 from .catalogue import IDENTITY, as_activation
 from .mixtures import LayerActivation
 
@@ -67,11 +68,11 @@ class Network(eqx.Module):
                     f"weights of shape {above.w.shape}."
                 )
 
-    def __call__(self, x: Float[Array, "*samples fan_in"]) -> Float[Array, "*samples fan_out"]:
-        """The answer of one network to one input, or to each of a batch: `ecjax.respond`."""
+    def __call__(self, x: Any) -> Float[Array, "*samples fan_out"]:
+        """The answer of one network to one input, or to each of a batch: `ecjax.respond`, of NumPy's arrays too."""
         from .forward import respond  # which knows this record
 
-        return respond(self, x)
+        return respond(self, to_device(x, "x"))
 
     def predict(self, x: Any) -> Float[np.ndarray, "samples fan_out"]:
         """Answers of one network to inputs in rows, as NumPy arrays, lists or tables have them.
@@ -187,6 +188,7 @@ def _checked(
 ) -> tuple[tuple[int, ...], tuple[LayerActivation, ...]]:
     """The shape and the activation of each layer, the last one's included; refuses what is none, or too large."""
     check_key(key)
+    n_students = whole_number(n_students, "n_students")
     shape = tuple(as_kind(n, int, "shape") for n in shape)
     if len(shape) < 2 or any(n < 1 for n in shape):
         raise ValueError(f"`shape` is (fan_in, width, ..., fan_out), each at least 1; got {shape}.")

@@ -108,9 +108,9 @@ class RecoveryConfig:
         if not isinstance(self.student_width, tuple):
             return (self.student_width,) * hidden_layers
         if len(self.student_width) not in (1, hidden_layers):
+            layers = f"{hidden_layers} hidden layer{'s' * (hidden_layers > 1)}"
             raise ValueError(
-                f"`student_width` has {len(self.student_width)} widths for {hidden_layers} hidden layers: give one for "
-                "all, or one for each."
+                f"`student_width` has {len(self.student_width)} widths for {layers}: give one for all, or one for each."
             )
         return self.student_width * (hidden_layers // len(self.student_width))
 
