@@ -66,6 +66,7 @@ def _read_csv(path: Path, outputs: Sequence[str], missing: bool) -> tuple[np.nda
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
             names = _names(next(reader, []), path)
+            is_output = _are_outputs(names, outputs, path) if names else np.zeros(0, bool)
             for row in filter(None, reader):
                 numbers.extend(_numbers(row, names, path, reader.line_num, missing))
                 n_rows += 1
@@ -73,7 +74,6 @@ def _read_csv(path: Path, outputs: Sequence[str], missing: bool) -> tuple[np.nda
         raise ValueError(f"`file`: {path} is not text with commas ({error}). {WANTED}") from error
     if not n_rows:
         raise ValueError(f"`file`: {path} has no line of numbers below a header. {WANTED}")
-    is_output = _are_outputs(names, outputs, path)
     table = np.frombuffer(numbers).reshape(n_rows, -1)
     return table[:, ~is_output], table[:, is_output]
 
@@ -107,7 +107,8 @@ def _are_outputs(names: list[str], outputs: Sequence[str], path: Path) -> np.nda
         raise ValueError(f"`outputs`: {path} has no column {unknown}; it has {names}.")
     is_output = np.array([name in outputs if outputs else name.lower().startswith("y") for name in names])
     if not is_output.any() or is_output.all():
-        raise ValueError(f"`file`: {path} needs input and output columns; it has {names}. {WANTED}")
+        commas = " Columns are told apart by commas." if any(mark in name for name in names for mark in ";\t|") else ""
+        raise ValueError(f"`file`: {path} needs input and output columns; it has {names}.{commas} {WANTED}")
     return is_output
 
 
