@@ -97,8 +97,8 @@ def _said(error: Exception) -> str:
     Raises:
         Exception: The error itself, where it is none of these but a mistake of ours.
     """
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename} can't be used ({error.strerror})."
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename} can't be used ({error.strerror})." if error.filename else f"{error.strerror}."
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
         return f"The memory is not enough: lower `n_students`, `student_width` or `n_samples` ({_first_line(error)})."
     if isinstance(error, jax.errors.JaxRuntimeError):

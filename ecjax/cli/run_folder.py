@@ -8,8 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ..expand.store import ORIGIN
-from ..runs import UNFINISHED, close_run, default_folder, is_stopped, open_run, unfinished
+from ..runs import UNFINISHED, close_run, default_folder, is_bare, is_stopped, open_run, unfinished
 from .options import Output
 
 _LOCK = "in-use"
@@ -44,7 +43,7 @@ def run_folder(output: Output, name: str, description: Mapping[str, Any]) -> Ite
     try:
         yield partial, goes_on
     except Exception:
-        if not goes_on and partial.is_dir() and _is_bare(partial):
+        if not goes_on and is_bare(partial):
             shutil.rmtree(partial)  # refused before anything was done: there is nothing to go on with
             for above in made:
                 with suppress(OSError):
@@ -74,11 +73,6 @@ def _candidates(output: Output, name: str, description: Mapping[str, Any]) -> It
             continue
         yield folder
     yield default_folder(name)
-
-
-def _is_bare(partial: Path) -> bool:
-    """Whether there is nothing in a folder but what every run begins with."""
-    return {path.name for path in partial.rglob("*.*")} <= {"config.json", "versions.json", f"{ORIGIN}.json"}
 
 
 def _missing(folder: Path) -> list[Path]:

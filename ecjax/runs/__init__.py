@@ -24,6 +24,7 @@ from .folder import STUDENTS as STUDENTS
 from .folder import UNFINISHED as UNFINISHED
 from .folder import close_run as close_run
 from .folder import default_folder as default_folder
+from .folder import is_bare as is_bare
 from .folder import is_stopped as is_stopped
 from .folder import open_run as open_run
 from .folder import unfinished as unfinished

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 
 from ..base.files import read_object
+from ..expand.store import ORIGIN
 from .as_json import as_json, write_json
 
 UNFINISHED, STUDENTS = ".unfinished", "students"
@@ -62,8 +63,8 @@ def open_run(folder: str | os.PathLike, config: Mapping[str, Any], *, overwrite:
     if partial.exists():
         shutil.rmtree(partial)
     partial.mkdir(parents=True)
-    write_json(partial / "config.json", config)
     write_json(partial / "versions.json", versions())
+    write_json(partial / "config.json", config)  # the last: what has none has not begun
     return partial
 
 
@@ -85,6 +86,13 @@ def is_stopped(folder: Path) -> bool:
     return (folder / STUDENTS).is_dir() and not folder.name.endswith(UNFINISHED)
 
 
+def is_bare(partial: Path) -> bool:
+    """Whether there is nothing in an unfinished folder but what every run begins with: nothing to go on with."""
+    begun = {"config.json", "versions.json", f"{ORIGIN}.json"}
+    names = {path.name.removesuffix(".partial") for path in partial.rglob("*.*")}
+    return partial.is_dir() and names <= begun
+
+
 def unfinished(folder: Path) -> Path:
     """The folder beside it in which a run is written.
 
@@ -97,7 +105,9 @@ def unfinished(folder: Path) -> Path:
 
 
 def _is_empty(folder: Path) -> bool:
-    return folder.is_dir() and not any(folder.iterdir())
+    """Whether nothing is in a folder, or what a run has written that was killed before it had begun."""
+    before = {"versions.json", "versions.json.partial", "config.json.partial"}
+    return folder.is_dir() and {path.name for path in folder.iterdir()} <= before
 
 
 def _is_of(there: Path, config: Mapping[str, Any]) -> bool:
