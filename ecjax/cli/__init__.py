@@ -1,6 +1,7 @@
 """The command line: `ecjax recover toy|digits|images|data|function`, `teach`, `compare`, `cut`, `flow`, `bench`."""
 
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,12 +15,15 @@ from rich.text import Text
 
 from ..base.devices import is_first
 from ..data.teacher import TeacherError
+from ..network import ACTIVATIONS
 from .asking import recover_function
 from .bench import bench
-from .commands import COMMANDS, Command, Compare, Cut, Flow, Teach
+from .commands import COMMANDS, Command, Compare, Cut, Export, Flow, Runs, Teach
 from .finished_runs import compare_networks, cut_run
 from .flowing import flow
+from .help import with_help
 from .hosts import join
+from .listing import export_network, list_runs
 from .recover_commands import (
     Recover,
     RecoverData,
@@ -44,9 +48,12 @@ Recover an unknown neural network, its width and every weight, from inputs and o
   ecjax recover function my.module:f --fan-in 784
                                          a function of yours that can be asked
   ecjax teach mnist --hidden 16          train a teacher on real images ...
-  ecjax recover images --teacher FOLDER  ... and recover it, layer by layer
+  ecjax recover images --teacher FOLDER  ... and recover it, layer by layer, in
+                                         minutes
   ecjax compare RUN                      recovered against teacher
   ecjax cut RUN --gamma 0.5              cut the clusters of a run again
+  ecjax runs                             which runs there are, and how they ended
+  ecjax export RUN                       every weight of one, as text, csv or npz
   ecjax flow                             where students of a teacher end, and at
                                          what kind of point
   ecjax bench synthetic                  150 synthetic teachers, and how many are
@@ -54,8 +61,14 @@ Recover an unknown neural network, its width and every weight, from inputs and o
 
 Every run writes one folder with its settings, weights and figures. Given again,
 an interrupted command goes on where it was, and so does one that --budget 5m has
-ended with the best answer so far. `ecjax recover toy --help` explains each
-setting, and so do the other commands.
+ended with the best answer so far. `ecjax recover toy --help` explains the
+settings that many want, --help-all each one; and so do the other commands.
+ecjax --version says which ecjax this is.
+
+Activations: {activations}.
+
+Exit status: 0 when the command ran, whatever it found (result.json says whether
+that is exact); 2 when it was refused; 130 after Ctrl-C.
 """
 
 
@@ -74,7 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return bench(arguments[1:])
         rest = arguments[len(name.split()) :]
         parse = partial(tyro.cli, COMMANDS[name], prog=f"ecjax {name}", args=rest)
-        command = parse(default=images_default(rest) if name == "recover images" else tyro.MISSING_NONPROP)
+        default = images_default(rest) if name == "recover images" else tyro.MISSING_NONPROP
+        command = with_help(lambda rest: parse(args=rest, default=default), rest, name, COMMANDS[name])
         if isinstance(command, Recover) and command.output.distributed:
             join()
         with jax.enable_x64(True):  # entered here, in the door: the library follows the precision of its data
@@ -129,13 +143,23 @@ def _run(command: Command, console: Console, parse: Callable[..., Any]) -> None:
             compare_networks(command, console)
         case Cut():
             cut_run(command, console)
+        case Runs():
+            list_runs(command, console)
+        case Export():
+            export_network(command, console)
         case Flow():
             flow(command, console)
 
 
+def _recoverable() -> list[str]:
+    """Activations by name, but for the polynomials, whose layers no data determine."""
+    return sorted(name for name, activation in ACTIVATIONS.items() if not activation.symmetry.polynomial)
+
+
 def _help(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help") or arguments == ["recover", "--help"]:
-        print(HELP, end="")
+        listed = textwrap.fill(", ".join(_recoverable()), 80, initial_indent=" " * 13).lstrip()
+        print(HELP.format(activations=listed), end="")
         return 0
     asked = " ".join(arguments[: 2 if arguments[0] == "recover" else 1])
     Console(stderr=True).print(

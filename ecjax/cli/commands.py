@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
@@ -161,7 +161,43 @@ class Cut:
     output: Annotated[Output, arg(name="")] = field(default_factory=Output)
 
 
-Command = Recover | RecoverFunction | Teach | Compare | Cut | Flow
+@dataclass(frozen=True, kw_only=True)
+class Runs:
+    """List the runs of a folder: what was run, when, in which state it is, and what came out.
+
+      ecjax runs
+      ecjax runs ~/experiments
+
+    Attributes:
+        folder: Where the runs are.
+    """
+
+    folder: Positional[Path] = Path("runs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Print the numbers of a recovered network, or write them for another program.
+
+      ecjax export runs/toy-20260101-120000-ab12                every weight, as tables
+      ecjax export runs/toy-20260101-120000-ab12 --to csv       a line for each, with all digits
+      ecjax export runs/toy-20260101-120000-ab12 --to npz --out network.npz
+
+    Attributes:
+        run: A run folder, or a network that ecjax saved (.safetensors).
+        to: text: tables in the terminal, or in a file that --out names. csv: layer, neuron, activation, source, value.
+            npz: arrays w1, b1, w2, b2, ..., row i of w1 being neuron i.
+        out: The file to write; by default beside you, by the name of the run.
+        overwrite: Replace a file that is already there.
+    """
+
+    run: Positional[Path]
+    to: Literal["text", "csv", "npz"] = "text"
+    out: Path | None = None
+    overwrite: bool = False
+
+
+Command = Recover | RecoverFunction | Teach | Compare | Cut | Runs | Export | Flow
 COMMANDS: dict[str, type] = {
     "recover toy": RecoverToy,
     "recover digits": RecoverDigits,
@@ -171,5 +207,7 @@ COMMANDS: dict[str, type] = {
     "teach": Teach,
     "compare": Compare,
     "cut": Cut,
+    "runs": Runs,
+    "export": Export,
     "flow": Flow,
 }

@@ -46,8 +46,18 @@ def options_of(command: type) -> dict[str, str]:
     return {name: options.pop() for name, options in found.items() if len(options) == 1}
 
 
-def _walk(record: type, prefix: str) -> Iterator[tuple[str, str]]:
-    """Settings of a record and of those within it, and their options."""
+def every_option(record: type) -> set[str]:
+    """All options of a record of settings."""
+    return {option for _, option in _walk(record, "")}
+
+
+def own_options(command: type) -> set[str]:
+    """Options of a command itself, without those of the records in it."""
+    return {option for _, option in _walk(command, "", deep=False)}
+
+
+def _walk(record: type, prefix: str, deep: bool = True) -> Iterator[tuple[str, str]]:
+    """Settings of a record and, if `deep`, of those within it, and their options."""
     hints = get_type_hints(record, include_extras=True)
     for field in dataclasses.fields(record):
         kind, extras = _taken_apart(hints[field.name])
@@ -55,7 +65,7 @@ def _walk(record: type, prefix: str) -> Iterator[tuple[str, str]]:
             continue
         named = next((extra.name for extra in extras if getattr(extra, "name", None)), field.name)
         if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-            yield from _walk(kind, prefix if field.name in _BARE else f"{prefix}{field.name}.")
+            yield from () if not deep else _walk(kind, prefix if field.name in _BARE else f"{prefix}{field.name}.")
         else:
             yield field.name, "--" + (prefix + named).replace("_", "-")
 

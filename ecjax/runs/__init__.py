@@ -32,4 +32,6 @@ from .folder import versions as versions
 from .records import Run as Run
 from .records import load_run as load_run
 from .records import save_recovery as save_recovery
+from .state import State as State
+from .state import states as states
 from .students import StudentFiles as StudentFiles
