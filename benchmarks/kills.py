@@ -47,7 +47,7 @@ _TEACH = "teach mnist --n 200 --data data --hidden 2 --activation tanh --n-steps
 _NUMBERS = (".safetensors", ".npz", ".png")  # files that are the same, byte by byte
 _TIMES = ("seconds", "made", "command")  # what may differ in the others
 _MOST_KILLS = 2  # of one trial
-_LATEST = 0.9  # of the time that a run takes; some are quicker
+_LATEST = 0.9  # of the time and of the files that a run takes; some are quicker
 
 
 def asked(x: np.ndarray) -> np.ndarray:
@@ -147,7 +147,7 @@ def trial(kind: str, place: Path, number: int, whole: dict[str, float], rng: ran
             _changes(process, partial, begun + at)
             moment = f"{at:.1f} s"
         else:
-            n = rng.randint(1, int(whole["changes"]))
+            n = rng.randint(1, max(1, int(_LATEST * whole["changes"])))
             _changes(process, partial, begun + 10 * whole["ends"], n)
             moment = f"file {n}"
         if process.poll() is None:
