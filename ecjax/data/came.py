@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from ..base.memory import require_memory
 from ..base.precision import to_device
 
 _HELD = ("float32", "float64")  # in which the work is done
@@ -35,6 +37,9 @@ def as_floats(came: Any, name: str) -> Array:
         )
     if isinstance(array, np.ma.MaskedArray):
         array = np.ma.filled(array, np.nan)
+    if not isinstance(array, jax.Array):
+        what = f"The numbers of `{name}`, of shape {np.shape(array)},"
+        require_memory(np.size(array) * np.dtype(_nearest(dtype)).itemsize, what, "give fewer rows")
     if not _is_held(dtype):
         array = np.asarray(array).astype(_nearest(dtype))
     return to_device(array, name)

@@ -22,6 +22,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
+from ..base.memory import require_memory
 from ..network import Layer, Network, respond
 from ..objective import Inputs, Outputs, Samples
 from ..objective.variation import variation
@@ -251,6 +252,8 @@ def _triangle(
     network: Network, x: Inputs, y_scale: Float[np.ndarray, " fan_out"]
 ) -> Float[np.ndarray, "parameters parameters"]:
     """R of J = Q R, whose singular values are those of J; J itself is never there as a whole."""
+    what = f"The Fisher information of {network.n_parameters:,} parameters and its factors"
+    require_memory(3 * 8 * network.n_parameters**2, what, "take a narrower network")
     scale = np.where(y_scale == 0, 1, y_scale)
     size = max(1, int(AT_ONCE / (network.n_parameters * network.shape[-1])))
     r = np.zeros((0, network.n_parameters))

@@ -63,8 +63,12 @@ def open_run(folder: str | os.PathLike, config: Mapping[str, Any], *, overwrite:
     if partial.exists():
         shutil.rmtree(partial)
     partial.mkdir(parents=True)
-    write_json(partial / "versions.json", versions())
-    write_json(partial / "config.json", config)  # the last: what has none has not begun
+    try:
+        write_json(partial / "versions.json", versions())
+        write_json(partial / "config.json", config)  # the last: what has none has not begun
+    except OSError:
+        shutil.rmtree(partial)
+        raise
     return partial
 
 
