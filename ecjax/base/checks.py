@@ -27,6 +27,7 @@ def check_settings(
     from_1: tuple[str, ...] = (),
     finite: tuple[str, ...] = (),
     infinite: tuple[str, ...] = (),
+    elsewhere: tuple[str, ...] = (),
 ) -> None:
     """Refuse settings of another kind than their annotations, or out of range; to be called in `__post_init__`.
 
@@ -37,12 +38,14 @@ def check_settings(
         from_1: Those that are finite and at least 1, likewise.
         finite: Those that are finite, likewise.
         infinite: Those of them that may be infinite, too.
+        elsewhere: Those that somebody else looks at, who says more.
 
     Raises:
         ValueError: Naming the setting, what came and what was wanted.
     """
     for name, hint in _hints(type(record)).items():
-        object.__setattr__(record, name, as_kind(getattr(record, name), hint, name))
+        if name not in elsewhere:
+            object.__setattr__(record, name, as_kind(getattr(record, name), hint, name))
     ranges = (
         (above_0, math.ulp(0.0), "above 0"),
         (from_0, 0, "0 or above"),
@@ -155,7 +158,7 @@ def _in_words(kind: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, type) or callable(value):
-        return f"the {'class' if isinstance(value, type) else 'function'} {getattr(value, '__name__', value)}"
+    if callable(value) and hasattr(value, "__name__"):
+        return f"the {'class' if isinstance(value, type) else 'function'} {value.__name__}"
     text = repr(value)
     return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"

@@ -72,7 +72,7 @@ class ExpandConfig:
     answers: float | None = None
 
     def __post_init__(self):
-        check_settings(self, from_1=("chunk", "answers"))
+        check_settings(self, from_1=("chunk", "answers"), elsewhere=("method",))
         if self.placement not in get_args(Placement):
             raise ValueError(f"`placement` is one of {get_args(Placement)}; got {self.placement!r}.")
         if isinstance(self.method, str):
