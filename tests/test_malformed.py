@@ -75,7 +75,7 @@ COMMAND_LINES = {
     "no such column": ([*DATA, "--outputs", "price"], "no column ['price']"),
     "a preset of nobody": ([*DATA, "--preset", "magic"], "magic"),
     "layers in words": ([*DATA, "--hidden-layers", "two"], "two"),
-    "decimals beyond all": ([*DATA, "--decimals", "99"], "answers.decimals"),
+    "decimals beyond all": ([*DATA, "--decimals", "99"], "--decimals is a number of them"),
     "answers that are no kind": ([*DATA, "--answers-are", "guesses"], "guesses"),
     "a function without a name": (["recover", "function", "numpy", "--fan-in", "2"], "package.module:name"),
     "a function of no module": (["recover", "function", "no_such:f", "--fan-in", "2"], "no_such"),
@@ -262,8 +262,8 @@ ARRAYS = {
     "a factor in text": (lambda: Narrowing(factor="0.5"), "`factor` is a number"),
     "settings of another kind": (lambda: ec.RecoveryConfig.toy(cluster={}), "`cluster` is an ecjax ClusterConfig"),
     "a loss that is no number": (lambda: ec.RecoveryConfig.toy(exact_loss=float("nan")), "`exact_loss` is above 0"),
-    "noise below none": (lambda: ec.Answers(noise=-1.0), "`noise` is 0 or above"),
-    "half a decimal": (lambda: ec.Answers(decimals=2.5), "`decimals` is a whole number"),
+    "noise below none": (lambda: ec.Answers(noise=-1.0), "`answers.noise` is 0 or above"),
+    "half a decimal": (lambda: ec.Answers(decimals=2.5), "`answers.decimals` is a whole number"),
 }
 
 

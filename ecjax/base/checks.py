@@ -28,6 +28,7 @@ def check_settings(
     finite: tuple[str, ...] = (),
     infinite: tuple[str, ...] = (),
     elsewhere: tuple[str, ...] = (),
+    within: str = "",
 ) -> None:
     """Refuse settings of another kind than their annotations, or out of range; to be called in `__post_init__`.
 
@@ -39,13 +40,14 @@ def check_settings(
         finite: Those that are finite, likewise.
         infinite: Those of them that may be infinite, too.
         elsewhere: Those that somebody else looks at, who says more.
+        within: What stands before their names in messages, as "answers.".
 
     Raises:
         ValueError: Naming the setting, what came and what was wanted.
     """
     for name, hint in _hints(type(record)).items():
         if name not in elsewhere:
-            object.__setattr__(record, name, as_kind(getattr(record, name), hint, name))
+            object.__setattr__(record, name, as_kind(getattr(record, name), hint, within + name))
     ranges = (
         (above_0, math.ulp(0.0), "above 0"),
         (from_0, 0, "0 or above"),
@@ -58,7 +60,7 @@ def check_settings(
             if value is None or (value >= low and (math.isfinite(value) or name in infinite)):
                 continue
             bounded = "" if name in infinite or isinstance(value, int) else " and finite"
-            raise ValueError(f"`{name}` is {words}{bounded}; got {value}.")
+            raise ValueError(f"`{within}{name}` is {words}{bounded}; got {value}.")
 
 
 def as_kind(value: Any, hint: Any, name: str) -> Any:

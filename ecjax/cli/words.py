@@ -27,7 +27,7 @@ def in_options(message: str, command: type | None) -> str:
     options = {} if command is None else options_of(command)
     for spoken, option_of in _SPOKEN.items():
         message = re.sub(spoken, option_of, message)
-    message = re.sub(r"`([\w.]+)`", lambda found: options.get(found[1], found[0]), message)
+    message = re.sub(r"`([\w.]+)`", lambda found: options.get(found[1].removeprefix("answers."), found[0]), message)
 
     def typed(found: re.Match) -> str:
         name, value = found[1], found[2].strip('"')

@@ -51,7 +51,7 @@ class Answers:
     outliers: bool = False
 
     def __post_init__(self):
-        check_settings(self, from_0=("noise",))
+        check_settings(self, from_0=("noise",), within="answers.")
         if self.kind is not None and self.kind not in get_args(Kind):
             raise ValueError(f"`answers.kind` is one of {get_args(Kind)}; got {self.kind!r}.")
         for name in ("decimals", "digits"):
