@@ -80,6 +80,7 @@ def recover_function(command: RecoverFunction, console: Console) -> None:
                 "the same command goes on from there, and asks nothing twice"
             ) from None
         x = gaussian_queries(_KEPT, command.fan_in, key=jr.fold_in(key, 1))
-        recovery = replace(recovery, questions=teacher.asked)
+        recovery = replace(recovery, questions=teacher.answered)  # by this process or one before it
         save_recovery(partial, recovery, data=Data.of(x, teacher(x)))
+        teacher.save()  # whatever was asked since it was last written
         report(console, recovery, None, finish(partial))

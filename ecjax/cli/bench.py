@@ -16,7 +16,7 @@ def bench(arguments: Sequence[str]) -> int:
     Raises:
         ValueError: If there is no such benchmark, or no source tree.
     """
-    name, *rest = arguments or ["--help"]
+    name, *rest = arguments or [""]
     if name in ("-h", "--help"):
         print(f"usage: ecjax bench NAME [OPTIONS]\n\nBenchmarks: {', '.join(BENCHMARKS)}.")
         print("ecjax bench NAME --help explains one, python -m benchmarks --list says what each is for.")
