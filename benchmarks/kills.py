@@ -135,7 +135,7 @@ def _same(one: Path, other: Path) -> bool:
 def _timeless(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _timeless(inner) for name, inner in value.items() if name not in _TIMES}
-    return value
+    return [_timeless(inner) for inner in value] if isinstance(value, list) else value
 
 
 def trial(kind: str, place: Path, number: int, whole: dict[str, float], rng: random.Random) -> dict[str, Any]:

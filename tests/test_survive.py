@@ -144,3 +144,17 @@ def test_a_folder_that_may_not_be_written_is_named(tmp_path, capsys, monkeypatch
     monkeypatch.setattr(Path, "mkdir", refuse)
     assert run(tmp_path / "run") == 2
     assert "run.unfinished can't be used (Permission denied)" in " ".join(capsys.readouterr().err.split())
+
+
+def test_runs_are_compared_but_for_what_they_cost(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks.kills import compared
+
+    for name, seconds, loss in (("one", 1.0, 0.5), ("other", 2.0, 0.5), ("third", 1.0, 0.25)):
+        (tmp_path / name).mkdir()
+        runs.write_json(tmp_path / name / "result.json", {"loss": loss, "probes": [{"questions": seconds}]})
+        runs.write_arrays(tmp_path / name / "network.safetensors", {})
+    assert compared(tmp_path / "one", tmp_path / "other") == []
+    assert compared(tmp_path / "one", tmp_path / "third") == ["result.json"]
+    (tmp_path / "other" / "network.safetensors").write_bytes(b"")
+    assert compared(tmp_path / "one", tmp_path / "other") == ["network.safetensors"]
