@@ -67,7 +67,7 @@ def test_malformed_csv_is_refused_by_line_and_column(tmp_path, text, message):
 
 def test_text_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "d.csv").write_bytes(b"\xff\xfe\x00x,y")
-    with pytest.raises(ValueError, match="no csv text"):
+    with pytest.raises(ValueError, match="is not text with commas"):
         read_data(tmp_path / "d.csv")
 
 
@@ -84,7 +84,8 @@ def test_columns_that_are_not_there_are_named(tmp_path, data):
         ({"x": np.eye(3), "y": np.ones(4)}, r"x has shape \(3, 3\) and y has shape \(4, 1\)"),
         ({"x": np.ones(3), "y": np.ones(3)}, r"x has shape \(3,\)"),
         ({"x": np.array([["a"]]), "y": np.ones(1)}, "not of numbers"),
-        ({"x": np.array([{}]), "y": np.ones(1)}, "is no such file"),  # an object array is a pickle: never opened
+        # An object array is a pickle: never opened.
+        ({"x": np.array([{}]), "y": np.ones(1)}, "holds Python objects, which are never read"),
     ],
 )
 def test_malformed_npz_is_refused_by_array(tmp_path, arrays, message):
@@ -95,7 +96,7 @@ def test_malformed_npz_is_refused_by_array(tmp_path, arrays, message):
 
 def test_what_is_no_npz_is_refused(tmp_path):
     (tmp_path / "d.npz").write_bytes(b"not a zip file")
-    with pytest.raises(ValueError, match="is no such file"):
+    with pytest.raises(ValueError, match="is no readable npz file"):
         read_data(tmp_path / "d.npz")
     np.savez(tmp_path / "e.npz", x=np.eye(2), y=np.ones(2))
     with pytest.raises(ValueError, match="`outputs` names columns"):

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
 from ..cluster.cut import Policy
 from ..expand.ode import OdeSolver
-from .options import Dataset, Output, Precision
+from .options import Dataset, Output, Precision, Seed
 from .recover_commands import Recover, RecoverData, RecoverDigits, RecoverFunction, RecoverImages, RecoverToy
 
 
@@ -58,7 +58,7 @@ class Teach:
     learning_rate: float = 3e-4
     weight_decay: float = 0.3
     precision: Precision = "float32"
-    seed: int = 0
+    seed: Seed = 0
     out: Path | None = None
     overwrite: bool = False
 
@@ -99,7 +99,7 @@ class Flow:
     n_students: int = 100
     n_samples: int = 1000
     population: bool = False
-    seed: int = 0
+    seed: Seed = 0
     solver: OdeSolver = "kvaerno5"
     rtol: float = 1e-3
     steps: int = 5000
@@ -130,7 +130,7 @@ class Compare:
     recovered: Positional[Path]
     teacher: Positional[Path | None] = None
     n_samples: int = 1000
-    seed: int = 0
+    seed: Seed = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +181,43 @@ class Report:
     out: Path | None = None
 
 
-Command = Recover | RecoverFunction | Teach | Compare | Cut | Report | Flow
+@dataclass(frozen=True, kw_only=True)
+class Runs:
+    """List the runs of a folder: what was run, when, in which state it is, and what came out.
+
+      ecjax runs
+      ecjax runs ~/experiments
+
+    Attributes:
+        folder: Where the runs are.
+    """
+
+    folder: Positional[Path] = Path("runs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Print the numbers of a recovered network, or write them for another program.
+
+      ecjax export runs/toy-20260101-120000-ab12                every weight, as tables
+      ecjax export runs/toy-20260101-120000-ab12 --to csv       a line for each, with all digits
+      ecjax export runs/toy-20260101-120000-ab12 --to npz --out network.npz
+
+    Attributes:
+        run: A run folder, or a network that ecjax saved (.safetensors).
+        to: text: tables in the terminal, or in a file that --out names. csv: layer, neuron, activation, source, value.
+            npz: arrays w1, b1, w2, b2, ..., row i of w1 being neuron i.
+        out: The file to write; by default beside you, by the name of the run.
+        overwrite: Replace a file that is already there.
+    """
+
+    run: Positional[Path]
+    to: Literal["text", "csv", "npz"] = "text"
+    out: Path | None = None
+    overwrite: bool = False
+
+
+Command = Recover | RecoverFunction | Teach | Compare | Cut | Report | Runs | Export | Flow
 COMMANDS: dict[str, type] = {
     "recover toy": RecoverToy,
     "recover digits": RecoverDigits,
@@ -192,5 +228,7 @@ COMMANDS: dict[str, type] = {
     "compare": Compare,
     "cut": Cut,
     "report": Report,
+    "runs": Runs,
+    "export": Export,
     "flow": Flow,
 }

@@ -1,7 +1,7 @@
 """Inputs and outputs of an unknown network from a file of the user's own: `.npz`, `.csv`, `.parquet` or Arrow."""
 
 import csv
-import zipfile
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
+from ..base.npz import read_npz
 from ..doors import columns_of
 
 WANTED = (
@@ -57,28 +58,28 @@ def read_table(path: Path, *, outputs: Sequence[str] = (), missing: bool = False
     """
     if not path.is_file():
         raise ValueError(f"`file`: there is no file {path}. {WANTED}")
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         if outputs:
             raise ValueError(f"`outputs` names columns of a .csv file; {path} holds arrays, x and y.")
         return _read_npz(path)
-    if path.suffix == ".csv":
+    if _is_csv(path):
         return _read_csv(path, outputs, missing)
-    if path.suffix in _COLUMNS:
+    if path.suffix.lower() in _COLUMNS:
         return _read_columns(path, outputs)
     raise ValueError(f"`file`: {path} is neither .npz nor .csv, nor {', '.join(_COLUMNS)}. {WANTED}")
 
 
 def _read_npz(path: Path) -> Table:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not {"x", "y"} <= set(file.files):
-                raise ValueError(f"it holds the arrays {sorted(file.files)}")
-            x, y = file["x"], file["y"]
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"`file`: {path} is no such file: {error}. {WANTED}") from error
-    for name, array in (("x", x), ("y", y)):
-        if array.dtype.kind not in "fiub":
-            raise ValueError(f"`file`: {name} in {path} is made of {array.dtype}, not of numbers. {WANTED}")
+        arrays = read_npz(path)
+    except ValueError as error:
+        raise ValueError(f"`file`: {error}. {WANTED}") from error
+    if not {"x", "y"} <= set(arrays):
+        raise ValueError(f"`file`: {path} holds the arrays {sorted(arrays)}. {WANTED}")
+    x, y = arrays["x"], arrays["y"]
+    for name, numbers in arrays.items():
+        if name in ("x", "y") and numbers.dtype.kind not in "fiub":
+            raise ValueError(f"`file`: {name} in {path} is made of {numbers.dtype}, not of numbers. {WANTED}")
     y = y[:, None] if y.ndim == 1 else y
     if x.ndim != 2 or y.ndim != 2 or len(x) != len(y):
         raise ValueError(f"`file`: in {path}, x has shape {x.shape} and y has shape {y.shape}. {WANTED}")
@@ -86,33 +87,52 @@ def _read_npz(path: Path) -> Table:
 
 
 def _read_csv(path: Path, outputs: Sequence[str], missing: bool) -> Table:
+    numbers, n_rows = array("d"), 0
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
-            header = next(reader, [])
-            rows = [(reader.line_num, row) for row in reader if row]
+            names = _names(next(reader, []), path)
+            is_output = _outputs_among(names, outputs, path) if names else np.zeros(0, bool)
+            for row in filter(None, reader):
+                numbers.extend(_numbers(row, names, path, reader.line_num, missing))
+                n_rows += 1
     except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"`file`: {path} is no csv text ({error}). {WANTED}") from error
-    names = [name.strip() for name in header]
-    if not rows:
+        raise ValueError(f"`file`: {path} is not text with commas ({error}). {WANTED}") from error
+    if not n_rows:
         raise ValueError(f"`file`: {path} has no line of numbers below a header. {WANTED}")
-    if all(map(_is_number, names)):
-        raise ValueError(f"`file`: the first line of {path} is numbers; it has to name the columns. {WANTED}")
-    if len(set(names)) < len(names):
-        raise ValueError(f"`file`: columns of {path} share a name: {names}.")
-    is_output = _outputs_among(names, outputs, path)
-    table = np.array([_numbers(row, names, path, line, missing) for line, row in rows])
+    table = np.frombuffer(numbers).reshape(n_rows, -1)
     return _parted(table, names, is_output)
 
 
+def what_was_read(path: Path, table: Table) -> str:
+    """Samples, inputs and outputs of a file in words, with the names of their columns where it has some."""
+    counted = (
+        _counted(numbers.shape[1], word) + (f" ({', '.join(names)})" if names else "")
+        for numbers, word, names in ((table.x, "input", table.inputs), (table.y, "output", table.outputs))
+    )
+    return f"{path}: {len(table.x):,} samples of {' and '.join(counted)}, in {table.x.dtype}"
+
+
+def _names(header: list[str], path: Path) -> list[str]:
+    """The names of the columns, from the first line."""
+    names = [name.strip() for name in header]
+    if names and all(map(_is_number, names)):
+        raise ValueError(f"`file`: the first line of {path} is numbers; it has to name the columns. {WANTED}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"`file`: columns of {path} share a name: {names}.")
+    return names
+
+
 def _outputs_among(names: Sequence[str], outputs: Sequence[str], path: Path) -> Bool[np.ndarray, " columns"]:
-    """Which columns are outputs."""
+    """Which columns are outputs: those that were named, or whose names start with y."""
     unknown = [name for name in outputs if name not in names]
     if unknown:
         raise ValueError(f"`outputs`: {path} has no column {unknown}; it has {list(names)}.")
     is_output = np.array([name in outputs if outputs else name.lower().startswith("y") for name in names])
     if not is_output.any() or is_output.all():
-        raise ValueError(f"`file`: {path} needs input and output columns; it has {list(names)}. {WANTED}")
+        in_one = _is_csv(path) and any(mark in name for name in names for mark in ";\t|")
+        commas = " Columns are told apart by commas." if in_one else ""
+        raise ValueError(f"`file`: {path} needs input and output columns; it has {list(names)}.{commas} {WANTED}")
     return is_output
 
 
@@ -130,7 +150,7 @@ def _read_columns(path: Path, outputs: Sequence[str]) -> Table:
             f"`file`: {path.suffix} files are read by pyarrow, which is not installed: pip install pyarrow."
         ) from error
     try:
-        read = parquet.ParquetFile(path).read() if path.suffix == ".parquet" else feather.read_table(path)
+        read = parquet.ParquetFile(path).read() if path.suffix.lower() == ".parquet" else feather.read_table(path)
     except (ArrowException, OSError, ValueError) as error:
         raise ValueError(f"`file`: {path} is no {path.suffix} file: {str(error).splitlines()[0]}.") from error
     try:
@@ -142,6 +162,10 @@ def _read_columns(path: Path, outputs: Sequence[str]) -> Table:
     if not len(table):
         raise ValueError(f"`file`: {path} has no rows. {WANTED}")
     return _parted(table.astype(float), names, _outputs_among(names, outputs, path))
+
+
+def _is_csv(path: Path) -> bool:
+    return path.suffix.lower() == ".csv"
 
 
 def _numbers(row: list[str], names: list[str], path: Path, line: int, missing: bool) -> list[float]:
@@ -161,4 +185,8 @@ def _is_number(text: str) -> bool:
         float(text)
     except ValueError:
         return False
-    return True
+    return "_" not in text  # which Python reads over
+
+
+def _counted(n: int, word: str) -> str:
+    return f"1 {word}" if n == 1 else f"{n} {word}s"

@@ -51,7 +51,10 @@ def compare_networks(command: Compare, console: Console) -> None:
     recovered = run.recovery if run else _network(command.recovered, "recovered")
     teacher = _network(command.teacher, "teacher") if command.teacher else run.teacher if run else None
     if teacher is None:
-        raise ValueError(f"`teacher`: {command.recovered} knows of no teacher; name its .safetensors file.")
+        raise ValueError(
+            f"`teacher`: {command.recovered} has no teacher beside it: name the file of one, as "
+            "ecjax compare RUN teacher.safetensors."
+        )
     x = run.data.x if run else gaussian_queries(command.n_samples, teacher.shape[0], key=jr.key(command.seed))
     console.print(compare(recovered, teacher, x).summary(), markup=False, highlight=False, soft_wrap=True)
 
@@ -66,8 +69,16 @@ def report_run(command: Report, console: Console) -> None:
 
 
 def _network(path: Path, argument: str) -> Network:
+    """The network of a file, or of the folder of a teacher."""
+    if path.is_dir() and (path / "teacher.safetensors").is_file():
+        path = path / "teacher.safetensors"
     if not path.is_file():
-        raise ValueError(f"`{argument}`: {path} is neither a run folder nor a file.")
+        what = "a folder without teacher.safetensors" if path.is_dir() else "neither a run folder nor a file"
+        raise ValueError(f"`{argument}`: {path} is {what}.")
     if path.suffix.lower() == ".onnx":
         return from_onnx(path)
-    return load_network(path)
+    try:
+        return load_network(path)
+    except ValueError as error:  # which speaks of arguments that only Python has
+        said = str(error).replace(": pass it as `activation`", ", which only Python can be given: ecjax.load_network")
+        raise ValueError(said) from error

@@ -10,7 +10,7 @@ import tyro
 from tyro.conf import Positional, arg
 
 from ..road.settings import PRESETS, RecoveryConfig
-from .options import Dataset, NamedAnswers, Output, Precision, SharedOutput
+from .options import Dataset, NamedAnswers, Output, Precision, Seed, SharedOutput
 from .settings import Settings
 
 ImagePreset = Literal["images", "images-deep", "paper-shallow", "paper-deep"]
@@ -49,7 +49,7 @@ class RecoverToy:
     d_out: int = 1
     activation: str = "g"
     n_samples: int = 1000
-    seed: int = 0
+    seed: Seed = 0
     noise: float = 0.0
     allow_few_samples: bool = False
     settings: Annotated[Settings, arg(name="")] = field(default_factory=lambda: Settings.of(RecoveryConfig.toy()))
@@ -81,7 +81,7 @@ class RecoverDigits:
     activation: str = "tanh"
     copies: int = 1
     copy_noise: float = 0.5
-    seed: int = 0
+    seed: Seed = 0
     noise: float = 0.0
     allow_few_samples: bool = False
     settings: Annotated[Settings, arg(name="")] = field(default_factory=lambda: Settings.of(RecoveryConfig.digits()))
@@ -124,7 +124,7 @@ class RecoverData:
     hidden_layers: int | Literal["auto"] = 1
     outputs: tuple[str, ...] = ()
     preset: Preset = "chosen"
-    seed: int = 0
+    seed: Seed = 0
     allow_few_samples: bool = False
     settings: Annotated[Settings, arg(name="")] = field(default_factory=lambda: Settings.of(RecoveryConfig.data()))
     answers: Annotated[NamedAnswers, arg(name="")] = field(default_factory=NamedAnswers)
@@ -160,7 +160,7 @@ class RecoverFunction:
     batch: int = 4096
     max_questions: int | None = None
     answers: float | None = None
-    seed: int = 0
+    seed: Seed = 0
     output: Annotated[Output, arg(name="")] = field(default_factory=Output)
 
 
@@ -206,7 +206,7 @@ class RecoverImages:
     n: int | None = None
     preset: ImagePreset = "images"
     precision: Precision = "float64"
-    seed: int = 0
+    seed: Seed = 0
     noise: float = 0.0
     allow_few_samples: bool = False
     settings: Annotated[Settings, arg(name="")] = field(default_factory=lambda: Settings.of(RecoveryConfig.images()))

@@ -13,10 +13,12 @@ from ..cluster import LayerClustering
 from ..judge import Comparison
 from ..objective import Inputs
 from ..road import Recovery, cluster_numbers
+from .recover_commands import RecoverData
+from .words import in_options
 
 _MOST_ROWS = 40  # of a table of candidates
 _ADVICE = (
-    "Not the whole teacher. Neurons are missed where students did not come to a low loss, and in excess where the cut\n"
+    "Neurons are missed where students did not come to a low loss, and in excess where the cut\n"
     "is too lax: give students more steps or epochs, more of them (--n-students), more questions (--n, --n-samples),\n"
     "or another cut (--gamma, --beta)."
 )
@@ -35,7 +37,7 @@ def report(
         x: The queries; with them each cluster has the number of the neuron that it became, as in the figures.
     """
     say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
-    say(recovery.summary())
+    say(in_options(recovery.summary(), RecoverData))  # whose options the others have, too
     for i, clustering in enumerate(recovery.clusterings, start=1):
         kinds = [recovery.network.activations[i - 1].name]  # where probes proposed, as long as there is one of a layer
         if recovery.expansions:
@@ -46,9 +48,15 @@ def report(
         console.print(_clusters(clustering, kinds, f"candidates in hidden layer {i}", numbers))
     if comparison is not None:
         say(f"\nagainst the teacher\n{comparison.summary()}")
-        if comparison.n_missing or comparison.n_excess:
-            say(_ADVICE)
+    if comparison is not None and (comparison.n_missing or comparison.n_excess):
+        say(f"Not the whole teacher. {_ADVICE}")
+    elif not recovery.is_exact:
+        say(f"\nNothing exact was found. {_ADVICE}")
     say(f"\nrun      {folder}")
+    if not recovery.is_exact and len(recovery.clusterings) == 1 and recovery.expansions:
+        gamma = recovery.config.cluster.gamma
+        say(f"cut      ecjax cut {folder} --gamma {0.75 * gamma:.2g}   (without training; now {gamma:.2g})")
+    say(f"numbers  ecjax export {folder}")
     figures = sorted(path.name for path in (folder / "figures").glob("*.png"))
     if figures:
         say(f"figures  {folder / 'figures'}: {', '.join(figures)}")

@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from ..base.precision import to_device
+from ..base.checks import as_kind
 from ..doors import columns_of
 from ..network import n_parameters
 from ..objective import Inputs, Outputs, Samples, Scaling
 from ..objective.scaling import Standardise, scaling
 from ..objective.variation import constant_columns, variation
 from .answers import Answers
+from .came import as_floats, in_words
 from .probabilities import Logits, logits_of, look_like_labels, look_like_log_probabilities, look_like_probabilities
 from .rows import independent_outputs, repeated
 
@@ -77,9 +78,11 @@ class Data(eqx.Module):
         Raises:
             ValueError: Naming the argument, what came, what was wanted and what to do.
         """
+        as_kind(answers, Answers | None, "answers")  # refuses what is none
         answers = answers or Answers()
         (x, inputs), (y, outputs) = _with_names(x, inputs, "x"), _with_names(y, outputs, "y")
         fresh = None if fresh is None else _without_names(fresh)
+        converted = tuple(filter(None, (in_words(x, "x"), in_words(y, "y"))))
         x, y, n_missing = _rows(x, y, answers)
         if len(x) < 2 or x.shape[1] < 1:
             raise ValueError(f"`x` needs at least 2 samples and 1 input; got shape {x.shape}.")
@@ -102,7 +105,7 @@ class Data(eqx.Module):
             raise ValueError(f"`y` is constant in columns {which}: nothing to imitate. Drop these outputs.")
         if variation(x).rank == 0:
             raise ValueError("`x` is the same in every sample: ask the teacher at different inputs.")
-        notes += _remarks(np.asarray(x, float), np.asarray(y, float), answers)
+        notes = (*converted, *notes, *_remarks(np.asarray(x, float), np.asarray(y, float), answers))
         return Data(x, y, checked, ask, answers, error if error.any() else None, weights, notes, inputs, outputs)
 
     @property
@@ -284,7 +287,7 @@ def _rows(x: Any, y: Any, answers: Answers) -> tuple[Array, Array, int]:
 
 
 def _pair(x: Any, y: Any, x_name: str, y_name: str, *, may_miss: bool = False) -> tuple[Array, Array]:
-    x, y = _array(x, x_name), _array(y, y_name)
+    x, y = as_floats(x, x_name), as_floats(y, y_name)
     y = y[:, None] if y.ndim == 1 else y
     if x.ndim != 2 or y.ndim != 2:
         raise ValueError(
@@ -317,13 +320,3 @@ def _pair(x: Any, y: Any, x_name: str, y_name: str, *, may_miss: bool = False) -
             f"`{x_name}` and `{y_name}` have one dtype, the precision of the work; got {x.dtype} and {y.dtype}."
         )
     return x, y
-
-
-def _array(array: Any, name: str) -> Array:
-    if not hasattr(array, "dtype"):
-        array = np.asarray(array)
-    if not np.issubdtype(array.dtype, np.floating):
-        raise ValueError(
-            f"`{name}` is an array of floating point numbers; got {array.dtype}. Convert it: {name}.astype(float)."
-        )
-    return to_device(array, name)

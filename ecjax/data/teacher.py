@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from ..base.checks import whole_number
 from ..base.files import read_arrays_and_words, write_arrays
 from ..doors import asked
 from .questions import Box, as_box, checked_answers, checked_questions, relative_precision
@@ -84,11 +85,9 @@ class Teacher:
             raise ValueError(f"`fn` is a function of questions [samples, fan_in]; got {type(fn).__name__}.")
         if fan_in is None:
             raise ValueError("`fan_in` is how many numbers a question has; a function does not say: give it.")
-        for name, value in {"fan_in": fan_in, "batch": batch}.items():
-            if value < 1:
-                raise ValueError(f"`{name}` is at least 1; got {value}.")
-        if max_questions is not None and max_questions < 0:
-            raise ValueError(f"`max_questions` is 0 or above, or None for no limit; got {max_questions}.")
+        fan_in, batch = whole_number(fan_in, "fan_in"), whole_number(batch, "batch")
+        if max_questions is not None:
+            max_questions = whole_number(max_questions, "max_questions", low=0)
         if not np.issubdtype(np.dtype(dtype), np.floating):
             raise ValueError(f"`dtype` is a floating point type; got {np.dtype(dtype)}.")
         self.fn, self.fan_in, self.batch, self.dtype = fn, fan_in, batch, np.dtype(dtype)

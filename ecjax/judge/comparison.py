@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from ..base.precision import to_device
 from ..doors import as_network, is_model
-from ..network import Layer, LayerActivation, Network, hidden_states, respond
+from ..network import Layer, LayerActivation, Network, hidden_states, layer_state, respond
 from ..network.symmetries import Symmetries, symmetries
 from .alignment import Match, Vectors, View, align, canonical, cosine_distance, look, match_neurons
 
@@ -308,9 +308,7 @@ def _hidden(activation: LayerActivation, inputs: np.ndarray, vectors: Vectors, d
     if not len(vectors):
         return np.zeros((len(inputs), 0))
     w, b = (to_device(part.astype(dtype), "teacher") for part in (vectors[:, :-1], vectors[:, -1]))
-    layer = Layer(w, b, activation)
-    (state,) = hidden_states(Network((layer, layer)), to_device(inputs.astype(dtype), "x"))
-    return _host(state.h)
+    return _host(layer_state(Layer(w, b, activation), to_device(inputs.astype(dtype), "x")).h)
 
 
 def _check(

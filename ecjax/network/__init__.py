@@ -13,6 +13,7 @@ from .files import save_network as save_network
 from .forward import Hidden as Hidden
 from .forward import answers as answers
 from .forward import hidden_states as hidden_states
+from .forward import layer_state as layer_state
 from .forward import pre_activations as pre_activations
 from .forward import respond as respond
 from .mixtures import LayerActivation as LayerActivation

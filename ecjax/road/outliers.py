@@ -67,7 +67,7 @@ def without_outliers(
         data: Queries and answers.
         activations: Of the students' hidden layers; of another kind than the teacher's, they see large outliers only.
         choice: How students are trained, and how wide they are.
-        key: Used up.
+        key: Not to be used again.
         progress: Called after each turn.
 
     Raises:

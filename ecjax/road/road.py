@@ -9,6 +9,7 @@ over by least squares) or afresh. At the end all weights are fine-tuned together
 `recover` alone knows all phases. Every phase can be called by itself with the records of the one before.
 """
 
+from collections.abc import MutableMapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from typing import Any, Literal
 import jax.random as jr
 from jaxtyping import PRNGKeyArray
 
+from ..base.checks import as_kind, check_key
 from ..base.deadline import Deadline
 from ..base.progress import Progress, silent
 from ..base.threads import one_blas_thread
@@ -69,7 +71,7 @@ def recover(
         activation: Of the teacher's hidden neurons: a name, an `Activation`, or one for each hidden layer. A `Mixture`
             says it neuron by neuron of the students. "auto": found by short runs of students of each kind in the
             catalogue (`ecjax.road.kinds`), or, of a `Teacher`, by looking at single neurons.
-        key: For the students' initial weights. Used up.
+        key: For the students' initial weights. Not to be used again.
         hidden_layers: How many the teacher has. "auto": 1, 2 or 3, found by short runs likewise.
         config: All settings; by default they are chosen from the data (`ecjax.road.choice`), and the recovery says how.
         fresh: More queries and answers, arrays like x and y, kept out of the recovery for its certificate.
@@ -108,8 +110,15 @@ def recover(
     Source:
         Martinelli et al., ICML 2024 (arXiv:2304.12794), Expand-and-Cluster.
     """
+    check_key(key)
+    hidden_layers = as_kind(hidden_layers, int | Literal["auto"], "hidden_layers")
     if hidden_layers != AUTO and hidden_layers < 1:
         raise ValueError(f"`hidden_layers` is how many the teacher has, at least 1; got {hidden_layers}.")
+    config = as_kind(config, RecoveryConfig | None, "config")
+    if not (store is None or isinstance(store, MutableMapping)):
+        raise ValueError(f"`store` is a mutable mapping, as a dict, or None; got a {type(store).__name__}.")
+    if not callable(progress):
+        raise ValueError(f"`progress` is a function, called as the work advances; got a {type(progress).__name__}.")
     deadline = Deadline(budget)
     overrides = Overrides(student_width, n_students, gamma, beta, metric, policy, n_clusters, height, method)
     why, asked = (), 0
