@@ -130,7 +130,7 @@ DATA = {
     "a-quote.csv": (b'a,b,y\n"1,2,3\n', "line"),
     "a-zero-byte.csv": (b"a,b,y\n1,\x002,3\n", "\\x00"),
     "infinite.csv": (b"a,b,y\n1,2,3\n1,inf,2\n2,5,1\n", "NaN or infinite"),
-    "table.parquet": (b"PAR1" + bytes(20) + b"PAR1", "neither .npz nor .csv"),
+    "table.xlsx": (b"PAR1" + bytes(20) + b"PAR1", "neither .npz nor .csv"),
     "no-suffix": (CSV.encode(), "neither .npz nor .csv"),
 }
 NETWORKS = {

@@ -152,7 +152,9 @@ def _read_columns(path: Path, outputs: Sequence[str]) -> Table:
     try:
         read = parquet.ParquetFile(path).read() if path.suffix.lower() == ".parquet" else feather.read_table(path)
     except (ArrowException, OSError, ValueError) as error:
-        raise ValueError(f"`file`: {path} is no {path.suffix} file: {str(error).splitlines()[0]}.") from error
+        raise ValueError(
+            f"`file`: {path} is no {path.suffix} file: {str(error).splitlines()[0].rstrip('.')}."
+        ) from error
     try:
         found = columns_of(read)
     except ValueError as error:

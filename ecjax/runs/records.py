@@ -216,8 +216,8 @@ def _loaded(folder: Path, result: dict[str, Any], given: Activations | None, sta
             answers=from_value(Answers, result.get("answers", {})),
             error=None if "error" not in at else np.asarray(at["error"]),
             weights=at.get("weights"),
-            inputs=tuple(result.get("inputs", ())),
-            outputs=tuple(result.get("outputs", ())),
+            inputs=from_value(tuple[str, ...], result.get("inputs", []), "inputs"),
+            outputs=from_value(tuple[str, ...], result.get("outputs", []), "outputs"),
         ),
         teacher=_network(teacher, given) if teacher.is_file() else None,
     )
