@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import typing
 
 import drawn
 import jax
@@ -12,7 +13,8 @@ import pytest
 
 import ecjax as ec
 from ecjax import runs
-from ecjax.cli import main
+from ecjax.cli import listing, main
+from ecjax.cli.commands import Export
 from ecjax.network.numbers import as_csv, as_npz, as_text
 
 SMALL = "recover toy --d-in 2 --width 2 --n-samples 100 --student-width 4 --n-students 4 --activation tanh --no-figures"
@@ -110,6 +112,24 @@ def test_a_run_is_exported(folder, tmp_path, capsys, monkeypatch):
     assert np.load(tmp_path / "a.npz")["w1"].shape == (2, 2)
     assert main(["export", str(folder / "good" / "students.safetensors")]) == 2
     assert "a stack of students" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_run_is_exported_to_other_libraries_and_replaces_nothing(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert set(typing.get_args(typing.get_type_hints(Export)["to"])) == {*listing.FORMATS, *ec.doors.FORMATS}
+    command = ["export", str(folder / "good"), "--to", "torch"]
+    assert main([*command, "--out", "net"]) == 0
+    assert "written to net.safetensors" in capsys.readouterr().out
+    written = runs.read_arrays(tmp_path / "net.safetensors")
+    net = ec.load_run(folder / "good").recovery.network
+    np.testing.assert_array_equal(written["0.weight"], net.layers[0].w)
+    (tmp_path / "net.safetensors").write_bytes(b"mine")
+    assert main([*command, "--out", "net"]) == 2
+    assert "exists already" in " ".join(capsys.readouterr().err.split())
+    assert (tmp_path / "net.safetensors").read_bytes() == b"mine"
+    assert main([*command, "--out", "net", "--overwrite"]) == 0
+    assert main([*command]) == 0
+    assert set(runs.read_arrays(tmp_path / "good-torch.safetensors")) == set(written)
 
 
 def test_the_version_is_said(capsys):

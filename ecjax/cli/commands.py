@@ -202,17 +202,19 @@ class Export:
       ecjax export runs/toy-20260101-120000-ab12                every weight, as tables
       ecjax export runs/toy-20260101-120000-ab12 --to csv       a line for each, with all digits
       ecjax export runs/toy-20260101-120000-ab12 --to npz --out network.npz
+      ecjax export runs/toy-20260101-120000-ab12 --to onnx      a model of another library
 
     Attributes:
         run: A run folder, or a network that ecjax saved (.safetensors).
         to: text: tables in the terminal, or in a file that --out names. csv: layer, neuron, activation, source, value.
-            npz: arrays w1, b1, w2, b2, ..., row i of w1 being neuron i.
+            npz: arrays w1, b1, w2, b2, ..., row i of w1 being neuron i. onnx, keras: models. torch: a state_dict as
+            safetensors. flax: Linen's parameters as safetensors.
         out: The file to write; by default beside you, by the name of the run.
         overwrite: Replace a file that is already there.
     """
 
     run: Positional[Path]
-    to: Literal["text", "csv", "npz"] = "text"
+    to: Literal["text", "csv", "npz", "onnx", "torch", "flax", "keras"] = "text"
     out: Path | None = None
     overwrite: bool = False
 
