@@ -47,7 +47,10 @@ def export_network(command: Export, console: Console) -> None:
         path = command.out or Path(f"{name}-{command.to}{ending}")  # safetensors are the network's own file, too
         path = path if path.suffix else path.with_suffix(ending)
         _require_free(path, command)
-        doors.export(found, command.to, path)
+        try:
+            doors.export(found, command.to, path)
+        except ValueError as error:
+            raise ValueError(str(error).replace("`path`", "`out`")) from error
     else:
         make, ending = FORMATS[command.to]
         made = make(found.network if isinstance(found, Recovery) else found, inputs)

@@ -77,5 +77,7 @@ def export(net: Any, to: str, path: str | os.PathLike) -> Path:
     try:
         write(net, path)
     except ImportError as error:
-        raise ValueError(f"`to`: {to} needs a library that is not installed: pip install {_NEEDS[to]}.") from error
+        needed = (error.name or _NEEDS[to]).split(".")[0]
+        other = " Or let Keras compute with JAX: KERAS_BACKEND=jax." if to == "keras" != needed else ""
+        raise ValueError(f"`to`: {to} needs {needed}, which is not installed: pip install {needed}.{other}") from error
     return path
