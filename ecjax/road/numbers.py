@@ -49,6 +49,8 @@ def _as_clustered(recovery: Recovery, x: Inputs, layer: int) -> Float[np.ndarray
         return np.column_stack([w @ recovery.probes[layer].basis.T, np.zeros(len(b))])
     if layer == 0:
         scale = recovery.scaling
+        if scale.x_map.shape[1] != w.shape[1]:  # another network in the place of the recovered one: no cluster is its
+            return np.column_stack([w, b])
         return np.column_stack([w @ np.linalg.pinv(scale.x_map), b + w @ scale.x_mean])
     moment = recovery.clusterings[layer].groups[0].moment
     if moment is not None and len(moment) == w.shape[1] + 1:  # neurons below may have another norm now
