@@ -1,6 +1,6 @@
 # make demo       recover a network trained on handwritten digits, from installation to figures
 # make test       the tests, slow ones left out, with line coverage (some 6 minutes on 2 quiet cores, install included)
-# make test-all   every test
+# make test-all   every test, those of optional libraries too, which it installs
 # make lint       formatting, ruff and pyright
 # make bench      what each step costs, as a table and as JSON
 #
@@ -18,7 +18,7 @@ demo: .venv/ready-ecjax
 test: .venv/ready-test
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not slow" --durations=40 --cov=ecjax --cov-report=term:skip-covered --cov-fail-under=95
 
-test-all: .venv/ready-test
+test-all: .venv/ready-all
 	$(BIN)/pytest -n $(WORKERS)
 
 lint: .venv/ready-lint
@@ -35,6 +35,11 @@ clean:
 # A stamp is written last, so an installation that was interrupted is made again.
 .venv/ready-ecjax: .venv/ready-python pyproject.toml
 	$(BIN)/pip install --quiet --editable .
+	@touch $@
+
+# With the libraries that networks and tables are taken from and given to, and a browser's driver for the report.
+.venv/ready-all: .venv/ready-test
+	$(BIN)/pip install --quiet --editable ".[doors,report]" --group browser
 	@touch $@
 
 .venv/ready-%: .venv/ready-ecjax

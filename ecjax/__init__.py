@@ -5,7 +5,7 @@
     print(recovery.summary())
 
 What is called by name stands here; the rest is in rooms that can be imported, a phase or a subject each: ec.network,
-ec.objective, ec.data, ec.judge, ec.expand, ec.probe, ec.cluster, ec.reconstruct, ec.flow, ec.road, ec.runs.
+ec.doors, ec.objective, ec.data, ec.judge, ec.expand, ec.probe, ec.cluster, ec.reconstruct, ec.flow, ec.road, ec.runs.
 
 The method is Expand-and-Cluster (Martinelli, Şimşek, Gerstner, Brea; ICML 2024, arXiv:2304.12794).
 """
@@ -15,6 +15,7 @@ from importlib.metadata import version as _version
 
 from . import cluster as cluster
 from . import data as data
+from . import doors as doors
 from . import expand as expand
 from . import flow as flow
 from . import judge as judge
@@ -39,6 +40,22 @@ from .data import load_images as load_images
 from .data import noisy_copies as noisy_copies
 from .data import synthetic_teacher as synthetic_teacher
 from .data import trained_teacher as trained_teacher
+from .doors import as_network as as_network
+from .doors import export as export
+from .doors import from_equinox as from_equinox
+from .doors import from_keras as from_keras
+from .doors import from_linen as from_linen
+from .doors import from_nnx as from_nnx
+from .doors import from_onnx as from_onnx
+from .doors import from_sklearn as from_sklearn
+from .doors import from_torch as from_torch
+from .doors import to_equinox as to_equinox
+from .doors import to_keras as to_keras
+from .doors import to_linen as to_linen
+from .doors import to_nnx as to_nnx
+from .doors import to_onnx as to_onnx
+from .doors import to_sklearn as to_sklearn
+from .doors import to_torch as to_torch
 from .expand import ExpandConfig as ExpandConfig
 from .expand import Stopping as Stopping
 from .judge import Certificate as Certificate
@@ -52,13 +69,11 @@ from .network import Layer as Layer
 from .network import Mixture as Mixture
 from .network import Network as Network
 from .network import Symmetry as Symmetry
-from .network import from_nnx as from_nnx
 from .network import load_network as load_network
 from .network import mixture as mixture
 from .network import random_network as random_network
 from .network import respond as respond
 from .network import save_network as save_network
-from .network import to_nnx as to_nnx
 from .objective import Objective as Objective
 from .objective import Population as Population
 from .objective import Samples as Samples

@@ -12,7 +12,7 @@ import pytest
 import ecjax as ec
 from ecjax.judge import Judge, certificate, ease
 from ecjax.judge.certificate import spectrum
-from ecjax.network import permute_neurons, split_neuron, take_neurons
+from ecjax.network import hidden_states, permute_neurons, split_neuron, take_neurons
 
 KINDS = ["tanh", "sigmoid", "gaussian", "softplus", "relu", "abs", "g"]
 
@@ -164,3 +164,46 @@ def test_a_recovery_carries_its_certificate():
     assert "Certified" in recovery.summary()
     again = ec.certify(recovery.network, x, y, judge=recovery.judge, fresh=ec.Samples(fresh_x, fresh_y))
     assert again == recovery.certificate
+
+
+def _with_a_column_twice(kind):
+    """A problem whose inputs have a direction that no query shows, and a network that is off along it by a half."""
+    teacher, x, _ = planted("tanh")
+    extra = {"duplicated": x[:, :1], "constant": jnp.full((len(x), 1), 2.0)}[kind]
+    x = jnp.concatenate([x, extra], axis=1)
+    first, last = teacher.layers
+    wide = replace(first, w=jnp.concatenate([first.w, jnp.zeros((len(first.b), 1))], axis=1))
+    along = jnp.array([-1.0, 0.0, 0.0, 1.0]) if kind == "duplicated" else jnp.array([0.0, 0.0, 0.0, 1.0])
+    bias = wide.b if kind == "duplicated" else wide.b - 1.0
+    off = replace(wide, w=wide.w + 0.5 * along[None], b=bias)
+    return ec.Network((wide, last)), ec.Network((off, last)), x
+
+
+@pytest.mark.parametrize("kind", ["duplicated", "constant"])
+def test_a_certificate_says_of_which_weights_it_speaks(kind):
+    teacher, off, x = _with_a_column_twice(kind)
+    given = ec.certify(off, x, ec.respond(teacher, x))
+    assert given.certified, given.doubts
+    assert given.n_unseen == 1
+    assert "but for weights along the direction in which the inputs do not vary; pre-activations" in given.summary()
+
+
+@pytest.mark.parametrize("kind", ["duplicated", "constant", "none"])
+def test_pre_activations_are_bounded_whatever_the_queries_leave_open(kind):
+    if kind == "none":
+        teacher, x, _ = planted("tanh")
+        off = teacher
+    else:
+        teacher, off, x = _with_a_column_twice(kind)
+    theta, unflatten = jax.flatten_util.ravel_pytree(off)
+    off = unflatten(theta + 1e-7 * drawn.normal(jr.key(5), theta.shape))
+    given = ec.certify(off, x, ec.respond(teacher, x))
+    apart = hidden_states(off, x)[0].z - hidden_states(teacher, x)[0].z
+    assert given.n_unseen == (kind != "none")
+    assert given.pre_activation_bound is not None
+    assert 0 < float(jnp.sqrt(jnp.mean(apart**2, axis=0)).max()) <= 1.1 * given.pre_activation_bound
+
+
+def test_without_hidden_directions_nothing_is_said_of_them():
+    teacher, x, y = planted("tanh")
+    assert "do not vary" not in ec.certify(teacher, x, y).summary()

@@ -1,9 +1,11 @@
 """Reading a user's data: what is written comes back, and what is none is refused by name."""
 
+import sys
+
 import numpy as np
 import pytest
 
-from ecjax.cli.data_files import read_data
+from ecjax.cli.data_files import read_data, read_table
 
 
 @pytest.fixture
@@ -65,7 +67,7 @@ def test_malformed_csv_is_refused_by_line_and_column(tmp_path, text, message):
 
 def test_text_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "d.csv").write_bytes(b"\xff\xfe\x00x,y")
-    with pytest.raises(ValueError, match="no csv text"):
+    with pytest.raises(ValueError, match="is not text with commas"):
         read_data(tmp_path / "d.csv")
 
 
@@ -82,7 +84,8 @@ def test_columns_that_are_not_there_are_named(tmp_path, data):
         ({"x": np.eye(3), "y": np.ones(4)}, r"x has shape \(3, 3\) and y has shape \(4, 1\)"),
         ({"x": np.ones(3), "y": np.ones(3)}, r"x has shape \(3,\)"),
         ({"x": np.array([["a"]]), "y": np.ones(1)}, "not of numbers"),
-        ({"x": np.array([{}]), "y": np.ones(1)}, "is no such file"),  # an object array is a pickle: never opened
+        # An object array is a pickle: never opened.
+        ({"x": np.array([{}]), "y": np.ones(1)}, "holds Python objects, which are never read"),
     ],
 )
 def test_malformed_npz_is_refused_by_array(tmp_path, arrays, message):
@@ -93,7 +96,7 @@ def test_malformed_npz_is_refused_by_array(tmp_path, arrays, message):
 
 def test_what_is_no_npz_is_refused(tmp_path):
     (tmp_path / "d.npz").write_bytes(b"not a zip file")
-    with pytest.raises(ValueError, match="is no such file"):
+    with pytest.raises(ValueError, match="is no readable npz file"):
         read_data(tmp_path / "d.npz")
     np.savez(tmp_path / "e.npz", x=np.eye(2), y=np.ones(2))
     with pytest.raises(ValueError, match="`outputs` names columns"):
@@ -118,3 +121,44 @@ def test_a_table_may_miss_numbers_where_that_was_said(tmp_path):
     path.write_text("p,y\n1,2\n3,many\n")
     with pytest.raises(ValueError, match=r"'many' in column 'y', not a number\.$"):
         read_data(path, missing=True)
+
+
+def test_names_of_columns_are_read_too(tmp_path):
+    path = tmp_path / "d.csv"
+    path.write_text("speed,price,angle\n1,2,3\n4,5,6\n")
+    table = read_table(path, outputs=("price",))
+    assert (table.inputs, table.outputs) == (("speed", "angle"), ("price",))
+    np.testing.assert_array_equal(table.x, [[1, 3], [4, 6]])
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow", ".feather"])
+def test_columns_of_parquet_and_arrow(tmp_path, suffix):
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow reads these: pip install 'ecjax[doors]'")
+    from pyarrow import feather, parquet
+
+    write = parquet.write_table if suffix == ".parquet" else feather.write_feather
+    path = tmp_path / f"d{suffix}"
+    write(pyarrow.table({"a": [1.0, 2.0, 3.0], "b": [1, 2, 4], "y": [0.5, None, 1.5]}), path)
+    table = read_table(path)
+    assert (table.inputs, table.outputs) == (("a", "b"), ("y",))
+    np.testing.assert_array_equal(table.x, [[1, 1], [2, 2], [3, 4]])
+    np.testing.assert_array_equal(table.y, [[0.5], [np.nan], [1.5]])
+    with pytest.raises(ValueError, match="no column"):
+        read_table(path, outputs=("z",))
+    for content, said in ((path.read_bytes()[:40], f"is no {suffix} file"), (b"", f"is no {suffix} file")):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=said):
+            read_table(path)
+    write(pyarrow.table({"a": ["x"], "y": [1.0]}), path)
+    with pytest.raises(ValueError, match="Column 'a' of the table is not made of numbers"):
+        read_table(path)
+    write(pyarrow.table({"a": pyarrow.array([], "double"), "y": pyarrow.array([], "double")}), path)
+    with pytest.raises(ValueError, match="no rows"):
+        read_table(path)
+
+
+def test_without_pyarrow_the_message_names_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    (tmp_path / "d.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match="pip install pyarrow"):
+        read_table(tmp_path / "d.parquet")

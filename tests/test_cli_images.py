@@ -215,9 +215,9 @@ def test_an_unknown_preset_is_refused(capsys):
         (["--teacher", "{teachers}/shallow/teacher.safetensors"], "--dataset"),
         (["--teacher", "{teachers}/shallow", "--dataset", "cifar-10"], "has learned mnist"),
         (["--teacher", "{teachers}/shallow/teacher.safetensors", "--dataset", "cifar-10"], "3072 inputs"),
-        (["--teacher", "{teachers}/shallow", "--student-width", "5", "5"], "2 widths for 1 hidden layers"),
-        (["--teacher", "{teachers}/shallow", "--n", "0"], "`n`"),
-        (["--teacher", "{teachers}/shallow", "--data", "{tmp}/nowhere"], "`data`"),
+        (["--teacher", "{teachers}/shallow", "--student-width", "5", "5"], "2 widths for 1 hidden layer:"),
+        (["--teacher", "{teachers}/shallow", "--n", "0"], "--n"),
+        (["--teacher", "{teachers}/shallow", "--data", "{tmp}/nowhere"], "--data"),
     ],
 )
 def test_what_cannot_be_used_is_said_and_leaves_nothing(

@@ -111,13 +111,13 @@ def test_nothing_is_overwritten_unasked(folder, data, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--hidden", "0"], "`hidden`"),
-        (["--hidden"], "`hidden`"),
+        (["--hidden", "0"], "--hidden"),
+        (["--hidden"], "--hidden"),
         (["--activation", "tanhh"], "tanhh"),
         (["--activation", "tanh,relu"], "one for each of 1"),
-        (["--held-out", "2"], "`held_out`"),
-        (["--n", "100000"], "`n`"),
-        (["--data", "{tmp}/nowhere"], "`data`"),
+        (["--held-out", "2"], "--held-out"),
+        (["--n", "100000"], "--n"),
+        (["--data", "{tmp}/nowhere"], "--data"),
     ],
 )
 def test_what_cannot_be_taught_leaves_nothing(arguments, message, data, tmp_path, capsys):

@@ -110,7 +110,7 @@ def test_a_deep_teacher_is_recovered(upper):
     assert len(recovery.expansions) == len(recovery.clusterings) == len(recovery.found_by) == 2
     assert recovery.expansions[1].students.shape == (3, 8, 1)
     assert {"expand", "expand 2", "cluster 2", "reconstruct 2", "finetune"} <= set(told)
-    assert "Layer 2: 6 of 6 students count" in recovery.summary()
+    assert "Layer 2: 6 of 6 students did not diverge" in recovery.summary()
     with pytest.raises(ValueError, match="has 2 hidden layers: another cut"):
         ec.rebuild(recovery, recovery.clusterings[0], x, y)
 

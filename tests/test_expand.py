@@ -287,13 +287,13 @@ def test_an_interrupted_expansion_goes_on_where_it_was(placement):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Adam(n_steps=0), "`n_steps` of Adam"),
-        (lambda: Adam(learning_rate=0.0), "`learning_rate` is positive"),
+        (lambda: Adam(n_steps=0), "`n_steps` is at least 1"),
+        (lambda: Adam(learning_rate=0.0), "`learning_rate` is above 0"),
         (lambda: Flow(solver="euler"), "`solver` of a flow is one of"),
-        (lambda: Flow(t_end=-1.0), "`t_end` is a positive"),
+        (lambda: Flow(t_end=-1.0), "`t_end` is above 0"),
         (lambda: Flow(max_steps=0), "`max_steps` is at least 1"),
-        (lambda: Stopping(max_steps=0), "`max_steps` and `patience`"),
-        (lambda: Stopping(patience=0), "`max_steps` and `patience`"),
+        (lambda: Stopping(max_steps=0), "is at least 1"),
+        (lambda: Stopping(patience=0), "is at least 1"),
         (lambda: ExpandConfig(method="sgd"), "`method` is one of .*got 'sgd'"),
         (lambda: ExpandConfig(method=()), "`method` is a name or a tuple of stages, at least one"),
         (lambda: ExpandConfig(method=Adam()), "`method` is a name or a tuple of stages"),

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from ecjax.data import synthetic_teacher
+from ecjax.doors import from_nnx, to_nnx
 from ecjax.network import (
     ACTIVATIONS,
     Activation,
@@ -18,7 +19,6 @@ from ecjax.network import (
     Mixture,
     Network,
     as_activation,
-    from_nnx,
     load_network,
     mixture,
     permute_neurons,
@@ -30,7 +30,6 @@ from ecjax.network import (
     stack,
     student,
     take_neurons,
-    to_nnx,
 )
 from ecjax.network.forward import stack_answers
 from ecjax.network.moves import pad_neurons, with_activation, with_unit_vectors

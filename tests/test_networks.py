@@ -16,11 +16,11 @@ from safetensors.numpy import save_file
 
 from ecjax.base.files import write_arrays
 from ecjax.data import synthetic_teacher
+from ecjax.doors import from_nnx, to_nnx
 from ecjax.network import (
     ACTIVATIONS,
     Activation,
     Network,
-    from_nnx,
     hidden_states,
     load_network,
     permute_neurons,
@@ -32,7 +32,6 @@ from ecjax.network import (
     stack,
     student,
     take_neurons,
-    to_nnx,
 )
 from ecjax.network.forward import stack_answers
 from ecjax.network.moves import pad_neurons, with_activation, with_unit_pre_activations, with_unit_vectors

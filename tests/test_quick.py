@@ -74,7 +74,7 @@ def test_few_answers_are_enough_for_whoever_imitates_exactly():
 
 
 def test_answers_for_each_parameter_are_refused_below_one():
-    with pytest.raises(ValueError, match="`answers` for each parameter are at least 1"):
+    with pytest.raises(ValueError, match="`answers` is at least 1"):
         ec.ExpandConfig(answers=0.5)
 
 

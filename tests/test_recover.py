@@ -130,7 +130,7 @@ def test_homogeneous_neurons_come_back_with_norm_one():
 def test_summary_says_what_was_found_and_how_sure_that_is():
     recovery, _, _ = recovered()
     text = recovery.summary()
-    for words in ("3-2-1 tanh network, exact", "6 of 6 students count", "levenberg_marquardt", "Layer 1: 2 clusters"):
+    for words in ("3-2-1 tanh network, exact", "6 of 6 students did not", "levenberg_marquardt", "Layer 1: 2 clusters"):
         assert words in text
     assert "NOT exact" not in text
     assert set(recovery.seconds) == {"expand", "cluster", "reconstruct", "finetune", "certify"}
@@ -310,7 +310,7 @@ def test_a_diverged_student_does_not_count_and_too_many_are_an_error():
     students = recovered()[0].expansion
     recovery = rebuilt_from(diverged([2], students), x, y)
     assert ec.compare(recovery, teacher, x).parameter_error <= 1e-8
-    assert "5 of 6 students count" in recovery.summary()
+    assert "5 of 6 students did not diverge" in recovery.summary()
     assert 2 not in recovery.clusterings[0].student
     with pytest.raises(ValueError, match=r"3 of 6 students diverged, more than gamma leaves.*`method`"):
         rebuilt_from(diverged([0, 1, 2], students), x, y)
@@ -470,7 +470,7 @@ def test_a_store_refuses_what_it_does_not_belong_to():
 def test_bad_configs_are_refused(as_users_run_it):
     with pytest.raises(ValueError, match=r"`standardise` is one of .*got 'yes'"):
         ec.RecoveryConfig.toy(standardise="yes")
-    with pytest.raises(ValueError, match="`init_scale` is a positive factor"):
+    with pytest.raises(ValueError, match="`init_scale` is above 0 and finite"):
         ec.RecoveryConfig.data(init_scale=0.0)
 
 

@@ -1,9 +1,12 @@
-"""Files that appear whole or not at all: bytes, named arrays as safetensors, JSON. Reading executes nothing."""
+"""Files that appear whole or not at all: bytes, named arrays as safetensors, JSON. Reading executes nothing.
+
+What is written is a function of what was given, byte for byte.
+"""
 
 import json
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,8 @@ def write_whole(path: str | os.PathLike, content: bytes) -> None:
     try:
         with open(partial, "wb") as file:  # not one of `tempfile`, which its owner alone may read
             file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # or the name could outlive a power cut that the content does not
         os.replace(partial, path)
     except OSError as error:
         raise OSError(error.errno, f"{path} was not written ({error.strerror})") from error
@@ -41,7 +46,19 @@ def write_arrays(path: str | os.PathLike, arrays: Mapping[str, Any], *, about: M
     """
     # safetensors writes an array's buffer: a strided view would come back scrambled. 0-d arrays become 1-d on the way.
     whole = {name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in arrays.items()}
-    write_whole(path, save(whole, metadata=None if about is None else dict(about)))
+    write_whole(path, _in_order(save(whole, metadata=None if about is None else dict(about))))
+
+
+def _in_order(content: bytes) -> bytes:
+    """A safetensors file with the words in its header in the order of their names; the library's is of chance."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    if "__metadata__" not in header:
+        return content
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    words = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    words += b" " * (-len(words) % 8)  # arrays begin at multiples of 8 bytes
+    return b"".join([len(words).to_bytes(8, "little"), words, memoryview(content)[8 + length :]])
 
 
 def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -57,13 +74,10 @@ def read_arrays_and_words(path: str | os.PathLike) -> tuple[dict[str, np.ndarray
     """Arrays of a safetensors file, and what it says about them.
 
     Raises:
-        ValueError: If the file is missing or is not safetensors.
+        ValueError: If the file is missing, is not safetensors, or holds arrays that NumPy has no numbers for.
     """
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is not a readable safetensors file ({error}).") from error
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
 
 
 def read_words(path: str | os.PathLike) -> dict[str, str]:
@@ -72,10 +86,19 @@ def read_words(path: str | os.PathLike) -> dict[str, str]:
     Raises:
         ValueError: If the file is missing or is not safetensors.
     """
+    with _opened(path) as file:
+        return file.metadata() or {}
+
+
+@contextmanager
+def _opened(path: str | os.PathLike) -> Iterator[Any]:
+    """A safetensors file, whose header the library holds against the length of the file."""
+    if Path(path).is_dir():
+        raise ValueError(f"{path} is a folder, and no safetensors file.")
     try:
         with safe_open(path, framework="numpy") as file:
-            return file.metadata() or {}
-    except (SafetensorError, OSError) as error:
+            yield file
+    except (SafetensorError, OSError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"{path} is not a readable safetensors file ({error}).") from error
 
 
@@ -95,5 +118,17 @@ def read_json(path: str | os.PathLike) -> Any:
         return json.loads(Path(path).read_text("utf-8"))
     except OSError as error:
         raise ValueError(f"{path} is not readable ({error.strerror}); is its folder a finished ecjax run?") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON ({error}).") from error
+
+
+def read_object(path: str | os.PathLike) -> dict[str, Any]:
+    """Read a JSON file that holds names with values.
+
+    Raises:
+        ValueError: If the file is missing or holds anything else.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds a {type(value).__name__} where names with values were written; it is damaged.")
+    return value

@@ -2,7 +2,6 @@
 
 import importlib
 import os
-import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -80,11 +79,8 @@ def recover_function(command: RecoverFunction, console: Console) -> None:
                 f"interrupted; {teacher.answered:,} answers are safe in {partial}\n"
                 "the same command goes on from there, and asks nothing twice"
             ) from None
-        except ValueError:
-            if not teacher.answered:
-                shutil.rmtree(partial)
-            raise
         x = gaussian_queries(_KEPT, command.fan_in, key=jr.fold_in(key, 1))
-        recovery = replace(recovery, questions=teacher.asked)
+        recovery = replace(recovery, questions=teacher.answered)  # by this process or one before it
         save_recovery(partial, recovery, data=Data.of(x, teacher(x)))
-        report(console, recovery, None, finish(partial))
+        teacher.save()  # whatever was asked since it was last written
+        report(console, recovery, None, finish(partial), x)

@@ -17,6 +17,10 @@ def bench(arguments: Sequence[str]) -> int:
         ValueError: If there is no such benchmark, or no source tree.
     """
     name, *rest = arguments or [""]
+    if name in ("-h", "--help"):
+        print(f"usage: ecjax bench NAME [OPTIONS]\n\nBenchmarks: {', '.join(BENCHMARKS)}.")
+        print("ecjax bench NAME --help explains one, python -m benchmarks --list says what each is for.")
+        return 0
     if name not in BENCHMARKS:
         raise ValueError(f"`bench` has {', '.join(BENCHMARKS)}; got {name!r}. Try: ecjax bench synthetic --help")
     try:

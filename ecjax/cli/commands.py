@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
 from ..cluster.cut import Policy
 from ..expand.ode import OdeSolver
-from .options import Dataset, Output, Precision
+from .options import Dataset, Output, Precision, Seed
 from .recover_commands import Recover, RecoverData, RecoverDigits, RecoverFunction, RecoverImages, RecoverToy
 
 
@@ -58,7 +58,7 @@ class Teach:
     learning_rate: float = 3e-4
     weight_decay: float = 0.3
     precision: Precision = "float32"
-    seed: int = 0
+    seed: Seed = 0
     out: Path | None = None
     overwrite: bool = False
 
@@ -99,7 +99,7 @@ class Flow:
     n_students: int = 100
     n_samples: int = 1000
     population: bool = False
-    seed: int = 0
+    seed: Seed = 0
     solver: OdeSolver = "kvaerno5"
     rtol: float = 1e-3
     steps: int = 5000
@@ -117,11 +117,12 @@ class Compare:
 
       ecjax compare runs/toy-20260101-120000-ab12
       ecjax compare runs/my-data teacher.safetensors
+      ecjax compare runs/my-data teacher.onnx
       ecjax compare one.safetensors other.safetensors
 
     Attributes:
-        recovered: A run folder, or a network that ecjax saved (.safetensors).
-        teacher: A network that ecjax saved; by default the teacher of the run.
+        recovered: A run folder, or a network that ecjax saved (.safetensors), or an ONNX model (.onnx).
+        teacher: A network that ecjax saved, or an ONNX model; by default the teacher of the run.
         n_samples: How many standard normal queries to compare on, where `recovered` is a network; a run has its own.
         seed: Decides these queries.
     """
@@ -129,7 +130,7 @@ class Compare:
     recovered: Positional[Path]
     teacher: Positional[Path | None] = None
     n_samples: int = 1000
-    seed: int = 0
+    seed: Seed = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +162,64 @@ class Cut:
     output: Annotated[Output, arg(name="")] = field(default_factory=Output)
 
 
-Command = Recover | RecoverFunction | Teach | Compare | Cut | Flow
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Write a finished run as one HTML page: the answer first, then figures with the numbers behind them.
+
+    The page needs nothing else, no network either: send it, print it, read it on a phone. It is drawn with Vega-Lite,
+    which comes with `pip install "ecjax[report]"`.
+
+      ecjax report runs/toy-20260101-120000-ab12
+      ecjax report runs/toy-20260101-120000-ab12 --out toy.html
+
+    Attributes:
+        run: The folder of a finished run.
+        out: The page to write; by default report.html in the run's folder. One that is there is replaced.
+    """
+
+    run: Positional[Path]
+    out: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runs:
+    """List the runs of a folder: what was run, when, in which state it is, and what came out.
+
+      ecjax runs
+      ecjax runs ~/experiments
+
+    Attributes:
+        folder: Where the runs are.
+    """
+
+    folder: Positional[Path] = Path("runs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Print the numbers of a recovered network, or write them for another program.
+
+      ecjax export runs/toy-20260101-120000-ab12                every weight, as tables
+      ecjax export runs/toy-20260101-120000-ab12 --to csv       a line for each, with all digits
+      ecjax export runs/toy-20260101-120000-ab12 --to npz --out network.npz
+      ecjax export runs/toy-20260101-120000-ab12 --to onnx      a model of another library
+
+    Attributes:
+        run: A run folder, or a network that ecjax saved (.safetensors).
+        to: text: tables in the terminal, or in a file that --out names. csv: layer, neuron, activation, source, value.
+            npz: arrays w1, b1, w2, b2, ..., row i of w1 being neuron i. onnx, keras: models. torch: a state_dict as
+            safetensors. flax: Linen's parameters as safetensors.
+        out: The file to write; by default beside you, by the name of the run.
+        overwrite: Replace a file that is already there.
+    """
+
+    run: Positional[Path]
+    to: Literal["text", "csv", "npz", "onnx", "torch", "flax", "keras"] = "text"
+    out: Path | None = None
+    overwrite: bool = False
+
+
+Command = Recover | RecoverFunction | Teach | Compare | Cut | Report | Runs | Export | Flow
 COMMANDS: dict[str, type] = {
     "recover toy": RecoverToy,
     "recover digits": RecoverDigits,
@@ -171,5 +229,8 @@ COMMANDS: dict[str, type] = {
     "teach": Teach,
     "compare": Compare,
     "cut": Cut,
+    "report": Report,
+    "runs": Runs,
+    "export": Export,
     "flow": Flow,
 }

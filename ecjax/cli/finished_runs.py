@@ -1,4 +1,4 @@
-"""`ecjax cut` and `ecjax compare`: what can be done with a finished run, and with networks in files."""
+"""`ecjax cut`, `ecjax compare` and `ecjax report`: what can be done with a finished run, and with networks in files."""
 
 import shutil
 from pathlib import Path
@@ -9,11 +9,12 @@ from rich.console import Console
 from ..base.threads import one_blas_thread
 from ..cluster import recut
 from ..data.queries import gaussian_queries
+from ..doors import from_onnx
 from ..judge import compare
 from ..network import Network, load_network
 from ..road import rebuild
 from ..runs import load_run
-from .commands import Compare, Cut
+from .commands import Compare, Cut, Report
 from .progress_bars import ProgressBars
 from .recovering import Problem, finish_run
 from .run_folder import run_folder
@@ -50,12 +51,34 @@ def compare_networks(command: Compare, console: Console) -> None:
     recovered = run.recovery if run else _network(command.recovered, "recovered")
     teacher = _network(command.teacher, "teacher") if command.teacher else run.teacher if run else None
     if teacher is None:
-        raise ValueError(f"`teacher`: {command.recovered} knows of no teacher; name its .safetensors file.")
+        raise ValueError(
+            f"`teacher`: {command.recovered} has no teacher beside it: name the file of one, as "
+            "ecjax compare RUN teacher.safetensors."
+        )
     x = run.data.x if run else gaussian_queries(command.n_samples, teacher.shape[0], key=jr.key(command.seed))
     console.print(compare(recovered, teacher, x).summary(), markup=False, highlight=False, soft_wrap=True)
 
 
+def report_run(command: Report, console: Console) -> None:
+    """`ecjax report`."""
+    from ..report import write_report  # Matplotlib is slow to import, and --help has no need of it
+
+    path = write_report(command.run, command.out)
+    size = path.stat().st_size / 1e6
+    console.print(f"report   {path} ({size:.1f} MB)", markup=False, highlight=False, soft_wrap=True)
+
+
 def _network(path: Path, argument: str) -> Network:
+    """The network of a file, or of the folder of a teacher."""
+    if path.is_dir() and (path / "teacher.safetensors").is_file():
+        path = path / "teacher.safetensors"
     if not path.is_file():
-        raise ValueError(f"`{argument}`: {path} is neither a run folder nor a file.")
-    return load_network(path)
+        what = "a folder without teacher.safetensors" if path.is_dir() else "neither a run folder nor a file"
+        raise ValueError(f"`{argument}`: {path} is {what}.")
+    if path.suffix.lower() == ".onnx":
+        return from_onnx(path)
+    try:
+        return load_network(path)
+    except ValueError as error:  # which speaks of arguments that only Python has
+        said = str(error).replace(": pass it as `activation`", ", which only Python can be given: ecjax.load_network")
+        raise ValueError(said) from error

@@ -6,6 +6,7 @@ import jax
 import jax.random as jr
 from rich.console import Console
 
+from ..base.checks import whole_number
 from ..base.files import write_whole
 from ..data.queries import gaussian_queries
 from ..data.teachers import synthetic_teacher
@@ -24,6 +25,7 @@ from .run_folder import finish, run_folder
 
 def flow(command: Flow, console: Console) -> None:
     """Follow in a run folder, slice by slice; an interrupted run goes on after its last slice."""
+    whole_number(command.slice, "slice")
     teacher, students, objective = _problem(command)
     dynamics = Ode(solver=command.solver, rtol=command.rtol, atol=command.rtol * 1e-3)
     rules = {"steps": command.steps, "gradient_norm": command.gradient_norm, "norm": command.norm}
@@ -31,7 +33,7 @@ def flow(command: Flow, console: Console) -> None:
     saves = log_times(1e-2, min(command.time, 1e6), 60)
     asked = {name: value for name, value in as_json(command).items() if name not in ("output", "threads", "slice")}
     with run_folder(command.output, "flow", {"command": "flow", **asked}) as (partial, interrupted):
-        done = _slices(partial, students, dynamics)
+        done = _slices(partial, students, dynamics, console)
         n_done = sum(part.n_students for part in done)
         if interrupted:
             console.print(
@@ -72,9 +74,18 @@ def _problem(command: Flow) -> tuple[Network, Network, Objective]:
     return teacher, students, Samples(x, respond(teacher, x))
 
 
-def _slices(partial: Path, students: Network, dynamics: Ode) -> list[Trajectory]:
-    """What an interrupted run left; slices have any size."""
-    return [load_trajectory(file, students, dynamics) for file in sorted(partial.glob("flow-*.npz"))]
+def _slices(partial: Path, students: Network, dynamics: Ode, console: Console) -> list[Trajectory]:
+    """What an interrupted run left, up to the first slice that is damaged; slices have any size."""
+    files, done = sorted(partial.glob("flow-*.npz")), []
+    for number, file in enumerate(files):
+        try:
+            done.append(load_trajectory(file, students, dynamics))
+        except ValueError as error:
+            console.print(f"{error} It is followed again.", markup=False, highlight=False, soft_wrap=True)
+            for later in files[number:]:
+                later.unlink()
+            break
+    return done
 
 
 def _report(

@@ -11,6 +11,34 @@ from ..base.deadline import Deadline
 from ..data.answers import Answers, Kind
 from ..network import LayerActivation, as_activations
 
+_SEEDS = 2**63  # that a key is made of
+
+
+def _seed(text: str) -> int:
+    """A whole number that JAX makes a key of.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    try:
+        seed = int(text)
+    except ValueError:
+        seed = -1
+    if not 0 <= seed < _SEEDS:
+        raise ValueError(f"a seed is a whole number from 0 to {_SEEDS - 1}; got {text!r}.")
+    return seed
+
+
+Seed = Annotated[
+    int,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT",
+        instance_from_str=lambda given: _seed(given[0]),
+        is_instance=lambda it: isinstance(it, int),
+        str_from_instance=lambda it: [str(it)],
+    ),
+]
 Dataset = Literal["mnist", "fashion-mnist", "cifar-10"]
 Precision = Literal["float32", "float64"]
 

@@ -10,7 +10,7 @@ import tyro
 from tyro.conf import Positional, arg
 
 from ..road.settings import PRESETS, RecoveryConfig
-from .options import Dataset, NamedAnswers, Output, Precision, SharedOutput
+from .options import Dataset, NamedAnswers, Output, Precision, Seed, SharedOutput
 from .settings import Settings
 
 ImagePreset = Literal["images", "images-deep", "paper-shallow", "paper-deep"]
@@ -49,7 +49,7 @@ class RecoverToy:
     d_out: int = 1
     activation: str = "g"
     n_samples: int = 1000
-    seed: int = 0
+    seed: Seed = 0
     noise: float = 0.0
     allow_few_samples: bool = False
     settings: Annotated[Settings, arg(name="")] = field(default_factory=lambda: Settings.of(RecoveryConfig.toy()))
@@ -81,7 +81,7 @@ class RecoverDigits:
     activation: str = "tanh"
     copies: int = 1
     copy_noise: float = 0.5
-    seed: int = 0
+    seed: Seed = 0
     noise: float = 0.0
     allow_few_samples: bool = False
     settings: Annotated[Settings, arg(name="")] = field(default_factory=lambda: Settings.of(RecoveryConfig.digits()))
@@ -98,6 +98,7 @@ class RecoverData:
 
       .npz   two arrays, x [samples, inputs] and y [samples, outputs]
       .csv   a header and one line a sample; columns whose names start with y are outputs, the others inputs
+      .parquet, .arrow, .feather   the same, read by pyarrow
 
       ecjax recover data answers.npz --activation tanh
       ecjax recover data answers.csv --activation relu --outputs price demand
@@ -106,12 +107,12 @@ class RecoverData:
       ecjax recover data answers.npz --activation tanh --n-students 12 --preset digits
 
     Attributes:
-        file: The .npz or .csv file.
+        file: The .npz, .csv, .parquet, .arrow or .feather file.
         activation: Of the unknown network. Hidden layers of different ones are written with a comma: tanh,softplus. If
             you do not know it, "auto" finds it by short runs; a wrong name is noticed, and the likelier one said.
         hidden_layers: How many hidden layers the unknown network has; "auto" finds 1, 2 or 3. Where something is auto,
             an interrupted run begins again.
-        outputs: Names of the columns of a .csv file that are outputs.
+        outputs: Names of the columns that are outputs, of files whose columns have names.
         preset: What the settings below start from: what is chosen from the data, or those of another command by name.
         seed: Decides the students.
         allow_few_samples: Go on although there are fewer numbers in the answers than weights in a student, which could
@@ -123,7 +124,7 @@ class RecoverData:
     hidden_layers: int | Literal["auto"] = 1
     outputs: tuple[str, ...] = ()
     preset: Preset = "chosen"
-    seed: int = 0
+    seed: Seed = 0
     allow_few_samples: bool = False
     settings: Annotated[Settings, arg(name="")] = field(default_factory=lambda: Settings.of(RecoveryConfig.data()))
     answers: Annotated[NamedAnswers, arg(name="")] = field(default_factory=NamedAnswers)
@@ -159,7 +160,7 @@ class RecoverFunction:
     batch: int = 4096
     max_questions: int | None = None
     answers: float | None = None
-    seed: int = 0
+    seed: Seed = 0
     output: Annotated[Output, arg(name="")] = field(default_factory=Output)
 
 
@@ -205,7 +206,7 @@ class RecoverImages:
     n: int | None = None
     preset: ImagePreset = "images"
     precision: Precision = "float64"
-    seed: int = 0
+    seed: Seed = 0
     noise: float = 0.0
     allow_few_samples: bool = False
     settings: Annotated[Settings, arg(name="")] = field(default_factory=lambda: Settings.of(RecoveryConfig.images()))

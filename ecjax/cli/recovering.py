@@ -25,7 +25,7 @@ from ..road.asking import AUTO
 from ..road.choice import Choice, chosen_from
 from ..road.kinds import DEPTHS
 from ..runs import STUDENTS, StudentFiles, as_json, save_recovery
-from .data_files import read_data
+from .data_files import read_table, what_was_read
 from .options import Output, named_activations
 from .progress_bars import ProgressBars
 from .recover_commands import Recover, RecoverData, RecoverDigits, RecoverImages, RecoverToy
@@ -127,9 +127,10 @@ def recover_data(command: RecoverData, console: Console, again: Callable[[Settin
         again: The same command with other settings in the place of those that the user did not give.
     """
     answers = Answers(**vars(command.answers))
-    data = Data.of(
-        *read_data(command.file, outputs=command.outputs, missing=answers.missing == "dropped"), answers=answers
-    )
+    table = read_table(command.file, outputs=command.outputs, missing=answers.missing == "dropped")
+    read = what_was_read(command.file, table)
+    console.print(f"read     {read}", markup=False, highlight=False, soft_wrap=True)
+    data = Data.of(table.x, table.y, answers=answers, inputs=table.inputs, outputs=table.outputs)
     unknown = AUTO in (command.activation, command.hidden_layers)
     depth = DEPTHS[-1] if command.hidden_layers == AUTO else command.hidden_layers
     activations = named_activations("tanh" if command.activation == AUTO else command.activation, depth)
@@ -200,6 +201,9 @@ def _recover(name: str, command: Recover, problem: Problem, key: PRNGKeyArray, c
     with run_folder(command.output, name, description) as (partial, goes_on):
         store = StudentFiles(partial / STUDENTS, problem.activations)
         if goes_on:
+            for damaged in store.mend():
+                lost = f"{damaged} in {partial / STUDENTS} is damaged: what it held is done again"
+                console.print(lost, markup=False, highlight=False, soft_wrap=True)
             there = f"going on in {partial}: {store.describe(n_students)} are there"
             console.print(there, highlight=False, soft_wrap=True)
         try:
@@ -210,10 +214,6 @@ def _recover(name: str, command: Recover, problem: Problem, key: PRNGKeyArray, c
             raise Interrupted(
                 f"interrupted; {store.describe(n_students)} are safe in {partial}\nthe same command goes on from there"
             ) from None
-        except ValueError:
-            if not len(store):
-                shutil.rmtree(partial)  # refused before a student was trained: there is nothing to go on with
-            raise
         recovery = replace(recovery, chosen=(*problem.chosen, *recovery.chosen))
         finish_run(partial, recovery, problem, console, command.output)
 
@@ -226,7 +226,15 @@ def finish_run(partial: Path, recovery: Recovery, problem: Problem, console: Con
         from ..figures import save_figures  # Matplotlib is slow to import, and --help has no need of it
 
         folder = partial / "figures"
-        save_figures(folder, recovery, problem.data.x, problem.teacher, comparison, image=problem.image)
+        save_figures(
+            folder,
+            recovery,
+            problem.data.x,
+            problem.teacher,
+            comparison,
+            image=problem.image,
+            inputs=problem.data.inputs,
+        )
     if not recovery.is_stopped or problem.unknown_kind:
         shutil.rmtree(partial / STUDENTS, ignore_errors=True)  # all of them are in students.safetensors now
-    report(console, recovery, comparison, finish(partial))
+    report(console, recovery, comparison, finish(partial), problem.data.x)

@@ -1,12 +1,14 @@
 """The folder in which a command works: a new one, or that of a run which was interrupted or ended by its budget."""
 
+import itertools
 import os
+import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ..runs import UNFINISHED, close_run, default_folder, is_stopped, open_run
+from ..runs import UNFINISHED, close_run, default_folder, is_bare, is_stopped, open_run, unfinished
 from .options import Output
 
 _LOCK = "in-use"
@@ -28,7 +30,10 @@ def run_folder(output: Output, name: str, description: Mapping[str, Any]) -> Ite
         ValueError: If the folder asked for holds something else, or another process works in it.
     """
     for folder in _candidates(output, name, description):
-        goes_on = (_unfinished(folder).exists() or is_stopped(folder)) and not output.overwrite
+        if _is_in_use(unfinished(folder)):  # which --overwrite would take away from under its writer
+            continue
+        made = _missing(folder)
+        goes_on = (unfinished(folder).exists() or is_stopped(folder)) and not output.overwrite
         partial = open_run(folder, description, overwrite=output.overwrite)
         lock = _lock(partial)
         if lock is not None:
@@ -37,6 +42,13 @@ def run_folder(output: Output, name: str, description: Mapping[str, Any]) -> Ite
         raise ValueError(f"`out`: another process is at work in {output.out}{UNFINISHED}; wait for it or stop it.")
     try:
         yield partial, goes_on
+    except Exception:
+        if not goes_on and is_bare(partial):
+            shutil.rmtree(partial)  # refused before anything was done: there is nothing to go on with
+            for above in made:
+                with suppress(OSError):
+                    above.rmdir()
+        raise
     finally:
         os.close(lock)
 
@@ -63,8 +75,18 @@ def _candidates(output: Output, name: str, description: Mapping[str, Any]) -> It
     yield default_folder(name)
 
 
-def _unfinished(folder: Path) -> Path:
-    return folder.with_name(folder.name + UNFINISHED)
+def _missing(folder: Path) -> list[Path]:
+    """The folders above it that are not there yet, the innermost first."""
+    return list(itertools.takewhile(lambda above: not above.exists(), folder.parents))
+
+
+def _is_in_use(partial: Path) -> bool:
+    if not (partial / _LOCK).is_file():
+        return False
+    lock = _lock(partial)
+    if lock is not None:
+        os.close(lock)
+    return lock is None
 
 
 def _lock(partial: Path) -> int | None:

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int
 from rich.console import Console
 from rich.text import Text
 
+from ..base.files import read_object
 from ..data.images import DATASETS, load_images
 from ..data.teachers import trained_teacher
 from ..judge import unrecoverable_neurons
@@ -134,7 +135,11 @@ def read_teacher(path: Path, dataset: str | None = None) -> ImageTeacher:
             raise ValueError(
                 f"`teacher`: {path} is no teacher: it has no teacher.json. Train one: ecjax teach mnist --hidden 16"
             )
-        about = read_json(path / "teacher.json")
+        about = read_object(path / "teacher.json")
+        if about.get("dataset") not in DATASETS or not isinstance(about.get("n", N_IMAGES), int):
+            raise ValueError(
+                f"`teacher`: {path / 'teacher.json'} does not say which images it has learned, and how many."
+            )
         if dataset not in (None, about["dataset"]):
             raise ValueError(f"`dataset`: {path} has learned {about['dataset']}, not {dataset}; leave --dataset out.")
         dataset, path = about["dataset"], path / "teacher.safetensors"

@@ -21,6 +21,7 @@ from jaxtyping import Float
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from ..base.memory import require_memory
 from .balls import PRECISION, Cover, centres, tight_cover
 from .distances import condensed_distances, nearest_distances
 from .embedding import Points, row_norms
@@ -71,6 +72,8 @@ def link(points: Points, *, method: Linkage, memory: float, resolution: float) -
             'that, or let linkage="auto" or "components" do without the whole matrix.'
         )
     if method == "matrix" or (method == "auto" and n <= MATRIX_UP_TO and needs <= memory):
+        remedy = 'lower `n_students`, or say linkage="components"'
+        require_memory(needs * _GIB, f"Distances between {n:,} neurons", remedy)
         linkage = average_linkage(condensed_distances(points))
         return Linked(linkage, float("inf"), 0.0, f"all distances of {n} vectors ({needs:.2g} GiB)")
     if method == "balls" and points.cosine:

@@ -8,6 +8,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from ..base.checks import check_settings
 from ..network import Symmetry
 from .cut import Curve, Policy, is_agreement, n_needed
 from .embedding import Points, embed, row_norms
@@ -51,14 +52,11 @@ class ClusterConfig:
     memory: float = 4.0
 
     def __post_init__(self):
+        check_settings(self, above_0=("resolution", "memory", "n_clusters", "height"))
         if not 0 < self.gamma <= 1:
             raise ValueError(f"`gamma` is a share of the students, within (0, 1]; got {self.gamma:g}.")
         if not 0 < self.beta <= np.pi / 2:
             raise ValueError(f"`beta` is in radians, within (0, pi/2]; got {self.beta:g}. See np.deg2rad.")
-        if not self.resolution > 0:
-            raise ValueError(f"`resolution` is a positive share of a neuron's norm; got {self.resolution:g}.")
-        if not self.memory > 0:
-            raise ValueError(f"`memory` is a positive number of GiB; got {self.memory:g}.")
         metric = as_metric(self.metric)  # refuses unknown names
         is_named = METRICS.get(metric.name) == metric
         object.__setattr__(self, "metric", metric.name if is_named else metric)
@@ -72,8 +70,6 @@ class ClusterConfig:
                 raise ValueError(
                     f'`{name}` goes with policy="{policy}" and only with it; got {value!r} for {self.policy!r}.'
                 )
-            if value is not None and not value > 0:
-                raise ValueError(f"`{name}` is positive; got {value!r}.")
 
     def of(self, n_students: int) -> "ClusterConfig":
         """The same for so many students, fewer perhaps than gamma is meant for: two of them are a cluster at least."""

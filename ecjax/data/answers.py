@@ -10,6 +10,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import Array, Float
 
+from ..base.checks import check_settings
+
 Kind = Literal["numbers", "probabilities", "log_probabilities", "logits"]
 Missing = Literal["refused", "dropped"]
 # Answers that are multiples of 10^-d by chance: one in 10^k for each number with k digits beyond. Rounding is believed
@@ -49,6 +51,7 @@ class Answers:
     outliers: bool = False
 
     def __post_init__(self):
+        check_settings(self, from_0=("noise",), within="answers.")
         if self.kind is not None and self.kind not in get_args(Kind):
             raise ValueError(f"`answers.kind` is one of {get_args(Kind)}; got {self.kind!r}.")
         for name in ("decimals", "digits"):
@@ -59,8 +62,6 @@ class Answers:
             raise ValueError(f'`answers.dtype` is "float16", "float32" or "float64"; got {self.dtype!r}.')
         if self.missing not in get_args(Missing):
             raise ValueError(f"`answers.missing` is one of {get_args(Missing)}; got {self.missing!r}.")
-        if self.noise is not None and not 0 <= self.noise < float("inf"):
-            raise ValueError(f"`answers.noise` is 0 or above, and finite; got {self.noise:g}.")
 
     def found(self, y: Float[Array, "samples fan_out"] | Float[np.ndarray, "samples fan_out"]) -> "Answers":
         """With the precision that the answers show, where none was given."""

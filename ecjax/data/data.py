@@ -3,7 +3,7 @@
 Everything that comes in is checked here, before anything compiles.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -11,12 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from ..base.precision import to_device
+from ..base.checks import as_kind
+from ..doors import columns_of
 from ..network import n_parameters
 from ..objective import Inputs, Outputs, Samples, Scaling
 from ..objective.scaling import Standardise, scaling
 from ..objective.variation import constant_columns, variation
 from .answers import Answers
+from .came import as_floats, in_words
 from .probabilities import Logits, logits_of, look_like_labels, look_like_log_probabilities, look_like_probabilities
 from .rows import independent_outputs, repeated
 
@@ -36,6 +38,8 @@ class Data(eqx.Module):
         error: Root mean square of the errors that rounding made in each output of y; None for none known.
         weights: How much each row counts, where errors differ from row to row; None for all alike.
         notes: What was done with the answers at the door, in words.
+        inputs: Names of the columns of x; empty if they have none.
+        outputs: Of those of y.
     """
 
     x: Inputs
@@ -46,6 +50,8 @@ class Data(eqx.Module):
     error: Float[np.ndarray, " fan_out"] | None = None
     weights: Float[Array, " samples"] | None = None
     notes: tuple[str, ...] = eqx.field(static=True, default=())
+    inputs: tuple[str, ...] = eqx.field(static=True, default=(), repr=False)  # decides nothing
+    outputs: tuple[str, ...] = eqx.field(static=True, default=(), repr=False)
 
     @staticmethod
     def of(
@@ -55,20 +61,28 @@ class Data(eqx.Module):
         fresh: tuple[Any, Any] | None = None,
         ask: Ask | None = None,
         answers: Answers | None = None,
+        inputs: Sequence[str] = (),
+        outputs: Sequence[str] = (),
     ) -> "Data":
         """Queries and answers as arrays of one precision, checked.
 
         Args:
-            x: Queries, [samples, fan_in].
+            x: Queries, [samples, fan_in]. Like y, a pandas, polars or Arrow table, too, whose names are kept.
             y: Answers, [samples, fan_out] or [samples].
             fresh: A pair of the same kind.
             ask: See `Data`.
             answers: What is known of them; the rest is found from them, where it can be.
+            inputs: Names of the columns of x, where it is no table that has some.
+            outputs: Names of the columns of y, likewise.
 
         Raises:
             ValueError: Naming the argument, what came, what was wanted and what to do.
         """
+        as_kind(answers, Answers | None, "answers")  # refuses what is none
         answers = answers or Answers()
+        (x, inputs), (y, outputs) = _with_names(x, inputs, "x"), _with_names(y, outputs, "y")
+        fresh = None if fresh is None else _without_names(fresh)
+        converted = tuple(filter(None, (in_words(x, "x"), in_words(y, "y"))))
         x, y, n_missing = _rows(x, y, answers)
         if len(x) < 2 or x.shape[1] < 1:
             raise ValueError(f"`x` needs at least 2 samples and 1 input; got shape {x.shape}.")
@@ -83,12 +97,16 @@ class Data(eqx.Module):
         if n_missing:
             notes += (f"{n_missing} of {n_missing + len(y64)} rows dropped, which have NaN or infinite entries",)
         constant = np.flatnonzero(constant_columns(y))
+        for name, columns, array in (("inputs", inputs, x), ("outputs", outputs, y)):
+            if columns and len(columns) != array.shape[1]:
+                raise ValueError(f"`{name}` names {array.shape[1]} columns; got {len(columns)}: {columns}.")
         if len(constant):
-            raise ValueError(f"`y` is constant in columns {constant.tolist()}: nothing to imitate. Drop these outputs.")
+            which = [outputs[i] for i in constant] if outputs else constant.tolist()
+            raise ValueError(f"`y` is constant in columns {which}: nothing to imitate. Drop these outputs.")
         if variation(x).rank == 0:
             raise ValueError("`x` is the same in every sample: ask the teacher at different inputs.")
-        notes += _remarks(np.asarray(x, float), np.asarray(y, float), answers)
-        return Data(x, y, checked, ask, answers, error if error.any() else None, weights, notes)
+        notes = (*converted, *notes, *_remarks(np.asarray(x, float), np.asarray(y, float), answers))
+        return Data(x, y, checked, ask, answers, error if error.any() else None, weights, notes, inputs, outputs)
 
     @property
     def n_numbers(self) -> int:
@@ -154,6 +172,22 @@ class Data(eqx.Module):
             raise ValueError("`x` and `y` do not join rows that have weights of their own: make the Data of all rows.")
         both = jnp.concatenate([self.x, more.x]), jnp.concatenate([self.y, more.y])
         return eqx.tree_at(lambda data: (data.x, data.y), self, both)
+
+
+def _with_names(array: Any, names: Sequence[str], what: str) -> tuple[Any, tuple[str, ...]]:
+    """The numbers of a table with the names of its columns; an array with those that were given."""
+    try:
+        table = columns_of(array)
+    except ValueError as error:
+        raise ValueError(f"`{what}`: {error}") from error
+    return (array, tuple(names)) if table is None else (table[0], tuple(names) or table[1])
+
+
+def _without_names(pair: Any) -> Any:
+    """A pair of fresh queries and answers as arrays, if that is what it is."""
+    if not isinstance(pair, tuple | list):
+        return pair
+    return tuple(_with_names(each, (), f"fresh[{i}]")[0] for i, each in enumerate(pair))
 
 
 def _look_at(y: np.ndarray, rounding: float) -> None:
@@ -253,7 +287,7 @@ def _rows(x: Any, y: Any, answers: Answers) -> tuple[Array, Array, int]:
 
 
 def _pair(x: Any, y: Any, x_name: str, y_name: str, *, may_miss: bool = False) -> tuple[Array, Array]:
-    x, y = _array(x, x_name), _array(y, y_name)
+    x, y = as_floats(x, x_name), as_floats(y, y_name)
     y = y[:, None] if y.ndim == 1 else y
     if x.ndim != 2 or y.ndim != 2:
         raise ValueError(
@@ -286,13 +320,3 @@ def _pair(x: Any, y: Any, x_name: str, y_name: str, *, may_miss: bool = False) -
             f"`{x_name}` and `{y_name}` have one dtype, the precision of the work; got {x.dtype} and {y.dtype}."
         )
     return x, y
-
-
-def _array(array: Any, name: str) -> Array:
-    if not hasattr(array, "dtype"):
-        array = np.asarray(array)
-    if not np.issubdtype(array.dtype, np.floating):
-        raise ValueError(
-            f"`{name}` is an array of floating point numbers; got {array.dtype}. Convert it: {name}.astype(float)."
-        )
-    return to_device(array, name)

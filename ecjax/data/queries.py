@@ -5,9 +5,14 @@ Gaussian queries see every direction alike; a grid draws the function of a toy t
 see also the directions in which the data never vary.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
+
+from ..base.checks import check_key, whole_number
+from ..base.memory import require_memory
 
 LARGEST_GRID = 10_000_000  # numbers in one grid; 80 MB in float64
 
@@ -18,16 +23,17 @@ def gaussian_queries(n_samples: int, d_in: int, *, key: PRNGKeyArray, dtype=None
     Args:
         n_samples: How many.
         d_in: How many inputs the teacher has.
-        key: Used up.
+        key: Not to be used again.
         dtype: Of the queries; by default JAX's default float.
 
     Raises:
-        ValueError: If `n_samples` or `d_in` is below 1.
+        ValueError: If `n_samples` or `d_in` is below 1, `key` is no key, or the queries do not fit in memory.
     """
-    for name, value in {"n_samples": n_samples, "d_in": d_in}.items():
-        if value < 1:
-            raise ValueError(f"`{name}` is at least 1; got {value}.")
-    return jr.normal(key, (n_samples, d_in), dtype or jnp.zeros(()).dtype)
+    check_key(key)
+    n_samples, d_in = whole_number(n_samples, "n_samples"), whole_number(d_in, "d_in")
+    dtype = jnp.dtype(dtype or jnp.zeros(()).dtype)
+    _require(n_samples, d_in, dtype, "n_samples")
+    return jr.normal(key, (n_samples, d_in), dtype)
 
 
 def grid_queries(
@@ -45,10 +51,7 @@ def grid_queries(
     Raises:
         ValueError: If a side has fewer than 2 points, `low` is not below `high`, or the grid would not fit in memory.
     """
-    if n_per_side < 2:
-        raise ValueError(f"`n_per_side` is at least 2, the two ends of a side; got {n_per_side}.")
-    if d_in < 1:
-        raise ValueError(f"`d_in` is at least 1; got {d_in}.")
+    n_per_side, d_in = whole_number(n_per_side, "n_per_side", low=2), whole_number(d_in, "d_in")
     if not low < high:
         raise ValueError(f"`low` is below `high`; got low={low:g}, high={high:g}.")
     n_samples = n_per_side**d_in  # a Python integer, which cannot overflow
@@ -72,14 +75,22 @@ def noisy_copies(
         scale: Standard deviation of the noise in the units of `x`, the same for every input. It is absolute rather
             than a share of each input's spread, so that inputs that never vary in the data vary here and their weights
             become visible. Where inputs have different units, standardise them first.
-        key: Used up.
+        key: Not to be used again.
 
     Raises:
-        ValueError: If `n_copies` is below 1, or `scale` is not positive.
+        ValueError: If `n_copies` is below 1, `scale` is not positive, `key` is no key, or there is no memory for them.
     """
-    if n_copies < 1:
-        raise ValueError(f"`n_copies` is at least 1; got {n_copies}.")
-    if not scale > 0:
+    check_key(key)
+    n_copies = whole_number(n_copies, "n_copies")
+    if not 0 < scale < float("inf"):
         raise ValueError(f"`scale` is the standard deviation of the noise, above 0; got {scale:g}.")
+    _require(n_copies * len(x), x.shape[1], x.dtype, "n_copies")
     copies = jnp.tile(x, (n_copies, 1))
     return copies + scale * jr.normal(key, copies.shape, copies.dtype)
+
+
+def _require(n_samples: int, d_in: int, dtype: Any, setting: str) -> None:
+    """Memory for so many queries, and for the random numbers that they are made of."""
+    require_memory(
+        2 * n_samples * d_in * dtype.itemsize, f"{n_samples:,} queries of {d_in:,} inputs", f"lower `{setting}`"
+    )

@@ -1,6 +1,7 @@
 """A teacher that answers: any callable, with its questions counted, checked, batched, bounded, and never asked twice.
 
     teacher = ec.Teacher(model.predict, fan_in=784, box=(0, 1), max_questions=100_000, log="answers.safetensors")
+    teacher = ec.Teacher(model)  # of Flax, Equinox, PyTorch, scikit-learn, Keras or ONNX
     y = teacher(x)
 
 What was answered once is in the log. An interrupted recovery that asks the same questions again, in whatever order and
@@ -18,7 +19,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from ..base.checks import whole_number
 from ..base.files import read_arrays_and_words, write_arrays
+from ..doors import asked
 from .questions import Box, as_box, checked_answers, checked_questions, relative_precision
 
 _MARK = 16  # bytes of a question's hash: two of 2^32 questions collide with probability 3e-20
@@ -47,23 +50,24 @@ class Teacher:
         self,
         fn: Any,
         *,
-        fan_in: int,
+        fan_in: int | None = None,
         box: Any = None,
         batch: int = 4096,
-        dtype: Any = np.float64,
+        dtype: Any = None,
         answers: Any = None,
         max_questions: int | None = None,
         log: str | os.PathLike | None = None,
     ):
-        """Wrap a callable.
+        """Wrap a callable, or a model of a library that ecjax has a door to (`ecjax.doors`).
 
         Args:
-            fn: Questions [samples, fan_in] in, answers [samples, fan_out] or [samples] out, as NumPy arrays or whatever
-                NumPy can read. A row's answer depends on that row alone.
-            fan_in: How many numbers a question has.
+            fn: A model of Flax (nnx, bound Linen), Equinox, PyTorch, scikit-learn, Keras or ONNX, whose fan_in and
+                dtype are its own. Or any callable: questions [samples, fan_in] in, answers [samples, fan_out] or
+                [samples] out, as NumPy arrays or whatever NumPy can read. A row's answer depends on that row alone.
+            fan_in: How many numbers a question has; a model says that itself.
             box: Where questions are allowed: a pair (low, high) of numbers or of arrays with one for each input.
             batch: Questions in one call of `fn`, at most.
-            dtype: Of the questions that `fn` gets.
+            dtype: Of the questions that `fn` gets; by default float64, or the model's.
             answers: How precise the answers are: a dtype, or a relative error. By default that of the dtype in which
                 they come.
             max_questions: Questions that `fn` may be asked at most.
@@ -72,13 +76,18 @@ class Teacher:
         Raises:
             ValueError: Naming the argument, what came and what was wanted; if the log is another teacher's.
         """
+        model = asked(fn)
+        if model is not None:
+            fn, fan_in = model.fn, model.fan_in if fan_in is None else fan_in
+            dtype = model.dtype if dtype is None else dtype
+        dtype = np.float64 if dtype is None else dtype
         if not callable(fn):
             raise ValueError(f"`fn` is a function of questions [samples, fan_in]; got {type(fn).__name__}.")
-        for name, value in {"fan_in": fan_in, "batch": batch}.items():
-            if value < 1:
-                raise ValueError(f"`{name}` is at least 1; got {value}.")
-        if max_questions is not None and max_questions < 0:
-            raise ValueError(f"`max_questions` is 0 or above, or None for no limit; got {max_questions}.")
+        if fan_in is None:
+            raise ValueError("`fan_in` is how many numbers a question has; a function does not say: give it.")
+        fan_in, batch = whole_number(fan_in, "fan_in"), whole_number(batch, "batch")
+        if max_questions is not None:
+            max_questions = whole_number(max_questions, "max_questions", low=0)
         if not np.issubdtype(np.dtype(dtype), np.floating):
             raise ValueError(f"`dtype` is a floating point type; got {np.dtype(dtype)}.")
         self.fn, self.fan_in, self.batch, self.dtype = fn, fan_in, batch, np.dtype(dtype)

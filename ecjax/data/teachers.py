@@ -12,8 +12,19 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from ..base.checks import check_key, whole_number
+from ..base.memory import require_memory
 from ..base.precision import compiled, in_full_precision
-from ..network import Activations, Layer, LayerActivation, Network, as_activations, random_network, respond
+from ..network import (
+    Activations,
+    Layer,
+    LayerActivation,
+    Network,
+    as_activations,
+    n_parameters,
+    random_network,
+    respond,
+)
 from .queries import gaussian_queries
 
 # Norm of the incoming weight vectors, hence standard deviation of a pre-activation over standard normal queries.
@@ -58,22 +69,25 @@ def synthetic_teacher(
         width: How many hidden neurons; several numbers for several hidden layers, first to last.
         d_out: How many outputs.
         activation: An `Activation`, a `Mixture` or a name; or one of these for each hidden layer.
-        key: Used up.
+        key: Not to be used again.
         dtype: Of the weights; by default JAX's default float.
 
     Raises:
-        ValueError: If a size is below 1, or the activation is unknown.
+        ValueError: If a size is below 1, the activation is unknown, or the memory is not enough.
 
     Source:
         After the synthetic teachers of Martinelli et al., ICML 2024 (arXiv:2304.12794): widths 2, 4, 8, hyperplanes
         that cross the data. The distribution is ours.
     """
-    widths = (width,) if isinstance(width, int) else tuple(width)
+    check_key(key)
+    widths = tuple(whole_number(each, "width") for each in (width if isinstance(width, tuple | list) else (width,)))
     if not widths:
         raise ValueError("`width` is a number of hidden neurons, or one for each hidden layer; got none.")
-    for name, value in {"d_in": d_in, "width": min(widths), "d_out": d_out}.items():
-        if value < 1:
-            raise ValueError(f"`{name}` is at least 1; got {value}.")
+    d_in, d_out = whole_number(d_in, "d_in"), whole_number(d_out, "d_out")
+    n_bytes = 8 * n_parameters((d_in, *widths, d_out))
+    require_memory(
+        n_bytes, f"Weights of a teacher of shape {d_in}-{'-'.join(map(str, widths))}-{d_out}", "lower `width`"
+    )
     activations = as_activations(activation, len(widths))
     dtype = dtype or jnp.zeros(()).dtype
     w_key, b_key, magnitude_key, sign_key, x_key = jr.split(key, 5)
@@ -159,7 +173,7 @@ def trained_teacher(
         labels: Classes 0, 1, ..., each with at least one sample.
         widths: Of the hidden layers, first to last: (8,), or (30, 30, 30).
         activation: An `Activation`, a `Mixture` or a name; or one of these for each hidden layer.
-        key: Used up: for the initial weights, the held-out samples and the mini-batches.
+        key: Not to be used again: for the initial weights, the held-out samples and the mini-batches.
         n_steps: Steps of Adam.
         batch_size: Samples in each step, drawn with replacement.
         learning_rate: Of the first step; falls to 0 along a cosine.

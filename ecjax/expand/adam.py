@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ..base.checks import check_settings
 from ..base.precision import in_full_precision
 from ..network import Network
 from ..objective import Objective, flatten
@@ -26,10 +27,7 @@ class Adam(Stage):
     learning_rate: float = 1e-2
 
     def __post_init__(self):
-        if self.n_steps < 1:
-            raise ValueError(f"`n_steps` of Adam is at least 1; got {self.n_steps}.")
-        if not self.learning_rate > 0:
-            raise ValueError(f"`learning_rate` is positive; got {self.learning_rate:g}.")
+        check_settings(self, from_1=("n_steps",), above_0=("learning_rate",))
 
     @in_full_precision
     def __call__(self, student: Network, objective: Objective) -> Student:

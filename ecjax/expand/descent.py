@@ -17,6 +17,7 @@ import lineax as lx
 import optimistix as optx
 from jaxtyping import Array, Bool, Float, Int
 
+from ..base.checks import check_settings
 from ..base.precision import in_full_precision, precision_of
 from ..network import Network
 from ..objective import Objective, Theta, flatten
@@ -43,8 +44,7 @@ class Stopping:
     patience: int = 50
 
     def __post_init__(self):
-        if self.max_steps < 1 or self.patience < 1:
-            raise ValueError(f"`max_steps` and `patience` are at least 1; got {self.max_steps} and {self.patience}.")
+        check_settings(self, from_1=("max_steps", "patience"), finite=("target_loss", "gradient_norm"))
 
 
 class Search(NamedTuple):

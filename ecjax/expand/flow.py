@@ -14,6 +14,7 @@ from typing import cast
 import diffrax as dfx
 import jax.numpy as jnp
 
+from ..base.checks import check_settings
 from ..base.precision import in_full_precision, precision_of
 from ..network import Network
 from ..objective import Objective, Theta, flatten, gradient_field
@@ -49,10 +50,13 @@ class Flow(Stage):
 
     def __post_init__(self):
         ode_solver(self.solver, root_tol=self.root_tol)  # refuses a name that is none
-        if not self.t_end > 0:
-            raise ValueError(f"`t_end` is a positive flow time; got {self.t_end:g}.")
-        if self.max_steps < 1:
-            raise ValueError(f"`max_steps` is at least 1; got {self.max_steps}.")
+        check_settings(
+            self,
+            above_0=("rtol", "atol", "root_tol", "t_end"),
+            finite=("target_loss", "gradient_norm"),
+            from_1=("max_steps",),
+            infinite=("t_end",),
+        )
 
     @in_full_precision
     def __call__(self, student: Network, objective: Objective) -> Student:

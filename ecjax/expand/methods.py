@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import get_args
 
+from ..base.checks import check_settings
 from ..network import Network
 from .adam import Adam
 from .bfgs import BFGS
@@ -71,8 +72,7 @@ class ExpandConfig:
     answers: float | None = None
 
     def __post_init__(self):
-        if self.answers is not None and not self.answers >= 1:
-            raise ValueError(f"`answers` for each parameter are at least 1, or None for all; got {self.answers:g}.")
+        check_settings(self, from_1=("chunk", "answers"), elsewhere=("method",))
         if self.placement not in get_args(Placement):
             raise ValueError(f"`placement` is one of {get_args(Placement)}; got {self.placement!r}.")
         if isinstance(self.method, str):

@@ -28,6 +28,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ..base.checks import check_settings
 from ..base.deadline import NEVER, Deadline
 from ..base.progress import Progress, silent
 from ..network import Network
@@ -86,21 +87,21 @@ class Minibatch(StackStage):
     def __post_init__(self):
         if self.dtype not in ("float32", "data"):
             raise ValueError(f'`dtype` is "float32" or "data"; got {self.dtype!r}.')
-        for name in ("batch", "max_epochs", "epochs_per_call", "chunk"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"`{name}` is at least 1; got {value}.")
-        if self.patience < 0 or self.cooldown < 0:
-            raise ValueError(f"`patience` and `cooldown` are epochs; got {self.patience} and {self.cooldown}.")
+        check_settings(
+            self,
+            from_1=("batch", "max_epochs", "epochs_per_call", "chunk"),
+            from_0=("patience", "cooldown"),
+            finite=("target_loss",),
+            above_0=("learning_rate", "min_learning_rate", "max_shift"),
+            infinite=("max_shift",),
+        )
         if not 0 < self.factor < 1:
             raise ValueError(f"`factor` lowers the learning rate, so it is within (0, 1); got {self.factor:g}.")
-        if not 0 < self.min_learning_rate <= self.learning_rate:
+        if not self.min_learning_rate <= self.learning_rate:
             raise ValueError(
-                "`min_learning_rate` is positive and at most `learning_rate`; got "
+                "`min_learning_rate` is at most `learning_rate`; got "
                 f"{self.min_learning_rate:g} and {self.learning_rate:g}."
             )
-        if not self.max_shift > 0:
-            raise ValueError(f"`max_shift` is positive, infinite for no limit; got {self.max_shift:g}.")
 
     def for_queries(self, x: Inputs) -> "Minibatch":
         """The same with the learning rates that `max_shift` allows for these queries, and no limit any more."""

@@ -16,6 +16,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Float, Int, PRNGKeyArray
 
+from ..base.checks import check_settings
 from ..base.deadline import NEVER, Deadline
 from ..base.precision import in_full_precision
 from ..base.progress import Progress, silent
@@ -45,6 +46,7 @@ class Narrowing:
     learning_rate: float = 0.3
 
     def __post_init__(self):
+        check_settings(self)
         if not 0 < self.factor <= 1:
             raise ValueError(f"`factor` is the share of the width that is left, within (0, 1]; got {self.factor:g}.")
         if not self.room >= 1:

@@ -21,7 +21,7 @@ def renewed(expansion: Expansion, *, key: PRNGKeyArray, scale: float = 1.0) -> N
 
     Args:
         expansion: After a round.
-        key: For the fresh students. Used up.
+        key: For the fresh students. Not to be used again.
         scale: Factor on their Glorot-normal weights.
     """
     students = expansion.students

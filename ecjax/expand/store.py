@@ -106,13 +106,15 @@ def key_fingerprint(key: PRNGKeyArray | None) -> str:
 
 
 def in_words(thing: Any) -> str:
-    """Settings as text without addresses in memory; arrays are left out."""
+    """Settings as text without addresses in memory; arrays are left out, and names, which decide nothing."""
     if isinstance(thing, Activation):
         return thing.name if ACTIVATIONS.get(thing.name) == thing else f"{thing.name} of {_values(thing)}"
     if isinstance(thing, Mapping):
         return f"({', '.join(f'{in_words(key)}: {in_words(value)}' for key, value in thing.items())})"
     if is_dataclass(thing) and not isinstance(thing, type):
-        inside = ", ".join(f"{field.name}={in_words(getattr(thing, field.name))}" for field in fields(thing))
+        inside = ", ".join(
+            f"{field.name}={in_words(getattr(thing, field.name))}" for field in fields(thing) if field.repr
+        )
         return f"{type(thing).__name__}({inside})"
     if isinstance(thing, tuple | list):
         return f"({', '.join(map(in_words, thing))})"

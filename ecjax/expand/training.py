@@ -16,6 +16,7 @@ from ..network import Network
 from ..objective import Objective
 from .expansion import Expansion, Student
 from .methods import ExpandConfig, Stages
+from .needs import require_room
 from .rounds import better_of
 from .stage import Road, StackStage, Stage
 from .store import Store, claim, fingerprint, in_words, key_fingerprint, part
@@ -40,7 +41,7 @@ def expand(
         objective: What they are fitted to: `ecjax.Samples(x, y)` of queries and targets. The tolerances of the solvers
             are absolute, so give targets in units of their standard deviation.
         config: How.
-        key: Of the mini-batches' shuffles; used up. The other methods have no chance in them.
+        key: Of the mini-batches' shuffles; not to be used again. The other methods have no chance in them.
         store: What is finished; see `ecjax.expand.store`. An interrupted expansion that gets it back goes on where it
             was, and ends as if it had never stopped, bit for bit.
         progress: Called as students finish, and as epochs pass.
@@ -54,10 +55,12 @@ def expand(
 
     Raises:
         ValueError: If the method has mini-batches, and there is no key or more than one process; if a stage needs more
-            of the objective than it has; if the store belongs to other students, data or settings.
+            of the objective than it has; if the store belongs to other students, data or settings; if the memory is
+            not enough for one student.
     """
     config = config or ExpandConfig()
     name, stages = config.chosen(students)
+    require_room(students, objective, stages)
     if store is not None:
         _claim(store, students, objective, stages, key)
     done = None
@@ -114,6 +117,7 @@ def expand_problems(
             "`students` have leading axes [problems, students], and the arrays of `objectives` [problems]; got "
             f"{students.layers[0].w.shape[:-2]} and {sorted(lengths)}."
         )
+    require_room(students, objectives, stages)
     if store is not None:
         _claim(store, students, objectives, stages, None)
     n_problems, n_students = students.layers[0].w.shape[:2]

@@ -35,7 +35,7 @@ def sufficient_width(
     Args:
         samples: Queries as the students will see them, targets in units of their standard deviation.
         activation: Of the hidden neurons.
-        key: For the students of the short runs. Used up.
+        key: For the students of the short runs. Not to be used again.
         hidden_layers: How many layers of that width a student has.
         config: How the students will be trained; the short runs take the same road, less far (stages of your own as
             they are).

@@ -1,6 +1,7 @@
 """What was cut where in one layer: the dendrogram, the distances behind it, and what vouches for every cluster."""
 
 import numpy as np
+from jaxtyping import Int
 from matplotlib.collections import LineCollection
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
@@ -14,12 +15,16 @@ _EPS = np.finfo(float).eps  # angles of exact copies are drawn here
 _LARGEST_MATRIX = 1000  # neurons drawn in a similarity matrix; a page has no more pixels
 
 
-def plot_dendrogram(clustering: Clustering, *, of: str = "") -> Figure:
+def plot_dendrogram(
+    clustering: Clustering, *, of: str = "", numbers: Int[np.ndarray, " clusters"] | None = None
+) -> Figure:
     """The dendrogram of one layer; the clusters that were kept in colour, the cut of each candidate as a bar.
 
     Args:
         clustering: Of the neurons of one activation: of a layer with several, one of its `groups`.
         of: What these neurons are called, where the layer has others.
+        numbers: Of the neuron that each candidate became, 0 of those that became none and are drawn as dropped
+            (`ecjax.road.cluster_numbers`); by default those that were kept are counted.
     """
     nodes = _tree(clustering)
     n, linkage = len(clustering.neurons), clustering.linkage
@@ -30,11 +35,13 @@ def plot_dendrogram(clustering: Clustering, *, of: str = "") -> Figure:
     corners = [(left, left), (left, made), (right, made), (right, right)]
     lines = np.stack([np.stack([place[x], height[y]], axis=-1) for x, y in corners], axis=1)
     colour = np.full(len(linkage), REST, dtype=object)
+    if numbers is None:
+        numbers = np.where(clustering.kept, np.cumsum(clustering.kept), 0)
     for k, node in enumerate(clustering.node):
         below = (nodes.start[made] >= nodes.start[node]) & (
             nodes.start[made] < nodes.start[node] + nodes.n_vectors[node]
         )
-        colour[below & (made <= node)] = KEPT if clustering.kept[k] else DROPPED
+        colour[below & (made <= node)] = KEPT if numbers[k] else DROPPED
 
     figure, axes = one_page(7.5, 3.8)
     axes.add_collection(LineCollection(list(lines), colors=list(colour), linewidths=1))
@@ -44,16 +51,14 @@ def plot_dendrogram(clustering: Clustering, *, of: str = "") -> Figure:
     axes.set(xlim=(-1, n), ylim=(lowest / 3, highest * 3))
     axes.spines["bottom"].set_visible(False)
     axes.set_xticks([])
-    found = 0
     for k, node in enumerate(clustering.node):
         first, last = nodes.start[node] - 0.5, nodes.start[node] + nodes.n_vectors[node] - 0.5
         if np.isnan(clustering.height):
             bar = np.sqrt(height[node] * max(nodes.top[node], height[node]))
             axes.plot([first, last], [bar, bar], color=LIMIT, linewidth=2, solid_capstyle="butt")
-        if clustering.kept[k]:
-            found += 1
+        if numbers[k]:
             axes.annotate(
-                f"{found}", ((first + last) / 2, 0), (0, -3), xycoords=("data", "axes fraction"),
+                f"{numbers[k]}", ((first + last) / 2, 0), (0, -3), xycoords=("data", "axes fraction"),
                 textcoords="offset points", ha="center", va="top", color=KEPT, fontsize=8,
             )  # fmt: skip
     if np.isfinite(clustering.height):
@@ -64,7 +69,7 @@ def plot_dendrogram(clustering: Clustering, *, of: str = "") -> Figure:
     axes.set(
         xlabel=f"\n{n} neurons of {clustering.n_students} students",
         ylabel=f"distance ({clustering.config.metric})",
-        title=_title(f"{found} clusters kept (blue) at the cut (red)", of),
+        title=_title(f"{np.count_nonzero(numbers)} neurons (blue), other candidates (orange), the cut (red)", of),
     )
     return figure
 

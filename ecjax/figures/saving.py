@@ -2,6 +2,7 @@
 
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,10 @@ from ..base.files import write_whole
 from ..judge import Comparison
 from ..network import Network
 from ..objective.variation import variation
-from ..road import Recovery
+from ..road import Recovery, cluster_numbers
 from .clusters import plot_angles, plot_dendrogram, plot_similarity
 from .losses import plot_history, plot_losses
-from .weights import paired_weights, plot_images, plot_weights
+from .weights import numbered_weights, plot_images, plot_weights
 
 _PAGE = 16  # neurons drawn as images in one figure
 
@@ -28,6 +29,7 @@ def save_figures(
     comparison: Comparison | None = None,
     *,
     image: tuple[int, ...] | None = None,
+    inputs: Sequence[str] = (),
 ) -> None:
     """Draw what there is to see of a recovery; of a layer with several activations, the clusters of each by themselves.
 
@@ -38,6 +40,7 @@ def save_figures(
         teacher: Drawn beside it, where it is known...
         comparison: ...neuron by neuron, as this pairs them.
         image: Height and width in pixels, if the inputs are images; (3, height, width) of images in colour.
+        inputs: Names of the inputs, if they have any.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -47,29 +50,26 @@ def save_figures(
             save_picture(plot_history(expansion.history), folder / f"history-{i + 1}.png")
         students, groups = expansion.students, clustering.groups
         kinds = [kind.name for kind, _ in students.layers[0].activation.groups(students.widths[0])]
+        numbers = cluster_numbers(recovery, x, i)
         for j, (group, kind) in enumerate(zip(groups, kinds, strict=True), start=1):
             of, page = ("", f"{i + 1}.png") if len(groups) == 1 else (kind, f"{i + 1}-group{j}.png")
-            save_picture(plot_dendrogram(group, of=of), folder / f"dendrogram-{page}")
+            save_picture(plot_dendrogram(group, of=of, numbers=numbers[j - 1]), folder / f"dendrogram-{page}")
             save_picture(plot_similarity(group, of=of), folder / f"similarity-{page}")
             save_picture(plot_angles(group, of=of), folder / f"angles-{page}")
-        weights = paired_weights(recovery.network, teacher, comparison, layer=i)
-        names = _numbers(weights, comparison, i)
+        names, weights = numbered_weights(recovery.network, teacher, comparison, layer=i)
         if len(names) == 0:
             continue
         if i == 0 and image is not None:
             _save_images(weights, image, ~variation(x).constant, names, folder)
             continue
-        columns = [f"x{k + 1}" for k in range(x.shape[1])] + ["b"] if i == 0 else f"neuron of layer {i}; bias last"
+        columns = (
+            [*(inputs or (f"x{k + 1}" for k in range(x.shape[1]))), "b"]
+            if i == 0
+            else f"neuron of layer {i}; bias last"
+        )
         title = f"incoming weights of layer {i + 1}" if len(recovery.clusterings) > 1 else None
         figure = plot_weights(weights, columns=columns, names=names, title=title)
         save_picture(figure, folder / f"weights-{i + 1}.png")
-
-
-def _numbers(weights: dict[str, np.ndarray], comparison: Comparison | None, layer: int) -> list[int]:
-    """The number of every neuron drawn: the teacher's, where there is one."""
-    if "teacher" in weights and comparison is not None:
-        return [int(k) + 1 for k in np.flatnonzero(comparison.layers[layer].partner >= 0)]
-    return list(range(1, len(weights["recovered"]) + 1))
 
 
 def _save_images(weights, image: tuple[int, ...], visible: np.ndarray, names: list[int], folder: Path) -> None:

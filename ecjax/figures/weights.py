@@ -47,6 +47,21 @@ def paired_weights(
     return {"teacher": theirs, "recovered": ours}
 
 
+def numbered_weights(
+    network: Network, teacher: Network | None = None, comparison: Comparison | None = None, *, layer: int = 0
+) -> tuple[list[int], dict[str, Float[np.ndarray, "neurons columns"]]]:
+    """What `paired_weights` returns in the order of the recovered neurons, after the numbers of these.
+
+    Neuron k is row k of the recovered layer, counted from 1, as in all figures (`ecjax.road.numbers`).
+    """
+    weights = paired_weights(network, teacher, comparison, layer=layer)
+    if "teacher" not in weights or comparison is None:
+        return list(range(1, len(weights["recovered"]) + 1)), weights
+    partner = comparison.layers[layer].partner
+    order = np.argsort(partner[partner >= 0], kind="stable")
+    return (np.sort(partner[partner >= 0]) + 1).tolist(), {title: w[order] for title, w in weights.items()}
+
+
 def _rows(network: Network, layer: int) -> Float[np.ndarray, "neurons columns"]:
     return np.column_stack([np.asarray(network.layers[layer].w), np.asarray(network.layers[layer].b)])
 

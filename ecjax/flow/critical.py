@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from ..base.memory import require_memory
 from ..base.precision import compiled
 from ..network import Network
 from ..objective import Objective, Theta, flatten
@@ -88,6 +89,8 @@ def critical_point(
         raise ValueError(
             f"`free` says of each of {net.n_parameters} parameters if it moves; got shape {np.shape(free)}."
         )
+    what = f"Second derivatives by {net.n_parameters:,} parameters"
+    require_memory(3 * 8 * net.n_parameters**2, what, "take a narrower network")
     loss, gradient, hessian = (np.asarray(each, float) for each in _derivatives(net, objective))
     free = np.ones(len(gradient), bool) if free is None else np.asarray(free, bool)
     norm = float(np.linalg.norm(gradient[free]))

@@ -11,6 +11,7 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, Int
 
+from ..base.checks import check_settings
 from ..base.precision import precision_of
 from ..objective import Objective, Samples, Theta, flatten
 from .dynamics import Dynamics, Place, Step
@@ -44,10 +45,7 @@ class Discrete(Dynamics):
                 "`optimiser` makes a transformation of a rate, as `optax.adam` or lambda rate: optax.sgd(rate, 0.9); "
                 f"got a {type(self.optimiser).__name__}, which has its rate already."
             )
-        if not self.rate > 0:
-            raise ValueError(f"`rate` is a positive step size; got {self.rate!r}.")
-        if self.batch is not None and self.batch < 1:
-            raise ValueError(f"`batch` is how many samples a step sees, at least 1, or None; got {self.batch}.")
+        check_settings(self, above_0=("rate",), from_1=("batch",))
 
     @property
     def between_steps(self) -> bool:

@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from ..base.memory import require_memory
 from ..base.precision import precision_of
 from ..base.progress import Progress, silent
 from ..base.threads import one_blas_thread
-from ..expand.ode import OdeSolver, ode_solver
+from ..expand.ode import IMPLICIT, OdeSolver, ode_solver
 from ..network import Network, student
 from ..objective import Objective, flatten
 from .dynamics import Asked, Dynamics, Moving, Rows, _batch_further, _begin, _one_further
@@ -71,7 +72,7 @@ def follow(
         Their paths. A student that fails is marked, and the others go on.
 
     Raises:
-        ValueError: If an argument is out of its range, or a trajectory is of other networks.
+        ValueError: If an argument is out of its range, a trajectory is of other networks, or the memory not enough.
     """
     going_on = isinstance(students, Trajectory)
     if not going_on and not isinstance(students, Network):
@@ -98,6 +99,12 @@ def follow(
     asked = _asked(saves, until, like.dtype)
     n = len(stack.layers[0].b)
     size = together or (n if jax.default_backend() != "cpu" else 1)
+    if isinstance(dynamics, Ode) and dynamics.solver in IMPLICIT:
+        what_for = (
+            f"Second derivatives by {like.n_parameters:,} parameters of {max(size, threads):,} students at a time"
+        )
+        n_bytes = 2 * max(size, threads) * like.n_parameters**2 * like.dtype.itemsize
+        require_memory(n_bytes, what_for, "lower the students' width, `together` or `threads`")
     groups = [range(start, min(start + size, n)) for start in range(0, n, size)]
     done: dict[int, _Stopped] = {}
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ..base.checks import check_settings
 from ..base.precision import precision_of
 from ..expand.ode import IMPLICIT, OdeSolver, newton_solver, ode_solver
 from ..objective import Theta
@@ -50,9 +51,7 @@ class Ode(Dynamics):
 
     def __post_init__(self):
         ode_solver(self.solver, root_tol=self.root_tol)  # refuses a name that is none
-        for name in ("rtol", "atol", "root_tol", "first_step"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"`{name}` of a flow is positive; got {getattr(self, name)!r}.")
+        check_settings(self, above_0=("rtol", "atol", "root_tol", "first_step"))
 
     @property
     def _solver(self) -> dfx.AbstractSolver:

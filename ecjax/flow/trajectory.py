@@ -2,7 +2,6 @@
 
 import io
 import os
-from zipfile import BadZipFile
 
 import equinox as eqx
 import jax
@@ -11,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from ..base.files import write_whole
+from ..base.npz import read_npz
 from ..network import Network, student
 from ..objective import Objective, flatten
 from .dynamics import Dynamics, Moving, _begin
@@ -177,10 +177,9 @@ def load_trajectory(path: str | os.PathLike, like: Network, dynamics: Dynamics) 
     like = student(like, 0) if like.is_stack else like
     theta, _ = flatten(like)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            held = {name: file[name] for name in file.files}
+        held = read_npz(path)
         columns = {name: held[name] for name in (*_COLUMNS, *_NUMBERS)}
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
+    except (ValueError, KeyError) as error:
         raise ValueError(f"{path} is no readable file of a trajectory ({error}).") from error
     blank = eqx.filter_eval_shape(_begin, dynamics, theta, posed(_Still(), like))
     leaves = [jnp.asarray(held[name]) for name in sorted((n for n in held if n.startswith("moving")), key=_number)]

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from ..base.checks import check_settings
+
 # By number; 0 is a student on its way.
 REASONS = (
     "on its way",
@@ -42,15 +44,13 @@ class Until:
     norm: float = float("inf")
 
     def __post_init__(self):
-        if not self.time > 0:
-            raise ValueError(f"`time` is a positive flow time; got {self.time!r}.")
-        if self.steps < 1:
-            raise ValueError(f"`steps` is at least 1; got {self.steps}.")
-        for name in ("loss", "gradient_norm"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"`{name}` at which a student stops is 0 or above; got {getattr(self, name)!r}.")
-        if not self.norm > 0:
-            raise ValueError(f"`norm` of the parameters at which a student is let go is positive; got {self.norm!r}.")
+        check_settings(
+            self,
+            above_0=("time", "norm"),
+            from_0=("loss", "gradient_norm"),
+            from_1=("steps",),
+            infinite=("time", "norm", "loss", "gradient_norm"),
+        )
 
 
 class Limits(NamedTuple):

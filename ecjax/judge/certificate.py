@@ -22,12 +22,14 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
+from ..base.memory import require_memory
 from ..network import Layer, Network, respond
 from ..objective import Inputs, Outputs, Samples
+from ..objective.variation import variation
 from .evidence import Evidence
 from .exactness import Judge
 from .intervals import half_widths
-from .jacobian import AT_ONCE, answers_by_weights, n_invisible
+from .jacobian import AT_ONCE, answers_by_weights, by_pre_activations, n_invisible, n_rescaled
 
 _AFFORDABLE = 1e11  # operations of the spectrum that a recovery spends on its certificate: some seconds
 
@@ -52,6 +54,10 @@ class Certificate:
         doubts: Why it is not certified; none if it is.
         noise: Root mean square of the errors in the answers, in standard deviations of the outputs, as the residuals
             show it; None if only rounding in the work itself is left.
+        n_unseen: Directions in which the inputs do not vary. Weights along them are no part of the other numbers.
+        pre_activation_bound: How far any pre-activation of the first hidden layer can be from the teacher's, root mean
+            square over the queries, or any parameter above it, likewise; None where it was not looked at. Queries
+            determine pre-activations even where they leave weights open.
     """
 
     loss: float
@@ -62,6 +68,8 @@ class Certificate:
     n_numbers: int
     doubts: tuple[str, ...]
     noise: float | None = None
+    n_unseen: int = 0
+    pre_activation_bound: float | None = None
 
     @property
     def certified(self) -> bool:
@@ -77,12 +85,22 @@ class Certificate:
             return (
                 f"Certified to the errors of the answers ({self.noise:.1e} standard deviations): {self.n_numbers:,} "
                 f"numbers explained by {self.n_parameters:,} parameters{fresh}, each of the teacher's within "
-                f"{self.parameter_bound:.0e} in 95% of such cases (condition number {self.condition:.0e})."
+                f"{self.parameter_bound:.0e} in 95% of such cases{self._beside()} (condition number "
+                f"{self.condition:.0e})."
             )
         return (
             f"Certified: {self.n_numbers:,} numbers explained by {self.n_parameters:,} parameters{fresh}, each "
-            f"within {self.parameter_bound:.0e} of the teacher's (condition number {self.condition:.0e})."
+            f"within {self.parameter_bound:.0e} of the teacher's{self._beside()} (condition number "
+            f"{self.condition:.0e})."
         )
+
+    def _beside(self) -> str:
+        """What the bound does not speak of, and what is known nevertheless."""
+        if not self.n_unseen:
+            return ""
+        along = "the direction" if self.n_unseen == 1 else f"the {self.n_unseen} directions"
+        known = "" if self.pre_activation_bound is None else f"; pre-activations within {self.pre_activation_bound:.0e}"
+        return f" but for weights along {along} in which the inputs do not vary{known}"
 
 
 def certify(
@@ -151,12 +169,13 @@ def certify(
             "parameters"
         )
 
-    condition = bound = None
+    condition = bound = of_pre_activations = None
     n_affordable = int(affordable / (2 * y.shape[1] * n_parameters**2))
     n_samples = min(len(x), n_affordable, math.ceil(_ENOUGH * n_parameters / y.shape[1]))
     if n_samples * y.shape[1] >= judge.numbers_for_each * n_parameters:
         some = samples.take(slice(n_samples))  # residuals and Jacobian of the same queries: the bound holds for any
-        singular = spectrum(network, some.x, y_scale=y_scale)
+        triangle = _triangle(network, some.x, y_scale)
+        singular = _singular(triangle, n_invisible(network, some.x))
         noise = np.sqrt(loss_over(some)) + float(np.finfo(x.dtype).eps)
         visible = bool(singular[-1] > 0)
         condition = float(singular[0] / singular[-1]) if visible else float("inf")
@@ -164,14 +183,18 @@ def certify(
         if judge.is_noisy and errors is not None:
             widths = jax.tree.leaves(half_widths(errors, judge.n_numbers))
             bound = max(float(np.max(each, where=np.isfinite(each), initial=0)) for each in map(np.asarray, widths))
+        else:
+            seen = _singular(by_pre_activations(triangle, network, some.x), n_rescaled(network))[-1]
+            of_pre_activations = float(noise / seen) if seen > 0 else None
         largest = max(float(np.abs(part).max()) for layer in network.layers for part in (layer.w, layer.b))
         if not judge.is_sure(bound, largest):
             what = "some parameter" if judge.is_noisy else "some combination of parameters"
-            doubts.append(f"{what} is known to {bound:.0e} only")
+            known = "" if of_pre_activations is None else f", pre-activations to {of_pre_activations:.0e}"
+            doubts.append(f"{what} is known to {bound:.0e} only{known}")
     elif judge.explains(n_parameters):  # too few queries are said to be too few, above
         doubts.append(f"the Jacobian of {n_parameters} parameters was not looked at: it is too large")
-    seen = loss * judge.n_numbers / max(1, judge.n_numbers - n_parameters)
-    doubts += filter(None, [judge.contradicts(seen)])
+    remaining = loss * judge.n_numbers / max(1, judge.n_numbers - n_parameters)
+    doubts += filter(None, [judge.contradicts(remaining)])
     return Certificate(
         loss=loss,
         fresh_loss=fresh_loss,
@@ -180,7 +203,9 @@ def certify(
         n_parameters=n_parameters,
         n_numbers=judge.n_numbers,
         doubts=tuple(doubts),
-        noise=float(np.sqrt(seen)) if judge.is_noisy else None,
+        noise=float(np.sqrt(remaining)) if judge.is_noisy else None,
+        n_unseen=x.shape[1] - variation(x).rank,
+        pre_activation_bound=of_pre_activations,
     )
 
 
@@ -220,14 +245,27 @@ def spectrum(
             "information is singular whatever the network. Ask more."
         )
     scale = np.asarray(respond(network, x), float).std(axis=0) if y_scale is None else y_scale
-    scale = np.where(scale == 0, 1, scale)
+    return _singular(_triangle(network, x, scale), n_invisible(network, x))
+
+
+def _triangle(
+    network: Network, x: Inputs, y_scale: Float[np.ndarray, " fan_out"]
+) -> Float[np.ndarray, "parameters parameters"]:
+    """R of J = Q R, whose singular values are those of J; J itself is never there as a whole."""
+    what = f"The Fisher information of {network.n_parameters:,} parameters and its factors"
+    require_memory(3 * 8 * network.n_parameters**2, what, "take a narrower network")
+    scale = np.where(y_scale == 0, 1, y_scale)
     size = max(1, int(AT_ONCE / (network.n_parameters * network.shape[-1])))
     r = np.zeros((0, network.n_parameters))
     for start in range(0, len(x), size):
         j = np.asarray(answers_by_weights(network, x[start : start + size]), float) / scale[None, :, None]
         r = np.linalg.qr(np.concatenate([r, j.reshape(-1, network.n_parameters)]), mode="r")
-    singular = np.linalg.svd(r / np.sqrt(n_numbers), compute_uv=False)
-    return singular[: network.n_parameters - n_invisible(network, x)]
+    return r / np.sqrt(len(x) * network.shape[-1])
+
+
+def _singular(triangle: Float[np.ndarray, "rows columns"], n_hidden: int) -> Float[np.ndarray, " visible"]:
+    """Singular values, largest first, without those of so many directions that no answer shows."""
+    return np.linalg.svd(triangle, compute_uv=False)[: triangle.shape[1] - n_hidden]
 
 
 def _loss(network: Network, samples: Samples, linear: Layer | None, y_scale: np.ndarray) -> float:

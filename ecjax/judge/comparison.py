@@ -6,14 +6,15 @@ over the same inputs: the teacher's neurons, then the recovered neurons in exces
 that flipped neurons leave, if any. The teacher's weights on the last two are zero, so that what is there is an error.
 """
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ..base.precision import to_device
-from ..network import Layer, LayerActivation, Network, hidden_states, respond
+from ..doors import as_network, is_model
+from ..network import Layer, LayerActivation, Network, hidden_states, layer_state, respond
 from ..network.symmetries import Symmetries, symmetries
 from .alignment import Match, Vectors, View, align, canonical, cosine_distance, look, match_neurons
 
@@ -24,14 +25,6 @@ _COUNTS = ("layer", "teacher", "recovered", "excess", "missing")
 # Cosine distances of a LayerComparison, and what they are of. Incoming weights are compared twice: by the
 # pre-activations that they make over the queries, and as they stand, as in the paper.
 _DISTANCES = {"cosine_in": "pre-activations", "cosine_in_euclidean": "weights in", "cosine_out": "weights out"}
-
-
-@runtime_checkable
-class HasNetwork(Protocol):
-    """A record that carries a network, as `Recovery` does."""
-
-    @property
-    def network(self) -> Network: ...
 
 
 class LayerComparison(eqx.Module):
@@ -161,8 +154,8 @@ class Comparison(eqx.Module):
 
 
 def compare(
-    recovered: Network | HasNetwork,
-    teacher: Network,
+    recovered: Any,
+    teacher: Any,
     x: Queries,
     *,
     fresh: Queries | None = None,
@@ -175,9 +168,10 @@ def compare(
     layer by layer, the weights of a layer compared over the teacher's neurons of the layer before.
 
     Args:
-        recovered: A network as deep as the teacher, or a record with `.network`. If the record has `.linear`, a
-            `Layer` (or None), then that linear map of the inputs is added to the network's outputs.
-        teacher: The network that it should be.
+        recovered: A network as deep as the teacher, or a record with `.network`, as a `Recovery`. If the record has
+            `.linear`, a `Layer` (or None), then that linear map of the inputs is added to the network's outputs.
+        teacher: The network that it should be. Either may be a model of another library (`ecjax.doors.as_network`);
+            one that does not say its activations has those of the other.
         x: Queries. They say how much each direction of the weights matters, and which can't be seen at all.
         fresh: Queries for the error of the function; by default `x`.
         tolerance: Largest distance of two partners, within (0, 1]. Beyond it, the teacher neuron is missing and the
@@ -192,7 +186,9 @@ def compare(
         Martinelli et al., ICML 2024 (arXiv:2304.12794): teacher size, recovered size, cosine distances. In the
         published code one recovered neuron may be the partner of several teacher neurons; here it serves one.
     """
-    network = recovered if isinstance(recovered, Network) else recovered.network
+    ours, theirs = (one if is_model(one) else getattr(one, "network", one) for one in (recovered, teacher))
+    network = as_network(ours, assumed=getattr(theirs, "activations", None), name="recovered")
+    teacher = as_network(theirs, assumed=network.activations, name="teacher")
     linear: Layer | None = getattr(recovered, "linear", None)
     inputs, fresh_inputs = _host(x), _host(x if fresh is None else fresh)
     _check(network, linear, teacher, {"x": inputs, "fresh": fresh_inputs}, tolerance)
@@ -312,9 +308,7 @@ def _hidden(activation: LayerActivation, inputs: np.ndarray, vectors: Vectors, d
     if not len(vectors):
         return np.zeros((len(inputs), 0))
     w, b = (to_device(part.astype(dtype), "teacher") for part in (vectors[:, :-1], vectors[:, -1]))
-    layer = Layer(w, b, activation)
-    (state,) = hidden_states(Network((layer, layer)), to_device(inputs.astype(dtype), "x"))
-    return _host(state.h)
+    return _host(layer_state(Layer(w, b, activation), to_device(inputs.astype(dtype), "x")).h)
 
 
 def _check(

@@ -48,5 +48,33 @@ def leverage(
 def n_invisible(network: Network, x: Inputs) -> int:
     """Directions of the weights in which no answer can change: rescaled neurons, inputs that never vary."""
     n_unseen = x.shape[1] - variation(x).rank
-    rescaled = sum(int(symmetries(layer.activation, len(layer.b)).homogeneous.sum()) for layer in network.hidden)
-    return n_unseen * network.widths[0] + rescaled
+    return n_unseen * network.widths[0] + n_rescaled(network)
+
+
+def n_rescaled(network: Network) -> int:
+    """Neurons whose scale no answer shows, as relu's."""
+    return sum(int(symmetries(layer.activation, len(layer.b)).homogeneous.sum()) for layer in network.hidden)
+
+
+def by_pre_activations(
+    jacobian: Float[np.ndarray, "rows parameters"], network: Network, x: Inputs
+) -> Float[np.ndarray, "rows seen"]:
+    """Derivatives by the pre-activations of the first layer, and all other parameters, in the place of its weights.
+
+    With inputs that are white in so many directions u as they vary in, a pre-activation is w'u + b', and the root mean
+    square over the queries of a change of it is the length of the change of (w', b'). What no query shows is left out.
+
+    Args:
+        jacobian: Derivatives by the parameters, in the order of `ecjax.objective.flatten`.
+        network: Of these parameters.
+        x: Queries.
+    """
+    width, fan_in = network.layers[0].w.shape
+    seen = variation(x)
+    varying = np.where(seen.constant, 0.0, (np.asarray(x, float) - seen.mean) / seen.spread)
+    _, singular, directions = np.linalg.svd(np.linalg.qr(varying, mode="r"))
+    spread = singular[: seen.rank] / np.sqrt(len(x))
+    white = directions[: seen.rank].T / spread / seen.spread[:, None]  # w = white w', b = b' - mean w
+    by_w, by_b, rest = np.split(jacobian, [width * fan_in, width * (fan_in + 1)], axis=1)
+    by_shape = by_w.reshape(len(jacobian), width, fan_in) @ white - by_b[:, :, None] * (seen.mean @ white)
+    return np.concatenate([by_shape.reshape(len(jacobian), -1), by_b, rest], axis=1)

@@ -10,11 +10,10 @@ from .catalogue import as_activation as as_activation
 from .catalogue import mixture as mixture
 from .files import load_network as load_network
 from .files import save_network as save_network
-from .flax import from_nnx as from_nnx
-from .flax import to_nnx as to_nnx
 from .forward import Hidden as Hidden
 from .forward import answers as answers
 from .forward import hidden_states as hidden_states
+from .forward import layer_state as layer_state
 from .forward import pre_activations as pre_activations
 from .forward import respond as respond
 from .mixtures import LayerActivation as LayerActivation

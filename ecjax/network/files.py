@@ -40,9 +40,19 @@ def load_network(path: str | os.PathLike, *, activation: Activations | None = No
     if about.get("format") != _FORMAT or not named or n_layers < 1 or wanted != set(tensors):
         raise ValueError(f"`path`: {path} holds no ecjax network (metadata {json.dumps(about)}, {sorted(tensors)}).")
     if activation is None:
-        activation = [_known(name, path) for name in _names(about, n_layers - 1)]
+        try:
+            names = _names(about, n_layers - 1)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ValueError(f"{path} names no activations: {json.dumps(about)}.") from error
+        activation = [_known(name, path) for name in names]
+    whole = sorted(name for name, tensor in tensors.items() if tensor.dtype.kind != "f")
+    if whole:
+        raise ValueError(f"{path} has weights of {tensors[whole[0]].dtype} in {whole}, not floating point numbers.")
     tensors = {name: to_device(tensor, path) for name, tensor in tensors.items()}
-    return network_of(tensors, "layers.", as_activations(activation, n_layers - 1))
+    try:
+        return network_of(tensors, "layers.", as_activations(activation, n_layers - 1))
+    except ValueError as error:
+        raise ValueError(f"{path} holds no whole network: {error}") from error
 
 
 def arrays_of(net: Network, prefix: str = "") -> dict[str, Array | np.ndarray]:
@@ -60,7 +70,13 @@ def network_of(
 
 def _names(about: Mapping[str, str], n_hidden: int) -> list[str | list[str]]:
     """The activations' names in the words of a file; those of the first versions name one for all hidden layers."""
-    return json.loads(about["activations"]) if "activations" in about else [about["activation"]] * n_hidden
+    if "activations" not in about:
+        return [about["activation"]] * n_hidden
+    names = json.loads(about["activations"])
+    each = [name for named in names for name in (named if isinstance(named, list) else [named])]
+    if not all(isinstance(name, str) for name in each):
+        raise TypeError("an activation has a name")
+    return names
 
 
 def _named(activation: LayerActivation) -> str | list[str]:

@@ -5,12 +5,15 @@ that the caller is in: `respond` and all compiled programs of ecjax enter full p
 training on mini-batches what its settings say.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ..base.memory import require_memory
 from ..base.precision import in_full_precision
 from .activation import Activation
 from .mixtures import LayerActivation
@@ -29,13 +32,18 @@ def pre_activations(layer: Layer, x: Float[Array, "*samples fan_in"]) -> Float[A
     return x @ layer.w.T + layer.b.reshape((1,) * (x.ndim - 1) + layer.b.shape)
 
 
+def layer_state(layer: Layer, x: Float[Array, "*samples fan_in"]) -> Hidden:
+    """Pre-activations and activations of one hidden layer of one network."""
+    z = pre_activations(layer, x)
+    return Hidden(z, layer.activation(z))
+
+
 def hidden_states(net: Network, x: Float[Array, "*samples fan_in"]) -> tuple[Hidden, ...]:
     """Pre-activations and activations of every hidden layer of one network, first to last."""
     states = []
     for layer in net.hidden:
-        z = pre_activations(layer, x)
-        x = layer.activation(z)
-        states.append(Hidden(z, x))
+        states.append(layer_state(layer, x))
+        x = states[-1].h
     return tuple(states)
 
 
@@ -47,7 +55,18 @@ def answers(net: Network, x: Float[Array, "*samples fan_in"]) -> Float[Array, "*
 
 @in_full_precision
 def respond(net: Network, x: Float[Array, "*samples fan_in"]) -> Float[Array, "*samples fan_out"]:
-    """Answer of one network to one input, or to each of a batch. `vmap` it over students."""
+    """Answer of one network to one input, or to each of a batch. `vmap` it over students.
+
+    Raises:
+        ValueError: If the inputs are not the network's, if it is a stack, or if the memory is not enough.
+    """
+    if net.is_stack or x.shape[-1:] != net.shape[:1]:
+        of = f"a stack of {len(net.output.b)} networks (take one: ecjax.network.student)" if net.is_stack else "one"
+        raise ValueError(f"`x` has {net.shape[0]} inputs in its last axis, for one network; got {x.shape} for {of}.")
+    if not isinstance(x, jax.core.Tracer):
+        n_samples, widest = math.prod(x.shape[:-1]), max(net.shape)
+        what = f"Answers of a network of width {widest:,} to {n_samples:,} samples"
+        require_memory(2 * n_samples * widest * x.dtype.itemsize, what, "lower the width or the number of samples")
     return answers(net, x)
 
 

@@ -8,13 +8,18 @@ weights*. Every layer has an activation of its own, the output layer the identit
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ..base.checks import as_kind, check_key, whole_number
+from ..base.memory import require_memory
+from ..base.precision import to_device
 from .catalogue import IDENTITY, as_activation
 from .mixtures import LayerActivation
 
@@ -26,7 +31,17 @@ class Layer(eqx.Module):
 
     w: Float[Array, "*students width fan_in"]  # row i: incoming weight vector of neuron i
     b: Float[Array, "*students width"]
-    activation: LayerActivation = eqx.field(static=True, default=IDENTITY)  # the identity in an output layer
+    # The identity in an output layer. A name is made the activation of that name.
+    activation: LayerActivation = eqx.field(static=True, default=IDENTITY, converter=as_activation)
+
+    def __check_init__(self):
+        w, b = (getattr(each, "shape", None) for each in (self.w, self.b))
+        if w is None or b is None:
+            raise ValueError(
+                f"`w` and `b` of a layer are arrays; got {type(self.w).__name__}, {type(self.b).__name__}."
+            )
+        if len(w) < 2 or b != w[:-1]:
+            raise ValueError(f"`w` of a layer is [width, fan_in] and `b` [width]; got shapes {w} and {b}.")
 
 
 def n_parameters(shape: Sequence[int]) -> int:
@@ -41,7 +56,34 @@ def n_parameters(shape: Sequence[int]) -> int:
 class Network(eqx.Module):
     """Hidden layers and a linear output layer; one network, or a stack of students."""
 
-    layers: tuple[Layer, ...]  # layers[l + 1].w[..., :, i]: outgoing weights of neuron i of layer l
+    layers: tuple[Layer, ...] = eqx.field(converter=tuple)  # layers[l + 1].w[..., :, i]: outgoing weights of neuron i
+
+    def __check_init__(self):
+        if not self.layers or not all(isinstance(layer, Layer) for layer in self.layers):
+            raise ValueError(f"`layers` are ecjax.Layer records, at least one; got {self.layers!r}.")
+        for number, (below, above) in enumerate(itertools.pairwise(self.layers), start=1):
+            if above.w.shape[-1] != below.w.shape[-2] or above.w.shape[:-2] != below.w.shape[:-2]:
+                raise ValueError(
+                    f"`layers` follow each other: layer {number} has {below.w.shape[-2]} neurons, the one after it "
+                    f"weights of shape {above.w.shape}."
+                )
+
+    def __call__(self, x: Any) -> Float[Array, "*samples fan_out"]:
+        """The answer of one network to one input, or to each of a batch: `ecjax.respond`, of NumPy's arrays too."""
+        from .forward import respond  # which knows this record
+
+        return respond(self, to_device(x, "x"))
+
+    def predict(self, x: Any) -> Float[np.ndarray, "samples fan_out"]:
+        """Answers of one network to inputs in rows, as NumPy arrays, lists or tables have them.
+
+        Raises:
+            ValueError: If these are not rows of as many numbers as the network has inputs.
+        """
+        rows = np.asarray(x)
+        if rows.ndim != 2 or rows.dtype.kind not in "fiub":
+            raise ValueError(f"`x` is numbers, [samples, {self.shape[0]}]; got shape {rows.shape} of {rows.dtype}.")
+        return np.asarray(self(jnp.asarray(rows, self.dtype)))
 
     @property
     def hidden(self) -> tuple[Layer, ...]:
@@ -113,35 +155,50 @@ def random_network(shape: Sequence[int], activation: Activations, *, key: PRNGKe
     Args:
         shape: (fan_in, width, ..., fan_out).
         activation: An `Activation`, a `Mixture` or a name; or one of these for each hidden layer.
-        key: Used up.
+        key: Not to be used again.
         dtype: Of the weights; by default JAX's default float.
 
     Raises:
-        ValueError: If a size is below 1, an activation is unknown, or a mixture is of another width than its layer.
+        ValueError: If a size is below 1, an activation is unknown, or a mixture is of another width than its layer;
+            if `key` is no key, or the weights do not fit in memory.
 
     Source:
         Martinelli et al., ICML 2024 (arXiv:2304.12794), initialisation of the students.
     """
-    activations = _activations(shape, activation)
-    return _with_activations(_linear_network(shape, key, dtype or jnp.zeros(()).dtype), activations)
+    dtype = dtype or jnp.zeros(()).dtype
+    shape, activations = _checked(shape, activation, key, 1, dtype)
+    return _with_activations(_linear_network(shape, key, dtype), activations)
 
 
 def random_students(
     n_students: int, shape: Sequence[int], activation: Activations, *, key: PRNGKeyArray, dtype=None
 ) -> Network:
-    """Draw a stack of students; student i is the same whatever `n_students` is. Uses `key` up."""
-    activations = _activations(shape, activation)
-    return _with_activations(_linear_stack(n_students, shape, key, dtype or jnp.zeros(()).dtype), activations)
+    """Draw a stack of students; student i is the same whatever `n_students` is. `key` is not to be used again.
+
+    Raises:
+        ValueError: See `random_network`.
+    """
+    dtype = dtype or jnp.zeros(()).dtype
+    shape, activations = _checked(shape, activation, key, n_students, dtype)
+    return _with_activations(_linear_stack(n_students, shape, key, dtype), activations)
 
 
-def _activations(shape: Sequence[int], activation: Activations) -> tuple[LayerActivation, ...]:
-    """The activation of each layer, the last one's included; refuses shapes that are none."""
+def _checked(
+    shape: Sequence[int], activation: Activations, key: PRNGKeyArray, n_students: int, dtype: Any
+) -> tuple[tuple[int, ...], tuple[LayerActivation, ...]]:
+    """The shape and the activation of each layer, the last one's included; refuses what is none, or too large."""
+    check_key(key)
+    n_students = whole_number(n_students, "n_students")
+    shape = tuple(as_kind(n, int, "shape") for n in shape)
     if len(shape) < 2 or any(n < 1 for n in shape):
-        raise ValueError(f"`shape` is (fan_in, width, ..., fan_out), each at least 1; got {tuple(shape)}.")
+        raise ValueError(f"`shape` is (fan_in, width, ..., fan_out), each at least 1; got {shape}.")
+    n_bytes = n_students * n_parameters(shape) * jnp.dtype(dtype).itemsize
+    what = f"{n_students:,} networks of shape {'-'.join(map(str, shape))}"
+    require_memory(n_bytes, what, "lower `n_students` or the width")
     activations = (*as_activations(activation, len(shape) - 2), IDENTITY)
     for width, one in zip(shape[1:], activations, strict=True):
         one.groups(width)  # refuses a mixture of another width
-    return activations
+    return shape, activations
 
 
 def _with_activations(net: Network, activations: Sequence[LayerActivation]) -> Network:

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ..base.precision import in_full_precision
-from ..network import Layer, LayerActivation, Network, hidden_states
+from ..network import Layer, LayerActivation, Network, hidden_states, layer_state
 from ..network.symmetries import Symmetries, symmetries
 from ..objective import Inputs, Outputs
 from ..objective.columns import cost_of_leaving_out
@@ -75,9 +75,7 @@ class OutputFit(NamedTuple):
 @in_full_precision
 def responses(neurons: Neurons, x: Inputs) -> Float[np.ndarray, "samples width"]:
     """Activations of the neurons over the queries, on the host in float64."""
-    layer = neurons.layer(x.dtype)
-    (state,) = hidden_states(Network((layer, layer)), x)
-    return np.asarray(state.h, float)
+    return np.asarray(layer_state(neurons.layer(x.dtype), x).h, float)
 
 
 def fit_output(neurons: Neurons, x: Inputs, y: Outputs, *, with_linear: bool = False) -> OutputFit:

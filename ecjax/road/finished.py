@@ -119,7 +119,8 @@ def _unidentified(candidate: Candidate, scale: Scaling, data: Data) -> tuple[str
         notes.append("a shift that all logits of a query have in common: theirs add up to 0.")
     if scale.n_hidden_directions:
         constant = scale.constant_inputs
-        named = ", ".join(map(str, constant[:_NAMED])) + (", ..." if len(constant) > _NAMED else "")
+        called = [data.inputs[i] for i in constant] if data.inputs else constant
+        named = ", ".join(map(str, called[:_NAMED])) + (", ..." if len(constant) > _NAMED else "")
         columns = f" (constant inputs: {named})" if len(constant) else ""
         notes.append(
             f"{scale.n_hidden_directions} of {len(scale.x_mean)} input directions do not vary{columns}; weights along "

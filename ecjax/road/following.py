@@ -60,7 +60,7 @@ def follow(
         data: What is known of the teacher.
         activations: Of its hidden layers.
         choice: Settings, and what of them was chosen.
-        key: Used up.
+        key: Not to be used again.
         allow_few: See `recover`.
         store: See `recover`.
         progress: See `recover`.

@@ -83,7 +83,7 @@ def tell_apart(
         depths: Numbers of hidden layers, least first.
         config: How students are trained, and how wide they are.
         judge: What counts as exact.
-        key: Used up.
+        key: Not to be used again.
         thorough: Go on until one is exact.
         progress: Called after each kind.
         deadline: After which no kind is tried but the first.
@@ -129,7 +129,7 @@ def tied(
         samples: Queries and targets, scaled.
         config: See `tell_apart`.
         judge: What counts as exact.
-        key: Used up.
+        key: Not to be used again.
         progress: Called after each kind.
         deadline: After which no kind is tried.
     """
@@ -171,7 +171,7 @@ def likelier(
         loss: Lowest of their students'.
         config: See `tell_apart`.
         judge: What counts as exact.
-        key: Used up.
+        key: Not to be used again.
         progress: Called after each kind.
         deadline: After which no kind is tried.
     """

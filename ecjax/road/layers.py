@@ -77,7 +77,7 @@ def next_layer(
         samples: Queries and targets as the students see them.
         config: Settings.
         judge: What counts as exact in the network as a whole.
-        key: Used up.
+        key: Not to be used again.
         frozen_below: Whether the queries are answers of reconstructed layers.
         store: What is finished already.
         progress: Called as the work advances.

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import Bool, Float, PRNGKeyArray
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from ..base.progress import Progress
 from ..data import Data
@@ -41,7 +41,7 @@ _CAUCHY = 2.385
 _TURNS, _STEPS = 12, 40  # of reweighting, and of the students in each; most tables settle in 3 to 8
 _SETTLED = 0.5  # of the scale of what is left: no less than that is gained in a turn any more
 _BY_CHANCE = 1e-2  # tables without outliers in which one is seen
-_TO_DEVIATION = 1 / norm.ppf(0.75)  # from the median of absolute Gaussian numbers
+_TO_DEVIATION = 1 / float(ndtri(0.75))  # from the median of absolute Gaussian numbers
 _OWN = 1e-6  # of one minus a leverage, least: fits are not known better
 _NAMED = 12  # rows that are named one by one
 
@@ -67,7 +67,7 @@ def without_outliers(
         data: Queries and answers.
         activations: Of the students' hidden layers; of another kind than the teacher's, they see large outliers only.
         choice: How students are trained, and how wide they are.
-        key: Used up.
+        key: Not to be used again.
         progress: Called after each turn.
 
     Raises:
@@ -157,4 +157,4 @@ def _beyond(
 ) -> Bool[np.ndarray, " samples"]:
     """Rows with an answer further off than any is by chance in one of so many fits."""
     far = left / scale
-    return far.max(axis=1) > norm.isf(_BY_CHANCE / (2 * n_fits * far.size))
+    return far.max(axis=1) > -ndtri(_BY_CHANCE / (2 * n_fits * far.size))

@@ -107,7 +107,7 @@ class Recovery(eqx.Module):
         for number, (expansion, clustering, found_by) in enumerate(layers, start=1):
             losses = np.asarray(expansion.loss)
             lines += [
-                f"Layer {number}: {int(np.sum(expansion.finite))} of {len(losses)} students count "
+                f"Layer {number}: {int(np.sum(expansion.finite))} of {len(losses)} students did not diverge "
                 f"({expansion.method}, loss {np.nanmin(losses):.1e} to {np.nanmax(losses):.1e}).",
                 f"Layer {number}: {len(clustering.kept_clusters)} clusters kept of {len(clustering.kept)} candidates, "
                 f"each in at least {clustering.needed} of {clustering.n_students} students; found by {found_by}.",

@@ -9,21 +9,23 @@ over by least squares) or afresh. At the end all weights are fine-tuned together
 `recover` alone knows all phases. Every phase can be called by itself with the records of the one before.
 """
 
+from collections.abc import MutableMapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
 import jax.random as jr
-import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
+from ..base.checks import as_kind, check_key
 from ..base.deadline import Deadline
 from ..base.progress import Progress, silent
 from ..base.threads import one_blas_thread
 from ..cluster import Metric
 from ..data import Answers, Data, Teacher
+from ..doors import is_model
 from ..expand.store import Store
-from ..network import Activations
+from ..network import Activations, Network
 from .asking import AUTO, ProbesFailedError, recover_by_asking, with_answers
 from .choice import Overrides, choice_of
 from .following import checked_activations, follow
@@ -36,7 +38,7 @@ _GOES_ON = "; the same call with its store, or the same command, goes on from th
 
 
 def recover(
-    x: Data | Teacher | Float[Array, "samples fan_in"] | Float[np.ndarray, "samples fan_in"],
+    x: Any,
     y: Any = None,
     *,
     activation: Activations,
@@ -62,13 +64,14 @@ def recover(
     """Recover a network, its width and every weight, from inputs and outputs alone.
 
     Args:
-        x: Queries, one a row. Their dtype is the precision of the work: float64 for exact recovery. Or `Data`, with
-            the answers in it. Or a `Teacher`, who is asked what is worth asking (`ecjax.road.asking`).
+        x: Queries, one a row, as an array or a table (pandas, polars, Arrow), whose names are kept. Their dtype is the
+            precision of the work: float64 for exact recovery. Or `Data`, with the answers in it. Or a `Teacher`, or a
+            model that makes one (`ecjax.doors`), who is asked what is worth asking (`ecjax.road.asking`).
         y: The teacher's answers, one a row (or one number a sample).
         activation: Of the teacher's hidden neurons: a name, an `Activation`, or one for each hidden layer. A `Mixture`
             says it neuron by neuron of the students. "auto": found by short runs of students of each kind in the
             catalogue (`ecjax.road.kinds`), or, of a `Teacher`, by looking at single neurons.
-        key: For the students' initial weights. Used up.
+        key: For the students' initial weights. Not to be used again.
         hidden_layers: How many the teacher has. "auto": 1, 2 or 3, found by short runs likewise, or, of a `Teacher`, as
             many as its answers need, up to 4.
         config: All settings; by default they are chosen from the data (`ecjax.road.choice`), and the recovery says how.
@@ -108,11 +111,19 @@ def recover(
     Source:
         Martinelli et al., ICML 2024 (arXiv:2304.12794), Expand-and-Cluster.
     """
+    check_key(key)
+    hidden_layers = as_kind(hidden_layers, int | Literal["auto"], "hidden_layers")
     if hidden_layers != AUTO and hidden_layers < 1:
         raise ValueError(f"`hidden_layers` is how many the teacher has, at least 1; got {hidden_layers}.")
+    config = as_kind(config, RecoveryConfig | None, "config")
+    if not (store is None or isinstance(store, MutableMapping)):
+        raise ValueError(f"`store` is a mutable mapping, as a dict, or None; got a {type(store).__name__}.")
+    if not callable(progress):
+        raise ValueError(f"`progress` is a function, called as the work advances; got a {type(progress).__name__}.")
     deadline = Deadline(budget)
     overrides = Overrides(student_width, n_students, gamma, beta, metric, policy, n_clusters, height, method)
     why, asked = (), 0
+    x = Teacher(x) if is_model(x) or isinstance(x, Network) else x
     if isinstance(x, Teacher):
         if y is not None or fresh is not None or answers is not None:
             raise ValueError("`x` is a Teacher, who is asked for answers: leave `y`, `fresh` and `answers` out.")

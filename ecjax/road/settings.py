@@ -6,9 +6,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from ..base.checks import check_settings
 from ..cluster import ClusterConfig
 from ..expand import Adam, ExpandConfig, Minibatch, Narrowing, Stopping
-from ..judge import Judge
 from ..objective.scaling import Standardise
 
 Upper = Literal["carried", "fresh"]
@@ -62,23 +62,19 @@ class RecoveryConfig:
     exact_loss: float | None = None
 
     def __post_init__(self):
+        check_settings(self, above_0=("init_scale", "exact_loss"), from_1=("rounds",))
         widths = self.student_width if isinstance(self.student_width, tuple) else (self.student_width,)
         if self.student_width != "auto" and not all(isinstance(width, int) and width > 0 for width in widths or [0]):
             raise ValueError(f"`student_width` is at least 1, best four times the teacher's; got {self.student_width}.")
         if self.upper not in get_args(Upper):
             raise ValueError(f"`upper` is one of {get_args(Upper)}; got {self.upper!r}.")
-        Judge(eps=0.0, n_numbers=0, accepted=self.exact_loss)  # refuses what is none
         if self.standardise not in get_args(Standardise):
             raise ValueError(f"`standardise` is one of {get_args(Standardise)}; got {self.standardise!r}.")
-        if self.rounds is not None and self.rounds < 1:
-            raise ValueError(f"`rounds` is at least 1; got {self.rounds}.")
         if self.rounds is not None and self.rounds > 1 and self.expand.trains_stacks:
             raise ValueError(
                 f"`rounds` is 1 (or None) for method {self.expand.method!r}, which trains all students together, "
                 f"however long; got {self.rounds}."
             )
-        if not self.init_scale > 0:
-            raise ValueError(f"`init_scale` is a positive factor; got {self.init_scale:g}.")
         if self.n_students < 2:
             raise ValueError(
                 f"`n_students` is at least 2, since neurons are known by students agreeing; got {self.n_students}."
@@ -112,9 +108,9 @@ class RecoveryConfig:
         if not isinstance(self.student_width, tuple):
             return (self.student_width,) * hidden_layers
         if len(self.student_width) not in (1, hidden_layers):
+            layers = f"{hidden_layers} hidden layer{'s' * (hidden_layers > 1)}"
             raise ValueError(
-                f"`student_width` has {len(self.student_width)} widths for {hidden_layers} hidden layers: give one for "
-                "all, or one for each."
+                f"`student_width` has {len(self.student_width)} widths for {layers}: give one for all, or one for each."
             )
         return self.student_width * (hidden_layers // len(self.student_width))
 

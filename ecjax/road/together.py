@@ -39,7 +39,7 @@ def recover_problems(
         x: Queries of each problem.
         y: Answers to them.
         activation: Of all the teachers' hidden neurons.
-        keys: One for each problem. Used up.
+        keys: One for each problem. Not to be used again.
         hidden_layers: How many each teacher has.
         config: All settings; by default `RecoveryConfig.toy()`.
         allow_few_samples: Go on although there are fewer numbers in an y than parameters in a student.

@@ -24,10 +24,14 @@ from .folder import STUDENTS as STUDENTS
 from .folder import UNFINISHED as UNFINISHED
 from .folder import close_run as close_run
 from .folder import default_folder as default_folder
+from .folder import is_bare as is_bare
 from .folder import is_stopped as is_stopped
 from .folder import open_run as open_run
+from .folder import unfinished as unfinished
 from .folder import versions as versions
 from .records import Run as Run
 from .records import load_run as load_run
 from .records import save_recovery as save_recovery
+from .state import State as State
+from .state import states as states
 from .students import StudentFiles as StudentFiles

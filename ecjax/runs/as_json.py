@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from ..base.checks import as_kind
 from ..base.files import write_json_text
 
 
@@ -47,6 +48,8 @@ def from_json(kind: type, value: Any) -> Any:
     Raises:
         ValueError: If a setting is missing, or one is there that this version of ecjax does not know.
     """
+    if not isinstance(value, Mapping):
+        raise ValueError(f"These are no settings of {kind.__name__}: {value!r}.")
     fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
     unknown = sorted(set(value) - set(fields))
     missing = sorted(
@@ -57,17 +60,21 @@ def from_json(kind: type, value: Any) -> Any:
     if unknown or missing:
         raise ValueError(f"These settings are not those of {kind.__name__}: unknown {unknown}, missing {missing}.")
     hints = typing.get_type_hints(kind)
-    return kind(**{name: from_value(hints[name], inner) for name, inner in value.items()})
+    return kind(**{name: from_value(hints[name], inner, name) for name, inner in value.items()})
 
 
-def from_value(hint: Any, value: Any) -> Any:
-    """A value as its annotation wants it: dataclasses, tuples and infinite numbers are made again."""
+def from_value(hint: Any, value: Any, name: str = "value") -> Any:
+    """A value as its annotation wants it: dataclasses, tuples and infinite numbers are made again.
+
+    Raises:
+        ValueError: If it is of another kind; `name` says of which.
+    """
     kinds = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     for kind in kinds:
         if isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(value, dict):
             return from_json(kind, value)
         if (kind is tuple or typing.get_origin(kind) is tuple) and isinstance(value, list):
-            return tuple(value)
+            value = tuple(value)
         if kind is float and value in ("nan", "inf", "-inf"):
             return float(value)
-    return value
+    return as_kind(value, hint, name)

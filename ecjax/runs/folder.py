@@ -16,7 +16,8 @@ from typing import Any
 
 import jax
 
-from ..base.files import read_json
+from ..base.files import read_object
+from ..expand.store import ORIGIN
 from .as_json import as_json, write_json
 
 UNFINISHED, STUDENTS = ".unfinished", "students"
@@ -43,7 +44,7 @@ def open_run(folder: str | os.PathLike, config: Mapping[str, Any], *, overwrite:
         ValueError: If there is something at `folder` that is not a run, or another run and `overwrite` is not set.
     """
     folder = Path(folder)
-    partial = _unfinished(folder)
+    partial = unfinished(folder)
     for there in (folder, partial):
         if there.exists() and not (there / "config.json").is_file() and not _is_empty(there):
             raise ValueError(f"`out`: {there} exists and is no run folder; choose another name.")
@@ -56,14 +57,18 @@ def open_run(folder: str | os.PathLike, config: Mapping[str, Any], *, overwrite:
             if _is_of(partial, config):
                 return partial
             raise ValueError(
-                f"`out`: {partial} holds a run that did not finish and had other settings, data or versions; choose "
-                "another name, or pass --overwrite to start anew."
+                f"`out`: {partial} holds a run that did not finish and had other settings, data or versions, or "
+                "is damaged; choose another name, or pass --overwrite to start anew."
             )
     if partial.exists():
         shutil.rmtree(partial)
     partial.mkdir(parents=True)
-    write_json(partial / "config.json", config)
-    write_json(partial / "versions.json", versions())
+    try:
+        write_json(partial / "versions.json", versions())
+        write_json(partial / "config.json", config)  # the last: what has none has not begun
+    except OSError:
+        shutil.rmtree(partial)
+        raise
     return partial
 
 
@@ -85,26 +90,47 @@ def is_stopped(folder: Path) -> bool:
     return (folder / STUDENTS).is_dir() and not folder.name.endswith(UNFINISHED)
 
 
-def _unfinished(folder: Path) -> Path:
+def is_bare(partial: Path) -> bool:
+    """Whether there is nothing in an unfinished folder but what every run begins with: nothing to go on with."""
+    begun = {"config.json", "versions.json", f"{ORIGIN}.json"}
+    names = {path.name.removesuffix(".partial") for path in partial.rglob("*.*")}
+    return partial.is_dir() and names <= begun
+
+
+def unfinished(folder: Path) -> Path:
+    """The folder beside it in which a run is written.
+
+    Raises:
+        ValueError: If a folder beside it can't have a name like it.
+    """
+    if folder.name in ("", ".."):
+        raise ValueError(f"`out`: {folder} has no name of its own; name a folder in it, as {folder / 'my-run'}.")
     return folder.with_name(folder.name + UNFINISHED)
 
 
 def _is_empty(folder: Path) -> bool:
-    return folder.is_dir() and not any(folder.iterdir())
+    """Whether nothing is in a folder, or what a run has written that was killed before it had begun."""
+    before = {"versions.json", "versions.json.partial", "config.json.partial"}
+    return folder.is_dir() and {path.name for path in folder.iterdir()} <= before
 
 
 def _is_of(there: Path, config: Mapping[str, Any]) -> bool:
-    """Whether a run was started like this, by the same packages on the same kind of device."""
-    return read_json(there / "config.json") == as_json(config) and _same_makers(there)
+    """Whether a run was started like this, by the same packages on the same kind of device; a damaged one was not."""
+    try:
+        return read_object(there / "config.json") == as_json(config) and _same_makers(there)
+    except ValueError:
+        return False
 
 
 def _same_makers(partial: Path) -> bool:
     if not (partial / "versions.json").is_file():
         return False
-    then, now = read_json(partial / "versions.json"), as_json(versions())
+    then, now = read_object(partial / "versions.json"), as_json(versions())
     for made in (then, now):
-        made["device"].pop("count")  # how many share the work has no influence on the result
-    return all(then[name] == now[name] for name in ("packages", "python", "device", "float64"))
+        device = made.get("device")
+        if isinstance(device, dict):
+            device.pop("count", None)  # how many share the work has no influence on the result
+    return all(then.get(name) == now[name] for name in ("packages", "python", "device", "float64"))
 
 
 def versions() -> dict[str, Any]:

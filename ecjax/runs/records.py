@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .. import expand as rooms_of_stages
-from ..base.files import read_arrays, read_json, read_words, write_arrays
+from ..base.files import read_arrays, read_json, read_object, read_words, write_arrays
 from ..base.precision import to_device
 from ..cluster import Clustering, LayerClustering, MixedClustering
 from ..cluster.cut import Curve
@@ -30,6 +30,8 @@ from .students import measured, student_of
 FORMAT = 2  # of run folders; those of 1, from before networks had an activation a layer, say nothing
 _PROBED, _OF_PROBES = ("vectors", "proposer", "basis", "singular"), ("n_proposers", "method", "questions", "notes")
 _KNOWN = ("error", "weights")  # of answers, where they are known
+_PLAIN = ("loss", "is_exact", "found_by", "chosen", "removed", "unidentified", "seconds")
+_LATER = ("is_stopped", "advice", "questions")  # that runs of earlier versions do not have
 _MEASURED = ("loss", "gradient_norm", "n_steps")
 _STAGES = {
     name: kind
@@ -122,6 +124,8 @@ def save_recovery(
             ],
             "questions": recovery.questions,
             "answers": data.answers,
+            "inputs": data.inputs,
+            "outputs": data.outputs,
             "probes": [{name: getattr(probes, name) for name in _OF_PROBES} for probes in recovery.probes],
             "settings": _settings_json(recovery.config),
             "clusterings": [[rest for _, rest in groups] for groups in split],
@@ -157,10 +161,12 @@ def load_run(
             "that version, or recover again."
         )
     try:
-        return _loaded(folder, result, activation, {**_STAGES, **{kind.__name__: kind for kind in stages}})
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        run = _loaded(folder, result, activation, {**_STAGES, **{kind.__name__: kind for kind in stages}})
+        run.recovery.summary()  # a value of another kind is found where it would be said, here
+    except (KeyError, IndexError, TypeError, AttributeError, OverflowError) as error:
         what = str(error).split("\n")[0]
         raise ValueError(f"`run`: {folder} is damaged: {type(error).__name__}, {what} in one of its files.") from error
+    return run
 
 
 def _loaded(folder: Path, result: dict[str, Any], given: Activations | None, stages: Mapping[str, type]) -> Run:
@@ -177,38 +183,31 @@ def _loaded(folder: Path, result: dict[str, Any], given: Activations | None, sta
         expansions.append(
             Expansion(students, done.loss, done.gradient_norm, done.n_steps, done.result, method, history)
         )
+    hints = typing.get_type_hints(Recovery)
     recovery = Recovery(
         network=network,
         errors=_with_arrays(network, errors) if errors else None,
         evidence=tuple(from_value(Evidence, each) for each in result.get("evidence", [])),
         linear=Layer(jnp.asarray(linear["w"]), jnp.asarray(linear["b"])) if linear else None,
-        loss=float(result["loss"]),
-        is_exact=result["is_exact"],
-        is_stopped=result.get("is_stopped", False),
-        advice=result.get("advice", ""),
-        found_by=tuple(result["found_by"]),
-        chosen=tuple(result["chosen"]),
-        removed=tuple(result["removed"]),
+        **{name: from_value(hints[name], result[name], name) for name in _PLAIN},
+        **{name: from_value(hints[name], result[name], name) for name in _LATER if name in result},
         judge=from_value(Judge, result["judge"]),
         certificate=from_value(Certificate, result["certificate"]),
-        unidentified=tuple(result["unidentified"]),
         expansions=tuple(expansions),
         clusterings=tuple(
             _clustering(_below(str(i), arrays), groups) for i, groups in enumerate(result["clusterings"])
         ),
         scaling=Scaling(**_below("scaling", arrays)),
         config=_settings(result["settings"], stages),
-        seconds=result["seconds"],
         probes=tuple(
             Probes(**_below(f"probes.{i}", arrays), **{**told, "notes": tuple(told["notes"])})
             for i, told in enumerate(result.get("probes", []))
         ),
-        questions=result.get("questions", 0),
     )
     teacher = folder / "teacher.safetensors"
     return Run(
         folder=folder,
-        config=read_json(folder / "config.json"),
+        config=read_object(folder / "config.json"),
         recovery=recovery,
         data=Data(
             at["x"],
@@ -217,6 +216,8 @@ def _loaded(folder: Path, result: dict[str, Any], given: Activations | None, sta
             answers=from_value(Answers, result.get("answers", {})),
             error=None if "error" not in at else np.asarray(at["error"]),
             weights=at.get("weights"),
+            inputs=from_value(tuple[str, ...], result.get("inputs", []), "inputs"),
+            outputs=from_value(tuple[str, ...], result.get("outputs", []), "outputs"),
         ),
         teacher=_network(teacher, given) if teacher.is_file() else None,
     )

@@ -67,6 +67,26 @@ class StudentFiles(MutableMapping[str, Any]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
+    def mend(self) -> list[str]:
+        """Take away files that are damaged, so that only what was in them is done again; their names.
+
+        Where it can't be read any more what students belong to, they are all damaged.
+        """
+        damaged = []
+        for key in list(self):
+            if key in self and not self._is_whole(key):
+                lost = self._path(key).parent.rglob("*.*") if _last(key) == ORIGIN else [self._path(key)]
+                for path in lost:
+                    path.unlink()
+                damaged.append(self._path(key).relative_to(self.folder).as_posix())
+        return damaged
+
+    def _is_whole(self, key: str) -> bool:
+        try:
+            return isinstance(self[key], dict) or _last(key) != ORIGIN
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+            return False
+
     def describe(self, n_students: int) -> str:
         """How far training came, in words: "7 of 20 students", "130 epochs", for the last layer that was begun."""
         places = [_place(key) for key in self if _last(key) != ORIGIN]

@@ -1,13 +1,13 @@
-"""Networks from and to Flax."""
+"""Flax nnx: a module whose `nnx.Linear` layers are a chain."""
 
 import itertools
 from collections.abc import Iterator
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
-from .catalogue import IDENTITY
-from .network import Activations, Layer, Network, as_activations
+from ..network import IDENTITY, Activations, Layer, Network, as_activations
 
 
 def to_nnx(net: Network) -> Any:
@@ -81,3 +81,18 @@ def from_nnx(module: Any, activation: Activations) -> Network:
     activations = (*as_activations(activation, len(linears) - 1), IDENTITY)
     parts = zip(kernels, biases, activations, strict=True)
     return Network(tuple(Layer(kernel.T, bias, one) for kernel, bias, one in parts))
+
+
+def fan_in(model: Any) -> int | None:
+    """How many inputs the first linear layer has."""
+    return next((each.in_features for each in _linears(model)), None)
+
+
+def dtype(model: Any) -> Any:
+    """Of the weights."""
+    return next((np.dtype(each.kernel[...].dtype) for each in _linears(model)), np.dtype(np.float32))
+
+
+def answers(model: Any):
+    """The module as a function of NumPy arrays."""
+    return lambda x: np.asarray(model(jnp.asarray(x)))
