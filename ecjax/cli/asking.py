@@ -52,7 +52,10 @@ def named_function(name: str) -> Callable[[Any], Any]:
 def recover_function(command: RecoverFunction, console: Console) -> None:
     """`ecjax recover function`."""
     fn = named_function(command.function)
-    kinds = AUTO if command.activation == AUTO else named_activations(command.activation, command.hidden_layers)
+    depth = command.hidden_layers
+    kinds = command.activation
+    if AUTO not in (kinds, depth):
+        kinds = named_activations(kinds, int(depth))
     description = {
         "command": "function",
         **{name: value for name, value in as_json(command).items() if name not in ("output", "batch", "max_questions")},
@@ -71,9 +74,7 @@ def recover_function(command: RecoverFunction, console: Console) -> None:
         key = jr.key(command.seed)
         try:
             with ProgressBars(console) as progress:
-                recovery = recover(
-                    teacher, activation=kinds, hidden_layers=command.hidden_layers, key=key, progress=progress
-                )
+                recovery = recover(teacher, activation=kinds, hidden_layers=depth, key=key, progress=progress)
         except KeyboardInterrupt:
             raise Interrupted(
                 f"interrupted; {teacher.answered:,} answers are safe in {partial}\n"

@@ -141,12 +141,13 @@ class RecoverFunction:
 
       ecjax recover function mymodel:predict --fan-in 784
       ecjax recover function mymodel:predict --fan-in 784 --activation relu --max-questions 200000
+      ecjax recover function mymodel:predict --fan-in 784 --hidden-layers 2
 
     Attributes:
         function: Its module and its name, as package.module:name.
         fan_in: How many numbers a question has.
         activation: Of the hidden neurons; "auto" looks at single neurons and names it.
-        hidden_layers: How many there are.
+        hidden_layers: How many there are; "auto" takes the fewest that explain the answers.
         batch: Questions in one call, at most.
         max_questions: How many may be asked.
         answers: Relative error of the answers; by default the rounding of the dtype in which they come.
@@ -156,7 +157,7 @@ class RecoverFunction:
     function: Positional[str]
     fan_in: int
     activation: str = "auto"
-    hidden_layers: int = 1
+    hidden_layers: int | Literal["auto"] = 1
     batch: int = 4096
     max_questions: int | None = None
     answers: float | None = None
