@@ -12,6 +12,7 @@ from .curves import slope_values, values
 _WIDEST = 60.0  # pre-activations that are looked at
 _PLACES = 4001
 _STEPS = 100  # of Newton at most; from the table three are enough
+_BEGINS = 5.0  # pre-activation from which an activation has to grow
 _RESTS = 1e-6  # slope at the end of what is looked at, below which it has come to rest
 
 
@@ -43,6 +44,8 @@ def growing(activation: Activation) -> Branch | None:
         return None
     falls = np.flatnonzero(~grows[: last + 1])
     first = int(falls[-1]) + 1 if len(falls) else 0
+    if z[first] > _BEGINS:
+        return None  # sin and cos grow again and again
     h, z = h[first : last + 1], z[first : last + 1]
     distinct = np.concatenate([[True], np.diff(h) > 0])
     ends = slope[first] < _RESTS or first > 0

@@ -20,6 +20,7 @@ from .lines import Line
 SPREAD = 0.7  # of questions, in units of the scale
 _INSIDE = 0.9  # share of the way to a wall that is gone
 _UNEVEN = 1.5  # deviation of the logarithm of distances from a wall
+_SEAM = 1e-4  # how near 0 an input is there, in units of the distance from the origin
 _AT_ONCE = 4096  # questions that are written out in all inputs at the same time
 
 
@@ -33,6 +34,8 @@ class Reach(NamedTuple):
         low: Below every input, -inf where nothing is.
         high: Above every input.
         rest: What questions have beside u, orthogonal to the basis.
+        has_seams: Whether the inputs are hidden states of neurons with a kink at 0: then an error of their layer makes
+            a faint kink wherever one of them is 0.
     """
 
     teacher: Asked
@@ -41,6 +44,7 @@ class Reach(NamedTuple):
     low: Float[np.ndarray, " fan_in"]
     high: Float[np.ndarray, " fan_in"]
     rest: Float[np.ndarray, " fan_in"]
+    has_seams: bool = False
 
     @classmethod
     def of(
@@ -58,7 +62,7 @@ class Reach(NamedTuple):
 
     def along(self, basis: Float[np.ndarray, "rank fan_in"]) -> "Reach":
         """The same in other coordinates."""
-        return Reach.of(self.teacher, basis, self.scale, self.low, self.high)
+        return Reach.of(self.teacher, basis, self.scale, self.low, self.high)._replace(has_seams=self.has_seams)
 
     def __call__(self, u: Float[np.ndarray, "questions rank"]) -> Float[np.ndarray, "questions fan_out"]:
         """Answers."""
@@ -83,6 +87,10 @@ class Reach(NamedTuple):
     def is_box(self) -> bool:
         """Whether no question can be far from another."""
         return bool(np.isfinite(self.low).all() and np.isfinite(self.high).all())
+
+    def is_seam(self, question: Float[np.ndarray, " fan_in"], distance: float) -> bool:
+        """Whether what happens there is made by the layer below."""
+        return self.has_seams and bool(np.abs(question).min() < _SEAM * distance)
 
     def room(self, question: Float[np.ndarray, " fan_in"]) -> float:
         """How far the nearest wall is."""

@@ -143,6 +143,8 @@ def _kinks(reach: Reach, line: Line, sites: list[_Site], rng: np.random.Generato
         apart = values_there[i + 1] - values_there[i] - after * middle[i + 1] + before * middle[i]
         place = float(-(apart @ jump) / (jump @ jump)) if jump.any() else middle[i]
         place = line([min(max(place, site.interval[0]), site.interval[1])])[0]
+        if reach.is_seam(place, line.distance):
+            continue
         direction = _recognised(site, checks, quick[i + 1] - quick[i])
         if direction is None:
             for j in (i, i + 1):

@@ -19,6 +19,7 @@ _ROUGH = 4.0  # of eps^(1/4): in float32 the worst of 128 neurons is 0.03 off
 FAR = 1e5  # of a sweep, in units of the inputs' scale
 # Of differences above another layer: their step, and the precision of answers to questions that are right to 1e-6 only.
 _STEP_ABOVE, _PRECISION_ABOVE = 1e-4, 1e-12
+_FAINT_ABOVE = 1e-10  # the same of answers in whose bends kinks are looked for
 _STILL, _OFTEN_SILENT = 5, 20  # points in a row that show nothing new; relu neurons are silent at many of them
 SWEEPS = 12  # at most
 LOOKED_AT = 7  # neurons whose profiles name the activation
@@ -123,8 +124,8 @@ class Asking:
             step=_STEP_ABOVE * room.scale if is_above else None,
         )
 
-    def swept(self, reach: Reach, shape: Shape, so_far: Swept) -> Swept:
-        """With the crossings of one sweep more."""
+    def swept(self, reach: Reach, shape: Shape, so_far: Swept, *, is_above: bool = False) -> Swept:
+        """With the crossings of one sweep more; above other layers, not those that their errors make."""
         number = so_far.proposer[-1] + 1 if so_far.proposer else 0
         self.tell("sweep", number, SWEEPS)
         with self.seconds.of("probe"):
@@ -132,7 +133,7 @@ class Asking:
                 reach,
                 shape,
                 distance=FAR * reach.scale,
-                precision=self.teacher.precision,
+                precision=max(self.teacher.precision, _FAINT_ABOVE if is_above else 0.0),
                 rng=self.rng,
                 known=so_far.crossings,
             )

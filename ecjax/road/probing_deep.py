@@ -26,7 +26,7 @@ from .probing_refine import refined
 from .probing_shallow import in_inputs, last_layer
 from .probing_students import by_students
 
-_PIECES = 4  # where lines end at walls, and cross fewer neurons: as many times more of them
+_MORE = 4  # sweeps above other layers, whose crossings are among many, or on lines that end at walls
 _DRAWS = 16  # of questions from which a place is made
 _STEEP = 1e-4  # step of a gradient where all others rest, in units of the scale
 _ROUNDS = 2  # of profiles, the second nearer to the origin
@@ -104,14 +104,14 @@ def _far_out(
     """
     shape = shape_far_out(reach, distance=FAR * reach.scale, rng=asking.rng)
     swept, kept = Swept([], []), []
-    most = SWEEPS if reach.is_open else _PIECES * SWEEPS
+    most = _MORE * SWEEPS if is_above else SWEEPS
     while not kept or kept[-1] != reach.rank:
         if len(kept) == most:
             raise ProbesFailedError(
                 f"{most} sweeps far out show {', '.join(map(str, kept))} neurons of hidden layers in {reach.rank} "
                 "directions."
             )
-        swept = asking.swept(reach, shape, swept)
+        swept = asking.swept(reach, shape, swept, is_above=is_above)
         if len(swept.crossings) < 2 or swept.proposer[-1] < 1:
             kept.append(0)
             continue
@@ -186,6 +186,7 @@ def _above(asking: Asking, reach: Reach, hidden: _Hidden, is_straight: bool) -> 
     is_box = np.isfinite(branch.high) and np.isfinite(branch.low)
     unit = (branch.high - branch.low) / 2 if is_box else reach.scale * np.median(np.linalg.norm(weights.w, axis=1))
     states = Reach.of(teacher, np.eye(width), float(unit), branch.low, branch.high)
+    states = states._replace(has_seams=kind.symmetry.homogeneous and states.is_open)
     if hidden.basis is not None:
         space = RowSpace(hidden.basis, np.array([1.0, 1 / hidden.drop]), states.scale)
     else:

@@ -1,0 +1,138 @@
+"""Probes of networks with several hidden layers: where may be asked, and what gradients behind other layers say."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import ecjax as ec
+from ecjax.probe import Reach, growing, inverse, sweep
+from ecjax.probe.behind import by_rank, profile_behind
+from ecjax.probe.curves import slope_values, values
+from ecjax.probe.differences import gradient
+from ecjax.probe.lines import kink
+from ecjax.probe.profile import LINE
+from ecjax.probe.stack import Weights, answers, sensitivities, states
+
+EPS = float(np.finfo(float).eps)
+GROWING = ("tanh", "sigmoid", "erf", "softplus", "relu", "leaky_relu", "gelu", "elu", "abs")
+
+
+def stack_of(*widths, kind="tanh", seed=0):
+    """A network on the host."""
+    rng = np.random.default_rng(seed)
+    layers = [
+        Weights(rng.standard_normal((n, m)) / np.sqrt(m) * 1.5, 0.3 * rng.standard_normal(n), ec.ACTIVATIONS[kind])
+        for m, n in itertools.pairwise(widths)
+    ]
+    return [*layers[:-1], layers[-1]._replace(activation=None)]
+
+
+@pytest.mark.parametrize("name", GROWING)
+def test_hidden_states_tell_pre_activations(name):
+    kind = ec.ACTIVATIONS[name]
+    branch = growing(kind)
+    assert branch is not None
+    z = np.linspace(0.1, 2.5, 50)
+    np.testing.assert_allclose(inverse(kind, values(kind, z)), z, rtol=1e-12)
+    if not np.isfinite(branch.high):
+        np.testing.assert_allclose(inverse(kind, values(kind, 1e5 * z)), 1e5 * z, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["sin", "cos", "gaussian"])
+def test_what_does_not_grow_tells_nothing(name):
+    assert growing(ec.ACTIVATIONS[name]) is None
+
+
+def test_a_box_and_an_orthant_are_never_left():
+    rng = np.random.default_rng(0)
+    basis = np.linalg.qr(rng.standard_normal((7, 3)))[0].T
+    for low, high in ((-1.0, 2.0), (0.0, np.inf)):
+        reach = Reach.of(lambda x: x, basis, 1.0, low, high)
+        questions = reach.questions(200, rng)
+        assert (questions > low).all()
+        assert (questions < high).all()
+        inside = reach if reach.is_box else reach.beside(questions[0])
+        place = questions[0] @ basis.T if not reach.is_box else reach.middle
+        along = rng.standard_normal(3)
+        ends = inside.segment(place, along)
+        assert ends[0] < 0 < ends[1]
+        assert inside.holds(place + np.array(ends)[:, None].clip(-1e6, 1e6) * along)
+        if reach.is_box:
+            assert reach.holds(reach.points(200, rng))
+        line = reach.line(1e3, rng) if not reach.is_box else None
+        if line is not None:
+            assert (line(line.grid()) > low).all()
+
+
+@pytest.mark.parametrize("widths", [(4, 3, 2), (5, 4, 3, 2)])
+def test_sensitivities_are_derivatives(widths):
+    stack, rng = stack_of(*widths), np.random.default_rng(1)
+    z = rng.standard_normal((6, widths[1]))
+    exact = sensitivities(stack, states(stack, z))
+    for i in range(6):
+        found = gradient(lambda z: states(stack, z)[-1], z[i], np.eye(widths[1]), 1e-5)
+        np.testing.assert_allclose(exact[i].T, found, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["tanh", "sigmoid", "erf"])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_rank_of_gradients_tells_scales_and_biases(name, seed):
+    """Whatever is above: only its width matters, which is found, too."""
+    kind, rng, width, rank = ec.ACTIVATIONS[name], np.random.default_rng(seed), 12, 5
+    alpha, beta = rng.uniform(0.5, 2, width), rng.uniform(-1, 1, width)
+    t = (rng.uniform(-1.5, 1.5, (40, width)) - beta) / alpha
+    above = rng.standard_normal((40, 2, rank)) @ rng.standard_normal((rank, width))
+    gradients = (above * (alpha * slope_values(kind, alpha * t + beta))[:, None, :]).transpose(0, 2, 1)
+    start = alpha * (1 + 3e-3 * rng.standard_normal(width)), beta + 0.05 * rng.standard_normal(width)
+    found = by_rank(kind, t, gradients, *start)
+    assert found is not None
+    assert len(found.basis) == rank
+    np.testing.assert_allclose(found.alpha, alpha, rtol=1e-6)
+    np.testing.assert_allclose(found.beta, beta, atol=1e-6)
+
+
+def test_gradients_of_full_rank_tell_nothing():
+    rng = np.random.default_rng(0)
+    t, gradients = rng.uniform(-1, 1, (40, 6)), rng.standard_normal((40, 6, 2))
+    assert by_rank(ec.ACTIVATIONS["tanh"], t, gradients, np.ones(6), np.zeros(6)) is None
+
+
+def test_a_profile_behind_a_smooth_layer_gives_the_scale():
+    kind, above = ec.ACTIVATIONS["tanh"], stack_of(1, 4, 2, seed=3)
+    y = answers(above, 0.05 * np.tanh(1.7 * LINE[:, None] + 0.2))
+    fit = profile_behind(kind, LINE, y, 1.0)
+    assert abs(fit.alpha - 1.7) < 0.02
+    assert abs(fit.beta - 0.2) < 0.3  # a shift is a change of what is above
+
+
+def test_sweeps_recognise_what_they_know_and_ask_less():
+    stack = stack_of(6, 5, 3, seed=1)
+    count = [0]
+
+    def teacher(x):
+        count[0] += len(x)
+        return answers(stack, x)
+
+    reach, rng = Reach.of(teacher, np.eye(6), 1.0), np.random.default_rng(0)
+    wide = stack[0].w / np.linalg.norm(stack[0].w, axis=1, keepdims=True)
+    first = sweep(reach, "steps", distance=1e5, precision=EPS, rng=rng)
+    asked, count[0] = count[0], 0
+    state = rng.bit_generator.state
+    again = sweep(reach, "steps", distance=1e5, precision=EPS, rng=rng, known=first)
+    knowing, count[0] = count[0], 0
+    rng.bit_generator.state = state
+    alone = sweep(reach, "steps", distance=1e5, precision=EPS, rng=rng)
+    assert knowing <= count[0]
+    assert asked > 0
+    assert len(again) == len(alone)
+    for one in (*first, *again):
+        assert np.abs(wide @ one.direction).max() > 1 - 1e-6
+
+
+def test_a_kink_is_where_two_lines_meet():
+    t = np.array([-1.0, -0.75, -0.5, -0.25, 0.25, 0.5, 0.75, 1.0])
+    y = np.stack([3 + 2 * t + np.maximum(t - 0.1, 0), -t], axis=1)
+    assert abs(kink(t, y, EPS) - 0.1) < 1e-13
+    assert kink(t, y[:, 1:], EPS) is None  # nothing bends
+    assert kink(t, y + (t > 0.6)[:, None], EPS) is None  # something else happens
