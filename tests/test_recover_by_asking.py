@@ -127,18 +127,25 @@ def test_where_probes_do_not_reach_students_are_trained(key, monkeypatch):
     assert seen[0].ask is teacher
 
 
+def test_layers_between_in_a_box_are_left_to_students(key):
+    net = drawn.teacher(12, (6, 4, 3), 2, "tanh", key=key)
+    with pytest.raises(ProbesFailedError, match="hidden layer 2 of 3 has inputs in a box"):
+        ec.recover(ec.Teacher(answers_of(net), fan_in=12), activation="auto", hidden_layers=3, key=key)
+
+
 def test_a_box_is_never_left(key):
     net, asked = drawn.teacher(9, 3, 2, "tanh", key=key), []
     answer = answers_of(net)
 
     def within(x):
-        asked.append(np.abs(x).max())
+        asked.append((x.min(), x.max()))
         return answer(x)
 
     found = ec.recover(ec.Teacher(within, fan_in=9, box=(-0.5, 1.0)), activation="auto", key=key)
     assert found.widths == (3,)
     assert found.is_exact
-    assert max(asked) <= 1.0
+    assert min(low for low, _ in asked) >= -0.5
+    assert max(high for _, high in asked) <= 1.0
     assert ec.compare(found, net, jr.normal(key, (50, 9))).parameter_error < 1e-8
 
 

@@ -93,13 +93,13 @@ class Slopes(NamedTuple):
         alpha: Scales.
         beta: Biases.
         basis: Orthonormal, of the row space of the next layer.
-        drop: Of the singular values, at its dimension.
+        singular: Singular values of the divided gradients, in units of the largest.
     """
 
     alpha: Float[np.ndarray, " width"]
     beta: Float[np.ndarray, " width"]
     basis: Float[np.ndarray, "rank width"]
-    drop: float
+    singular: Float[np.ndarray, " width"]
 
 
 def by_rank(
@@ -137,8 +137,8 @@ def by_rank(
         return None
     alpha, beta = found
     divided, _, _, norm = problem.at(alpha, beta)
-    left, _, _ = np.linalg.svd(divided * (norm / alpha)[:, None], full_matrices=False)
-    return Slopes(alpha, beta, left[:, :rank].T, drop)
+    left, singular, _ = np.linalg.svd(divided * (norm / alpha)[:, None], full_matrices=False)
+    return Slopes(alpha, beta, left[:, :rank].T, singular / singular[0])
 
 
 class _Divided(NamedTuple):

@@ -15,18 +15,16 @@ from jaxtyping import PRNGKeyArray
 from ..base.precision import require_float64
 from ..base.progress import Progress
 from ..data import Data, Teacher
-from ..expand import is_small
 from ..judge import Judge, certify
 from ..network import Activations, Mixture, Network
 from ..network.moves import with_unit_vectors
 from ..objective import Samples
 from ..objective.scaling import scaling_of_outputs
 from ..probe import Reach, natural_scale
-from ..reconstruct import finetune
 from .following import checked_activations
 from .probing import LOOKED_AT, Asking, Found, ProbesFailedError
 from .probing_deep import deep
-from .probing_refine import network_of, scaled
+from .probing_refine import fitted, network_of
 from .probing_shallow import shallow
 from .recovery import Recovery
 from .settings import RecoveryConfig
@@ -121,11 +119,7 @@ def finished(asking: Asking, found: Found, config: RecoveryConfig) -> Recovery:
     if not judge.fits(loss):
         asking.tell("finetune", 0, 1)
         with seconds.of("finetune"):
-            stop = config.finetune
-            if not is_small(network):  # where steps are cheap, exact is not enough: they go on to rounding
-                stop = replace(stop, target_loss=judge.target(stop.target_loss))
-            refined, _ = finetune(scaled(network, scale), samples, stop=stop, judge=judge)
-            refined, _ = scale.undo(refined, None)
+            refined = fitted(network, samples, scale, stop=config.finetune, judge=judge)
         refined_loss = loss_of(refined)
         if refined_loss < loss:
             network, loss = refined, refined_loss

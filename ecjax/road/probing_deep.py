@@ -3,58 +3,21 @@
     row space -> sweeps far out -> cluster -> scales and biases -> hidden states, set at will -> the next layer -> ...
               -> all of them refined together -> columns -> Found
 
-Hidden states of an activation that saturates lie in a box. There the last hidden layer is found from Hessians; layers
-between, which have bounded inputs below and a curved world above, by students who are asked about the box.
+Hidden states of an activation that saturates lie in a box, where the last hidden layer is found from Hessians. Layers
+between, which have bounded inputs below and a curved world above, are beyond these probes.
 """
-
-import itertools
-from typing import NamedTuple
 
 import numpy as np
 
-from ..cluster import Clustering
-from ..network import Activation
-from ..probe import LINE, Crossing, Reach, RowSpace, fit_profile, named, shape_far_out
-from ..probe.behind import DEGREES, Slopes, by_rank, profile_behind
-from ..probe.differences import gradient, gradient_step, slopes
+from ..probe import Reach, RowSpace
 from ..probe.inverse import growing, inverse
-from ..probe.isolate import far
-from ..probe.lines import kink
 from ..probe.stack import Stack, Weights, answers
-from .probing import FAR, LOOKED_AT, SWEEPS, Asking, Found, Layered, ProbesFailedError, Swept, directions_of
+from .probing import Asking, Found, ProbesFailedError
+from .probing_far import FarOut, far_out
 from .probing_refine import refined
 from .probing_shallow import in_inputs, last_layer
-from .probing_students import by_students
 
-_MORE = 4  # sweeps above other layers, whose crossings are among many, or on lines that end at walls
-_DRAWS = 16  # of questions from which a place is made
-_STEEP = 1e-4  # step of a gradient where all others rest, in units of the scale
-_ROUNDS = 2  # of profiles, the second nearer to the origin
-_WITHIN = 0.9  # of the range of hidden states at which gradients are taken
-_GRADIENTS = 6  # for each neuron
-_ALIKE = 1.5  # by how much the misfit of a later activation of the catalogue must be smaller to be preferred
-_STRAIGHT = 1e-6  # misfit of a profile where nothing else happens
-# Distances from the origin, and lengths of a line across a kink, in units of the scale: far out nothing else happens on
-# a long line, near the origin a short one is enough.
-_CLOSER = ((1e4, 16.0), (1e3, 4.0), (100.0, 1.0), (10.0, 0.25))
-_LOOKS = 3  # at each distance: two kinks may be as near as not to be told from one
-_ACROSS = np.array([-1.0, -0.75, -0.5, -0.25, 0.25, 0.5, 0.75, 1.0])
-_BESIDE = 1e-2  # how far from a kink slopes are taken, in units of the way to the next thing
 _EQUATIONS = 2.0  # for each weight of the output layer
-
-
-class _Hidden(NamedTuple):
-    """A hidden layer, in the coordinates of its row space.
-
-    Attributes:
-        weights: Its own.
-        basis: Of the next layer's row space, in its hidden states; None if that is still to be found.
-        drop: Of the singular values that say so.
-    """
-
-    weights: Weights
-    basis: np.ndarray | None = None
-    drop: float = np.inf
 
 
 def deep(asking: Asking, n_hidden: int) -> Found:
@@ -66,21 +29,22 @@ def deep(asking: Asking, n_hidden: int) -> Found:
     start, space, is_straight = asking.begun()
     reach, stack, layers = start, [], []
     for number in range(n_hidden):
-        is_last = number == n_hidden - 1
+        is_last, is_above = number == n_hidden - 1, number > 0
         candidates = asking.candidates(number, is_straight)
-        if reach.is_box and is_last:
-            net, layer = last_layer(asking, reach, space, candidates)
-            stack += [_in_states(each, reach, i == 0 and number > 0) for i, each in enumerate(net.stack)]
-        else:
-            if reach.is_box:
-                kind = candidates[0] if len(candidates) == 1 else stack[-1].activation
-                weights, layer = by_students(asking, reach, space, kind, n_hidden - number)
-                hidden = _Hidden(weights)
-            else:
-                hidden, layer, reach = _far_out(asking, reach, space, candidates, number > 0)
-            stack.append(_in_states(hidden.weights, reach, number > 0))
+        if reach.is_box:
             if not is_last:
-                reach, space = _above(asking, reach, hidden, is_straight)
+                raise ProbesFailedError(
+                    f"hidden layer {number + 1} of {n_hidden} has inputs in a box, and layers above that are not known."
+                )
+            net, layer = last_layer(asking, reach, space, candidates)
+            first, output = net.stack
+            stack += [_in_states(first, reach, is_above), output]
+        else:
+            found = far_out(asking, reach, space, candidates, is_above=is_above)
+            layer = found.layer
+            stack.append(_in_states(found.weights, found.reach, is_above))
+            if not is_last:
+                reach, space = _above(asking, found, is_straight)
         layers.append(layer)
     if len(stack) == n_hidden:
         stack.append(_output(asking, start, stack))
@@ -94,84 +58,13 @@ def _in_states(weights: Weights, reach: Reach, is_above: bool) -> Weights:
     return weights._replace(w=weights.w @ reach.basis) if is_above else weights
 
 
-def _far_out(
-    asking: Asking, reach: Reach, space: RowSpace, candidates: list[Activation], is_above: bool
-) -> tuple[_Hidden, Layered, Reach]:
-    """A layer whose inputs may be as large as one likes, from sweeps.
-
-    Raises:
-        ProbesFailedError: If they do not come to agree on as many neurons as there are directions.
-    """
-    shape = shape_far_out(reach, distance=FAR * reach.scale, rng=asking.rng)
-    swept, kept = Swept([], []), []
-    most = _MORE * SWEEPS if is_above else SWEEPS
-    while not kept or kept[-1] != reach.rank:
-        if len(kept) == most:
-            raise ProbesFailedError(
-                f"{most} sweeps far out show {', '.join(map(str, kept))} neurons of hidden layers in {reach.rank} "
-                "directions."
-            )
-        swept = asking.swept(reach, shape, swept, is_above=is_above)
-        if len(swept.crossings) < 2 or swept.proposer[-1] < 1:
-            kept.append(0)
-            continue
-        layer = asking.agreed(swept, space)
-        kept.append(layer.clustering.width)
-    asking.tell("measure", 0, 1)
-    with asking.seconds.of("measure"):
-        directions = directions_of(layer.clustering)
-        members = _members(layer.clustering, swept.crossings)
-        if is_above and shape == "kinks":
-            reach, directions, members = _sharpened(reach, directions, members)
-        found = (_stepped if shape == "steps" else _kinked)(asking, reach, directions, members, candidates)
-    asking.tell("measure", 1, 1)
-    return found, layer, reach
-
-
-def _members(clustering: Clustering, crossings: list[Crossing]) -> list[list[Crossing]]:
-    """The crossings of each kept cluster, those with most room first."""
-    members = ([crossings[i] for i in clustering.aligned(k).members] for k in clustering.kept_clusters)
-    return [sorted(each, key=lambda crossing: -crossing.room) for each in members]
-
-
-def _sharpened(
-    reach: Reach, directions: np.ndarray, members: list[list[Crossing]]
-) -> tuple[Reach, np.ndarray, list[list[Crossing]]]:
-    """The same in a better basis: that of the weight vectors, looked at in all inputs where they cross.
-
-    A basis from differences is right to 1e-8, which questions far from all walls multiply by how far they are.
-    """
-    weights = np.empty((len(directions), len(reach.low)))
-    for i, each in enumerate(members):
-        normal, least = directions[i] @ reach.basis, np.inf
-        for crossing in each[:_LOOKS]:  # where nothing else is near, the jump is of rank one
-            question = crossing.question(reach.basis)
-            off = _BESIDE * min(crossing.room, reach.room(question))
-            before, after = (
-                slopes(reach.teacher, question + side * normal, np.eye(len(normal)), off / 4) for side in (-off, off)
-            )
-            vectors, singular, _ = np.linalg.svd(after - before, full_matrices=False)
-            other = singular[1] / singular[0] if len(singular) > 1 else 0.0
-            if other < least:
-                least, weights[i] = other, vectors[:, 0] * np.sign(vectors[:, 0] @ normal)
-    basis = np.linalg.qr(weights.T)[0].T
-    turned = [
-        [
-            one._replace(place=question @ basis.T, rest=question - question @ basis.T @ basis)
-            for one, question in ((one, one.question(reach.basis)) for one in each)
-        ]
-        for each in members
-    ]
-    return reach.along(basis), weights @ basis.T, turned
-
-
-def _above(asking: Asking, reach: Reach, hidden: _Hidden, is_straight: bool) -> tuple[Reach, RowSpace]:
+def _above(asking: Asking, below: FarOut, is_straight: bool) -> tuple[Reach, RowSpace]:
     """What can be asked of the layer above one that is known.
 
     Raises:
         ProbesFailedError: If the activation can't be inverted.
     """
-    weights = hidden.weights
+    weights, reach, slopes = below.weights, below.reach, below.slopes
     kind = weights.activation
     assert kind is not None
     branch = growing(kind)
@@ -187,140 +80,14 @@ def _above(asking: Asking, reach: Reach, hidden: _Hidden, is_straight: bool) -> 
     unit = (branch.high - branch.low) / 2 if is_box else reach.scale * np.median(np.linalg.norm(weights.w, axis=1))
     states = Reach.of(teacher, np.eye(width), float(unit), branch.low, branch.high)
     states = states._replace(has_seams=kind.symmetry.homogeneous and states.is_open)
-    if hidden.basis is not None:
-        space = RowSpace(hidden.basis, np.array([1.0, 1 / hidden.drop]), states.scale)
+    if slopes is not None:
+        space = RowSpace(slopes.basis, slopes.singular, states.scale)
     else:
         asking.tell("row space", 0, 1)
         with asking.seconds.of("row space"):
             space = asking.row_space(states, is_straight, is_above=True)
         asking.tell("row space", 1, 1)
     return states.along(space.basis), space
-
-
-def _stepped(
-    asking: Asking,
-    reach: Reach,
-    directions: np.ndarray,
-    members: list[list[Crossing]],
-    candidates: list[Activation],
-) -> _Hidden:
-    """Neurons that saturate, behind other layers.
-
-    Raises:
-        ProbesFailedError: If the next layer is as wide as this one, so that gradients have no low rank.
-    """
-    rng, line = asking.rng, reach.scale * LINE
-    dual = np.linalg.inv(directions).T
-    places = [each[0].place for each in members]
-    look = lambda i: reach(places[i] + line[:, None] * dual[i])
-    bounded = [one for one in candidates if (branch := growing(one)) is not None and np.isfinite(branch.high)]
-    if not bounded:
-        raise ProbesFailedError("far out the answers have come to rest, which those of the activation said do not.")
-    lines = [look(i) for i in range(min(LOOKED_AT, len(places)))]
-    misfit = [np.median([profile_behind(one, line, y, reach.scale).misfit for y in lines]) for one in bounded]
-    kind = next(one for one, each in zip(bounded, misfit, strict=True) if each <= _ALIKE * min(misfit))
-    for degree in DEGREES:
-        for _ in range(_ROUNDS):
-            fits = [profile_behind(kind, line, look(i), reach.scale, degree) for i in range(len(places))]
-            alpha = np.array([fit.alpha for fit in fits])
-            beta = np.array([fit.beta for fit in fits]) - alpha * np.sum(directions * places, axis=1)
-            places = [_at_rest(kind, i, alpha, beta, dual, rng) for i in range(len(places))]
-        # The gradient where all others rest is along the neuron's own weights.
-        steep = lambda place: gradient(reach, place, np.eye(reach.rank), _STEEP * reach.scale)
-        exact = np.stack([np.linalg.svd(steep(place), full_matrices=False)[0][:, 0] for place in places])
-        exact *= np.sign(np.sum(exact * directions, axis=1, keepdims=True))
-        beta = beta + alpha * np.sum((directions - exact) * places, axis=1)
-        found = _by_rank(asking, reach, kind, exact, alpha, beta)
-        if found is not None:
-            return _Hidden(Weights(found.alpha[:, None] * exact, found.beta, kind), found.basis, found.drop)
-        directions, dual = exact, np.linalg.inv(exact).T
-    raise ProbesFailedError(
-        f"gradients behind {len(directions)} neurons have no low rank: the next layer seems to have as many."
-    )
-
-
-def _by_rank(
-    asking: Asking, reach: Reach, kind: Activation, directions: np.ndarray, alpha: np.ndarray, beta: np.ndarray
-) -> Slopes | None:
-    """Scales and biases by the rank of gradients at questions whose hidden states are all over their range."""
-    branch, dual = growing(kind), np.linalg.inv(directions).T
-    assert branch is not None  # those that have none were left out
-    n = int(np.ceil(_GRADIENTS * len(alpha) / (asking.teacher.fan_out or 1)))
-    share = (1 + _WITHIN * asking.rng.uniform(-1, 1, (n, len(alpha)))) / 2
-    z = inverse(kind, branch.low + (branch.high - branch.low) * share)
-    t = (z - beta) / alpha
-    step = gradient_step(asking.teacher.precision, reach.scale)
-    return by_rank(kind, t, np.stack([gradient(reach, each @ dual, dual, step) for each in t]), alpha, beta)
-
-
-def _at_rest(kind: Activation, i: int, alpha, beta, dual, rng: np.random.Generator) -> np.ndarray:
-    """The nearest of several places where neuron i crosses zero and all others rest."""
-    sides = far(kind) * rng.choice([-1.0, 1.0], (_DRAWS, len(alpha)))
-    sides[:, i] = 0
-    places = ((sides - beta) / alpha) @ dual
-    return places[np.argmin(np.linalg.norm(places, axis=1))]
-
-
-def _kinked(
-    asking: Asking,
-    reach: Reach,
-    directions: np.ndarray,
-    members: list[list[Crossing]],
-    candidates: list[Activation],
-) -> _Hidden:
-    """Neurons that grow, among layers that are straight far out.
-
-    Raises:
-        ProbesFailedError: If the answers across most crossings are no profiles.
-    """
-    dual = np.linalg.inv(directions).T
-    dual /= np.linalg.norm(dual, axis=1, keepdims=True)
-    line = reach.scale * LINE
-    across = lambda crossing, i: reach._replace(rest=crossing.rest)(crossing.place + line[:, None] * dual[i])
-    some = [across(each[0], i) for i, each in enumerate(members[:LOOKED_AT])]
-    kind, _ = named(candidates, line, some)
-    w, b = np.empty_like(directions), np.empty(len(directions))
-    for i, each in enumerate(members):
-        fit, crossing = fit_profile(kind, line, across(each[0], i)), each[0]
-        for other in each[1:]:
-            if fit.misfit < _STRAIGHT:
-                break  # nothing else happens on the line
-            tried = fit_profile(kind, line, across(other, i))
-            fit, crossing = (tried, other) if tried.misfit < fit.misfit else (fit, crossing)
-        scale = fit.alpha / (directions[i] @ dual[i])
-        scale = np.sign(scale) if kind.symmetry.homogeneous else scale  # their scale is anything
-        w[i] = scale * directions[i]
-        beta = fit.beta * abs(scale * (directions[i] @ dual[i]) / fit.alpha)
-        b[i] = beta - w[i] @ crossing.place
-    b = np.array([_nearer(asking, reach, kind, w[i], b[i], dual[i]) for i in range(len(b))])
-    return _Hidden(Weights(w, b, kind))
-
-
-def _nearer(asking: Asking, reach: Reach, kind: Activation, w: np.ndarray, b: float, along: np.ndarray) -> float:
-    """The bias once more, nearer and nearer, where an error of the direction does not move a neuron as far."""
-    is_straight, slope = kind.symmetry.homogeneous, float(w @ along)
-    for distance, short in _CLOSER:
-        questions = reach.questions(_DRAWS, asking.rng, distance=distance * reach.scale)
-        z, found = questions @ reach.basis.T @ w + b, []
-        for one, other in itertools.product(np.flatnonzero(z > 0), np.flatnonzero(z < 0)):
-            on_plane = (z[one] * questions[other] - z[other] * questions[one]) / (z[one] - z[other])
-            place = on_plane @ reach.basis.T
-            here = reach if reach.is_open else reach.beside(on_plane)
-            line = reach.scale * (short * _ACROSS if is_straight else LINE)
-            if not here.holds(place + line[[0, -1], None] * along):
-                continue
-            y = here(place + line[:, None] * along)
-            if is_straight:
-                middle = kink(line, y, asking.teacher.precision)
-            else:
-                fit = fit_profile(kind, line, y, (slope, 0.0))
-                middle = -fit.beta / fit.alpha if fit.misfit < _STRAIGHT else None
-            if middle is not None:
-                found.append(-float(w @ (place + middle * along)))
-            if len(found) == _LOOKS:
-                break
-        b = float(np.median(found)) if found else b
-    return b
 
 
 def _output(asking: Asking, reach: Reach, hidden: Stack) -> Weights:

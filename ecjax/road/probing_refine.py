@@ -5,10 +5,10 @@ from dataclasses import replace
 import jax.numpy as jnp
 import numpy as np
 
-from ..expand import is_small
+from ..expand import Stopping, is_small
 from ..judge import Judge
 from ..network import Activation, Layer, Network
-from ..objective import Scaling
+from ..objective import Samples, Scaling
 from ..objective.scaling import scaling_of_outputs
 from ..probe import Reach
 from ..probe.stack import Stack, Weights
@@ -44,6 +44,19 @@ def scaled(network: Network, scale: Scaling) -> Network:
     return Network((*network.hidden, last))
 
 
+def fitted(
+    network: Network, samples: Samples, scale: Scaling, *, stop: Stopping, judge: Judge, is_near: bool = False
+) -> Network:
+    """The network refined on scaled samples, in the units of the answers.
+
+    Where steps are cheap, exact is not enough: they go on to rounding.
+    """
+    if not is_small(network):
+        stop = replace(stop, target_loss=judge.target(stop.target_loss))
+    found, _ = finetune(scaled(network, scale), samples, stop=stop, judge=judge, is_near=is_near)
+    return scale.undo(found, None)[0]
+
+
 def refined(asking: Asking, reach: Reach, stack: Stack) -> Stack:
     """Every weight in the coordinates of the row space, on some more numbers than there are weights."""
     asking.tell("finetune", 0, 1)
@@ -53,9 +66,9 @@ def refined(asking: Asking, reach: Reach, stack: Stack) -> Stack:
     y = reach(x)
     scale = scaling_of_outputs(jnp.asarray(y), reach.rank)
     samples = scale.samples(jnp.asarray(x), jnp.asarray(y))
-    start, judge = scaled(network, scale), Judge(eps=asking.teacher.precision, n_numbers=y.size)
-    loss = float(samples.value(start))
-    stop = asking.stop if is_small(network) else replace(asking.stop, target_loss=judge.target(asking.stop.target_loss))
-    found, reached = finetune(start, samples, stop=stop, judge=judge, is_near=True)
+    judge = Judge(eps=asking.teacher.precision, n_numbers=y.size)
+    found = fitted(network, samples, scale, stop=asking.stop, judge=judge, is_near=True)
+    loss_of = lambda network: float(samples.value(scaled(network, scale)))
+    is_better = loss_of(found) < loss_of(network)
     asking.tell("finetune", 1, 1)
-    return stack_of(scale.undo(found, None)[0]) if reached < loss else stack
+    return stack_of(found) if is_better else stack
