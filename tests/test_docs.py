@@ -36,7 +36,7 @@ ROOT = Path(__file__).parent.parent
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [*DOCS, *(ROOT / name for name in ("README.md", "CONTRIBUTING.md"))]
 SHELL = ("start",)  # their commands are run for real
-QUICK = ("cluster", "doors", "identify", "index", "report", "settings")  # their Python takes a few seconds at most
+QUICK = ("synthetic",)  # their Python takes a second
 
 _FENCE = re.compile(r"^( *)```(\w*)([^\n`]*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 _COMMENT = re.compile(r"<!-- *(setup|needs|not run)\b:?(.*?)-->\s*\Z", re.DOTALL)
