@@ -2,8 +2,8 @@
 
     python -m benchmarks.idea_figures docs
 
-One toy, of `ecjax recover toy --d-in 2 --width 4 --activation g --student-width 12 --n-students 10`: small enough for its
-incoming weight vectors to be points of a plane.
+One toy, of `ecjax recover toy --d-in 2 --width 4 --activation g --student-width 12 --n-students 10`: small enough for
+its incoming weight vectors to be points of a plane.
 """
 
 import argparse

@@ -130,7 +130,9 @@ def _reference() -> dict[str, str]:
         parts += ["Constants and types: " + ", ".join(f"`{name}`" for name in others) + "."] if others else []
         parts += [f"::: ecjax.{room}.{name}" for name, said in exported.items() if said]
         pages[f"api/{room}.md"] = "\n\n".join(parts)
-        lines |= {name: f"| [`{name}`]({room}.md#ecjax.{room}.{name}) | {said} |" for name, said in exported.items() if said}
+        lines |= {
+            name: f"| [`{name}`]({room}.md#ecjax.{room}.{name}) | {said} |" for name, said in exported.items() if said
+        }
     rows = [line for name, line in sorted(lines.items(), key=lambda one: one[0].lower()) if name in top]
     rooms = ", ".join(f"[{room}]({room}.md)" for room in ROOMS)
     pages["api/index.md"] = "\n\n".join(

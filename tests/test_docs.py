@@ -36,6 +36,7 @@ ROOT = Path(__file__).parent.parent
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [*DOCS, *(ROOT / name for name in ("README.md", "CONTRIBUTING.md"))]
 SHELL = ("start",)  # their commands are run for real
+SHELLS = ("bash", "sh", "console")
 QUICK = ("synthetic",)  # their Python takes a second
 
 _FENCE = re.compile(r"^( *)```(\w*)([^\n`]*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
@@ -52,6 +53,7 @@ class Block:
     line: int
     language: str
     code: str
+    title: str = ""
     setup: str = ""
     needs: tuple[str, ...] = ()
     not_run: str = ""
@@ -70,7 +72,9 @@ def _blocks(page: Path) -> list[Block]:
         line = text[: fence.start()].count("\n") + 2
         needs = tuple(re.findall(r"\w+", said.get("needs", "")))
         code = textwrap.dedent(fence[4])
-        found.append(Block(page, line, fence[2], code, said.get("setup", ""), needs, said.get("not run", "")))
+        title = re.search(r'title="(.*?)"', fence[3])
+        special = (said.get("setup", ""), needs, said.get("not run", ""))
+        found.append(Block(page, line, fence[2], code, title[1] if title else "", *special))
     return found
 
 
@@ -109,6 +113,26 @@ def test_python_of_a_page_runs(blocks, tmp_path, monkeypatch):
             exec(compile(padded, str(block.page), "exec"), names)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SHELL)
+def test_commands_of_a_page_run(name, tmp_path):
+    """One after the other in one folder, beside the files whose names stand above their code."""
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    for block in _blocks(ROOT / "docs" / f"{name}.md"):
+        if block.title:
+            (tmp_path / block.title).write_text(block.code)
+        if block.language not in SHELLS or block.not_run:
+            continue
+        for line in _lines(block):
+            program, *rest = shlex.split(line, comments=True)
+            words = [sys.executable, *(["-m", "ecjax"] if program == "ecjax" else []), *rest]
+            done = subprocess.run(
+                words, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=300
+            )
+            assert done.returncode == 0, (line, done.stderr)
+            assert "NOT exact" not in done.stdout, done.stdout
+
+
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.not_run or block.needs], ids=str)
 def test_what_does_not_run_says_why(block):
     """Skipped with the reason, so that the report of the tests has a list of them."""
@@ -123,12 +147,16 @@ def test_what_does_not_run_says_why(block):
 # --- commands ------------------------------------------------------------------------------------------------------
 
 
+def _lines(block: Block) -> list[str]:
+    return block.code.replace("\\\n", " ").splitlines()
+
+
 def _commands(page: Path) -> list[str]:
     """Every command that a page names: lines of shell, indented ones, and those within a sentence."""
     found, text = [], page.read_text()
     for block in _blocks(page):
-        if block.language in ("bash", "sh", "console") and not block.not_run:
-            found += block.code.replace("\\\n", " ").splitlines()
+        if block.language in SHELLS:
+            found += _lines(block)
     prose = _FENCE.sub("", text)
     found += [" ".join(each.split()) for each in _INLINE.findall(prose)]
     found += _INDENTED.findall(prose)
@@ -151,6 +179,8 @@ def _accept(monkeypatch, command: str) -> None:
         words = words[1:]
     if words[:1] == ["srun"]:
         words = words[1:]
+    if words[:1] == ["python"] and words[1].endswith(".py"):
+        return
     if words[:1] == ["python"]:
         assert words[1] == "-m", command
         words = words[2:]
@@ -170,10 +200,12 @@ def _accept(monkeypatch, command: str) -> None:
         monkeypatch.setattr(sys, "argv", [program, *rest])
         said = io.StringIO()
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), contextlib.suppress(_Accepted):
+            status = 0
             try:
                 module.main(rest) if module.main.__code__.co_argcount else module.main()
             except SystemExit as end:
-                assert not end.code, f"{command}\n{said.getvalue()}"
+                status = end.code
+            assert not status, f"{command}\n{said.getvalue()}"
     elif program == "make":
         targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert not rest or rest[0] in targets or "=" in rest[0], command
@@ -216,7 +248,7 @@ def parsers_only(monkeypatch):
         return module
 
     monkeypatch.setattr(importlib, "import_module", benchmark)
-    yield monkeypatch
+    return monkeypatch
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if _commands(page)], ids=lambda page: page.stem)
@@ -224,3 +256,29 @@ def test_commands_have_the_options_that_they_name(page, parsers_only):
     for command in _commands(page):
         with parsers_only.context() as patch:
             _accept(patch, command)
+
+
+# --- messages ------------------------------------------------------------------------------------------------------
+
+
+def _templates() -> str:
+    """All strings of the package, one after the other, with … for what is filled in."""
+    said = []
+    for path in (ROOT / "ecjax").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                parts = (part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
+                said.append("".join(map(str, parts)))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                said.append(node.value)
+    return "\n".join(said)
+
+
+def test_messages_that_are_explained_are_those_of_the_library():
+    """Text between two … stands in some string of the package, word for word."""
+    said = _templates()
+    quoted = [block.code.strip() for block in BLOCKS if block.page.stem == "faq" and block.language == "text"]
+    assert len(quoted) > 30
+    for message in quoted:
+        for piece in message.split("…"):
+            assert piece.strip() in said, (message, piece)
