@@ -1,6 +1,6 @@
 # make demo       recover a network trained on handwritten digits, from installation to figures
 # make test       the tests, slow ones left out, with line coverage (some 6 minutes on 2 quiet cores, install included)
-# make test-all   every test, those of optional libraries too, which it installs
+# make test-all   every test, those of optional libraries and of the site too, which it installs
 # make lint       formatting, ruff and pyright
 # make docs       the documentation as a site that needs no network, in site/
 # make bench      what each step costs, as a table and as JSON
@@ -41,9 +41,9 @@ clean:
 	$(BIN)/pip install --quiet --editable .
 	@touch $@
 
-# With the libraries that networks and tables are taken from and given to, and a browser's driver for the report.
+# With the libraries that networks and tables are taken from and given to, a browser's driver for the report, what builds the site.
 .venv/ready-all: .venv/ready-test
-	$(BIN)/pip install --quiet --editable ".[doors,report]" --group browser
+	$(BIN)/pip install --quiet --editable ".[doors,report]" --group browser --group docs
 	@touch $@
 
 .venv/ready-%: .venv/ready-ecjax

@@ -30,6 +30,7 @@ from pathlib import Path
 import jax
 import pytest
 
+import ecjax
 from ecjax import cli
 
 ROOT = Path(__file__).parent.parent
@@ -282,3 +283,41 @@ def test_messages_that_are_explained_are_those_of_the_library():
     for message in quoted:
         for piece in message.split("…"):
             assert piece.strip() in said, (message, piece)
+
+
+# --- the site ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The documentation as `make docs` builds it, where mkdocs is installed."""
+    for library in ("mkdocs", "material", "mkdocstrings"):
+        pytest.importorskip(library, reason="`make docs` installs what builds the site")
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(folder)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.mark.slow
+def test_the_site_fetches_nothing(site):
+    """Links may lead elsewhere; scripts, styles, fonts and pictures are all in the folder."""
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > len(DOCS)
+    for page in pages:
+        text = page.read_text()
+        loaded = re.findall(r"<(?:script|img|iframe|source)\b[^>]*?\bsrc=\"?([^\" >]+)", text)
+        loaded += re.findall(r"<link\b[^>]*?\bhref=\"?([^\" >]+)", text)
+        loaded += re.findall(r"url\(([^)]*)\)", text)
+        assert not [each for each in loaded if each.startswith(("http:", "https:", "//"))], page
+
+
+@pytest.mark.slow
+def test_the_reference_has_every_public_name(site):
+    said = (site / "api" / "index.html").read_text()
+    tree = ast.parse(Path(ecjax.__file__).read_text())
+    public = {name.name for node in tree.body if isinstance(node, ast.ImportFrom) and node.level for name in node.names}
+    missing = {name for name in public if callable(getattr(ecjax, name)) and f"<code>{name}</code>" not in said}
+    assert not missing
