@@ -4,7 +4,8 @@
     python -m benchmarks.settings --tables width --seeds 0 1 --markdown
 
     width, students, method   whole recoveries of small random teachers, as `ecjax recover toy` makes them: 1,000
-                              Gaussian queries; the teacher's shape and activation are in the table
+                              Gaussian queries; 4-4-1 with activation g, for the methods 3-3-1; rho is the students'
+                              width divided by the teacher's
     gamma, beta, metric       one training for each teacher, whose students are then clustered with every value: of the
                               toy teachers, and of tanh teachers 64-6-3 over the plain 8x8 digits and 10-6-3 over
                               scikit-learn's diabetes table (`benchmarks.chosen`), students of width 24
@@ -33,7 +34,7 @@ from .chosen import draw as drawn_over_a_table
 from .recovery import Problem, draw
 from .rows import Table, as_text, solved, timed
 
-N_SEEDS, N_TABLES = 10, 5  # seeds of toy teachers, and of teachers over tables
+N_SEEDS, N_TABLES, N_FLOWS = 10, 5, 3  # seeds of toy teachers, of teachers over tables, of flows, which take long
 WIDTHS = (4, 5, 6, 8, 12, 16, 24)
 STUDENTS = (3, 5, 10, 20, 40)
 _EVERYWHERE = ("levenberg_marquardt", "adam_levenberg_marquardt", "adam_lbfgs")
@@ -41,7 +42,7 @@ METHODS = {"tanh": (*_EVERYWHERE, "flow"), "g": (*_EVERYWHERE, "flow"), "relu": 
 GAMMAS = (0.2, 0.4, 0.6, 0.8, 0.9, 1.0)
 BETAS = {f"π/{part}": np.pi / part for part in (384, 96, 48, 24, 12, 6, 3)}
 METRICS = ("preactivation", "euclidean", "cosine")
-TOY = {"activation": "g", "d_in": 4, "width": 4}
+TOY: dict[str, Any] = {"activation": "g", "d_in": 4, "width": 4}
 CUTS: dict[str, dict[str, dict[str, Any]]] = {
     "gamma": {f"{gamma}": {"gamma": gamma} for gamma in GAMMAS},
     "beta": {name: {"beta": beta} for name, beta in BETAS.items()},
@@ -73,8 +74,8 @@ def of_width(student_width: int, seed: int) -> dict[str, Any]:
     return whole(Problem(student_width=student_width, n_students=10, seed=seed, **TOY))
 
 
-def of_students(n_students: int, seed: int) -> dict[str, Any]:
-    return whole(Problem(student_width=8, n_students=n_students, seed=seed, **TOY))
+def of_students(rho: int, n_students: int, seed: int) -> dict[str, Any]:
+    return whole(Problem(student_width=rho * TOY["width"], n_students=n_students, seed=seed, **TOY))
 
 
 def of_method(activation: str, method: str, seed: int) -> dict[str, Any]:
@@ -182,11 +183,15 @@ def problems(table: str, seeds: list[int]) -> tuple[Problems, Callable[..., dict
         asked = [{"student_width": width, "seed": seed} for width in WIDTHS for seed in seeds]
         return asked, of_width, partial(rates, by=("student_width",))
     if table == "students":
-        asked = [{"n_students": n, "seed": seed} for n in STUDENTS for seed in seeds]
-        return asked, of_students, partial(rates, by=("n_students",))
+        asked = [{"rho": rho, "n_students": n, "seed": seed} for rho in (2, 1) for n in STUDENTS for seed in seeds]
+        return asked, of_students, partial(rates, by=("rho", "n_students"))
     if table == "method":
         pairs = [(name, method) for name in METHODS for method in METHODS[name]]
-        asked = [{"activation": name, "method": method, "seed": seed} for name, method in pairs for seed in seeds]
+        asked = [
+            {"activation": name, "method": method, "seed": seed}
+            for name, method in pairs
+            for seed in (seeds[:N_FLOWS] if method == "flow" else seeds)
+        ]
         return asked, of_method, partial(rates, by=("activation", "method"))
     asked = [{"inputs": "toy", "seed": seed} for seed in seeds]
     asked += [{"inputs": inputs, "seed": seed} for inputs in ("digits", "diabetes") for seed in seeds[:N_TABLES]]
