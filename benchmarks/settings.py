@@ -1,7 +1,8 @@
 """What each setting decides: students' width and number, gamma, beta, metric, method. The tables of docs/choosing.md.
 
     python -m benchmarks.settings                            # all tables, half an hour of one core
-    python -m benchmarks.settings --tables width --seeds 0 1 --markdown
+    python -m benchmarks.settings --tables width --seeds 0 1
+    python -m benchmarks.settings --write docs/choosing.md   # and into that page, between the marks of each table
 
     width, students, method   whole recoveries of small random teachers, as `ecjax recover toy` makes them: 1,000
                               Gaussian queries; 4-4-1 with activation g, for the methods 3-3-1; rho is the students'
@@ -206,13 +207,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(N_SEEDS)))
     parser.add_argument("--out", type=Path, default=Path("benchmark_settings.json"), help="JSON file; goes on from it")
-    parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
+    parser.add_argument("--write", type=Path, help="a page to write the tables into, as Markdown")
     asked = parser.parse_args(arguments)
     with jax.enable_x64(True):
         for name in asked.tables:
             wanted, solve, table = problems(name, asked.seeds)
             rows = solved(wanted, solve, asked.out)
-            print(f"\n{name}\n\n{as_text(table(rows), markdown=asked.markdown)}", flush=True)
+            print(f"\n{name}\n\n{as_text(table(rows))}", flush=True)
+            if asked.write is not None:
+                begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+                before, _, rest = asked.write.read_text().partition(begin)
+                _, _, after = rest.partition(end)
+                text = as_text(table(rows), markdown=True)
+                asked.write.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}")
 
 
 if __name__ == "__main__":
