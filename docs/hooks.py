@@ -12,6 +12,7 @@ import posixpath
 import re
 from pathlib import Path
 
+from mkdocs.exceptions import BuildError
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parent.parent
@@ -32,6 +33,10 @@ ROOMS = (
     "runs",
     "figures",
     "report",
+)
+# What a browser fetches to show a page: not the targets of its links.
+_FETCHED = re.compile(
+    r"""<(?:script|img|iframe|source)\b[^>]*?\bsrc=["']?([^"' >]+)|<link\b[^>]*?\bhref=["']?([^"' >]+)"""
 )
 _LINK = re.compile(r"(\]\()([^)#:\s]+)((?:#[^)\s]*)?\))")
 
@@ -172,3 +177,16 @@ def on_files(files, config):
 def on_page_markdown(markdown, page, **_):
     """Turn the links of a page of docs/ to those of the site; those of pages that are made have been turned."""
     return markdown if page.file.generated_by else _with_links(markdown, f"docs/{page.file.src_uri}")
+
+
+def on_post_page(output, page, **_):
+    """Refuse a page that needs a network to be read.
+
+    Raises:
+        BuildError: Naming what it would fetch.
+    """
+    fetched = [one or other for one, other in _FETCHED.findall(output)]
+    elsewhere = [each for each in fetched if each.startswith(("http:", "https:", "//"))]
+    if elsewhere:
+        raise BuildError(f"{page.file.src_uri} fetches {', '.join(elsewhere)}: the site is read without a network.")
+    return output
