@@ -2,9 +2,6 @@
 
 Comments in the Markdown, just above a block, say what is special about it:
 
-    <!-- setup          Python that runs before the block and that readers do not see: what stands for "your model"
-    ...
-    -->
     <!-- needs: torch   a library without which the block is skipped -->
     <!-- not run: why   a block that runs nowhere in the tests -->
 
@@ -41,7 +38,7 @@ SHELLS = ("bash", "sh", "console")
 QUICK = ("synthetic",)  # their Python takes a second
 
 _FENCE = re.compile(r"^( *)```(\w*)([^\n`]*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
-_COMMENT = re.compile(r"<!-- *(setup|needs|not run)\b:?(.*?)-->\s*\Z", re.DOTALL)
+_COMMENT = re.compile(r"<!-- *(needs|not run)\b:?((?:(?!-->).)*)-->\s*\Z", re.DOTALL)
 _INLINE = re.compile(r"(?<!`)`((?:ecjax |python -m benchmarks|make |pip install )[^`]*)`(?!`)")
 _INDENTED = re.compile(r"^ {4}((?:ecjax |python -m benchmarks|make |pip install ).*)$", re.MULTILINE)
 
@@ -55,7 +52,6 @@ class Block:
     language: str
     code: str
     title: str = ""
-    setup: str = ""
     needs: tuple[str, ...] = ()
     not_run: str = ""
 
@@ -68,14 +64,13 @@ def _blocks(page: Path) -> list[Block]:
     for fence in _FENCE.finditer(text):
         before, said = text[: fence.start()], {}
         while comment := _COMMENT.search(before):
-            said[comment[1]] = comment[2].strip("\n") if comment[1] == "setup" else comment[2].strip()
+            said[comment[1]] = comment[2].strip()
             before = before[: comment.start()]
         line = text[: fence.start()].count("\n") + 2
         needs = tuple(re.findall(r"\w+", said.get("needs", "")))
         code = textwrap.dedent(fence[4])
         title = re.search(r'title="(.*?)"', fence[3])
-        special = (said.get("setup", ""), needs, said.get("not run", ""))
-        found.append(Block(page, line, fence[2], code, title[1] if title else "", *special))
+        found.append(Block(page, line, fence[2], code, title[1] if title else "", needs, said.get("not run", "")))
     return found
 
 
@@ -88,7 +83,6 @@ PYTHON = [block for block in BLOCKS if block.language == "python"]
 
 @pytest.mark.parametrize("block", PYTHON, ids=str)
 def test_python_can_be_read(block):
-    ast.parse(textwrap.dedent(block.setup))
     ast.parse(block.code)
 
 
@@ -109,7 +103,6 @@ def test_python_of_a_page_runs(blocks, tmp_path, monkeypatch):
         for block in blocks:
             if block.not_run or any(importlib.util.find_spec(library) is None for library in block.needs):
                 continue
-            exec(compile(textwrap.dedent(block.setup), f"above {block}", "exec"), names)
             padded = "\n" * (block.line - 1) + block.code  # an error names the line of the page
             exec(compile(padded, str(block.page), "exec"), names)
 
