@@ -5,8 +5,7 @@
     python -m benchmarks.settings --write docs/choosing.md   # and into that page, between the marks of each table
 
     width, students, method   whole recoveries of small random teachers, as `ecjax recover toy` makes them: 1,000
-                              Gaussian queries; 4-4-1 with activation g, for the methods 3-3-1; rho is the students'
-                              width divided by the teacher's
+                              Gaussian queries; 4-4-1 with activation g, for the methods 3-3-1
     gamma, beta, metric       one training for each teacher, whose students are then clustered with every value: of the
                               toy teachers, and of tanh teachers 64-6-3 over the plain 8x8 digits and 10-6-3 over
                               scikit-learn's diabetes table (`benchmarks.chosen`), students of width 24
@@ -75,8 +74,8 @@ def of_width(student_width: int, seed: int) -> dict[str, Any]:
     return whole(Problem(student_width=student_width, n_students=10, seed=seed, **TOY))
 
 
-def of_students(rho: int, n_students: int, seed: int) -> dict[str, Any]:
-    return whole(Problem(student_width=rho * TOY["width"], n_students=n_students, seed=seed, **TOY))
+def of_students(n_students: int, seed: int) -> dict[str, Any]:
+    return whole(Problem(student_width=8, n_students=n_students, seed=seed, **TOY))
 
 
 def of_method(activation: str, method: str, seed: int) -> dict[str, Any]:
@@ -184,8 +183,8 @@ def problems(table: str, seeds: list[int]) -> tuple[Problems, Callable[..., dict
         asked = [{"student_width": width, "seed": seed} for width in WIDTHS for seed in seeds]
         return asked, of_width, partial(rates, by=("student_width",))
     if table == "students":
-        asked = [{"rho": rho, "n_students": n, "seed": seed} for rho in (2, 1) for n in STUDENTS for seed in seeds]
-        return asked, of_students, partial(rates, by=("rho", "n_students"))
+        asked = [{"n_students": n, "seed": seed} for n in STUDENTS for seed in seeds]
+        return asked, of_students, partial(rates, by=("n_students",))
     if table == "method":
         pairs = [(name, method) for name in METHODS for method in METHODS[name]]
         asked = [

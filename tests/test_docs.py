@@ -105,6 +105,8 @@ def test_python_of_a_page_runs(blocks, tmp_path, monkeypatch):
                 continue
             padded = "\n" * (block.line - 1) + block.code  # an error names the line of the page
             exec(compile(padded, str(block.page), "exec"), names)
+            found = {name: value for name, value in names.items() if isinstance(value, ecjax.Recovery)}
+            assert all(recovery.is_exact for recovery in found.values()), block
 
 
 @pytest.mark.slow
