@@ -96,7 +96,7 @@ def _pages_of_python():
 
 @pytest.mark.parametrize("blocks", list(_pages_of_python()))
 def test_python_of_a_page_runs(blocks, tmp_path, monkeypatch):
-    """From top to bottom, names shared, in a folder of its own, as in a session without settings of these tests."""
+    """From top to bottom, names shared, in a folder of its own, without the strictness of these tests."""
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "__main__"}
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
