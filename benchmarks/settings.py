@@ -1,11 +1,12 @@
 """What each setting decides: students' width and number, gamma, beta, metric, method. The tables of docs/choosing.md.
 
-    python -m benchmarks.settings                            # all tables, half an hour of one core
+    python -m benchmarks.settings                            # all tables, some minutes of one core each
     python -m benchmarks.settings --tables width --seeds 0 1
     python -m benchmarks.settings --write docs/choosing.md   # and into that page, between the marks of each table
 
-    width, students, method   whole recoveries of small random teachers, as `ecjax recover toy` makes them: 1,000
-                              Gaussian queries; 4-4-1 with activation g, for the methods 3-3-1
+    width, students,          whole recoveries of small random teachers, as `ecjax recover toy` makes them: 1,000
+    narrow, method            Gaussian queries; 4-4-1 with activation g, for the methods 3-3-1; students of 8 neurons in
+                              the table of their number, of as many as the teacher in the "narrow" one
     gamma, beta, metric       one training for each teacher, whose students are then clustered with every value: of the
                               toy teachers, and of tanh teachers 64-6-3 over the plain 8x8 digits and 10-6-3 over
                               scikit-learn's diabetes table (`benchmarks.chosen`), students of width 24
@@ -36,7 +37,7 @@ from .rows import Table, as_text, solved, timed
 
 N_SEEDS, N_TABLES, N_FLOWS = 10, 5, 3  # seeds of toy teachers, of teachers over tables, of flows, which take long
 WIDTHS = (4, 5, 6, 8, 12, 16, 24)
-STUDENTS = (3, 5, 10, 20, 40)
+STUDENTS, NARROW = (3, 5, 10, 20, 40), (3, 5, 10, 20)
 _EVERYWHERE = ("levenberg_marquardt", "adam_levenberg_marquardt", "adam_lbfgs")
 METHODS = {"tanh": (*_EVERYWHERE, "flow"), "g": _EVERYWHERE, "relu": _EVERYWHERE}  # flows take long
 GAMMAS = (0.2, 0.4, 0.6, 0.8, 0.9, 1.0)
@@ -76,6 +77,10 @@ def of_width(student_width: int, seed: int) -> dict[str, Any]:
 
 def of_students(n_students: int, seed: int) -> dict[str, Any]:
     return whole(Problem(student_width=8, n_students=n_students, seed=seed, **TOY))
+
+
+def of_narrow_students(narrow_students: int, seed: int) -> dict[str, Any]:
+    return whole(Problem(student_width=TOY["width"], n_students=narrow_students, seed=seed, **TOY))
 
 
 def of_method(activation: str, method: str, seed: int) -> dict[str, Any]:
@@ -185,6 +190,9 @@ def problems(table: str, seeds: list[int]) -> tuple[Problems, Callable[..., dict
     if table == "students":
         asked = [{"n_students": n, "seed": seed} for n in STUDENTS for seed in seeds]
         return asked, of_students, partial(rates, by=("n_students",))
+    if table == "narrow":
+        asked = [{"narrow_students": n, "seed": seed} for n in NARROW for seed in seeds]
+        return asked, of_narrow_students, partial(rates, by=("narrow_students",))
     if table == "method":
         pairs = [(name, method) for name in METHODS for method in METHODS[name]]
         asked = [
@@ -198,7 +206,7 @@ def problems(table: str, seeds: list[int]) -> tuple[Problems, Callable[..., dict
     return asked, other_cuts, partial(cut_rates, table=table)
 
 
-TABLES = ("width", "students", "gamma", "beta", "metric", "method")
+TABLES = ("width", "students", "narrow", "gamma", "beta", "metric", "method")
 
 
 def main(arguments: list[str] | None = None) -> None:
