@@ -1,7 +1,8 @@
 # make demo       recover a network trained on handwritten digits, from installation to figures
 # make test       the tests, slow ones left out, with line coverage (some 6 minutes on 2 quiet cores, install included)
-# make test-all   every test, those of optional libraries too, which it installs
+# make test-all   every test, those of optional libraries and of the site too, which it installs
 # make lint       formatting, ruff and pyright
+# make docs       the documentation as a site that needs no network, in site/
 # make bench      what each step costs, as a table and as JSON
 #
 # Each target makes .venv when it is missing and installs again when pyproject.toml has changed. Any Python 3.11, 3.12
@@ -10,7 +11,7 @@
 BIN := .venv/bin
 WORKERS ?= 2
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo test test-all lint docs bench clean
 
 demo: .venv/ready-ecjax
 	$(BIN)/ecjax recover digits
@@ -26,20 +27,23 @@ lint: .venv/ready-lint
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 
+docs: .venv/ready-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 bench: .venv/ready-ecjax
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf .venv .jax_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf .venv .jax_cache .pytest_cache .ruff_cache .hypothesis .coverage site
 
 # A stamp is written last, so an installation that was interrupted is made again.
 .venv/ready-ecjax: .venv/ready-python pyproject.toml
 	$(BIN)/pip install --quiet --editable .
 	@touch $@
 
-# With the libraries that networks and tables are taken from and given to, and a browser's driver for the report.
+# With the libraries that networks and tables are taken from and given to, a browser's driver for the report, what builds the site.
 .venv/ready-all: .venv/ready-test
-	$(BIN)/pip install --quiet --editable ".[doors,report]" --group browser
+	$(BIN)/pip install --quiet --editable ".[doors,report]" --group browser --group docs
 	@touch $@
 
 .venv/ready-%: .venv/ready-ecjax

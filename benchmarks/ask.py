@@ -73,15 +73,15 @@ def in_other_terms(net: Network) -> Network:
     return Network(tuple(layers))
 
 
-def asked(net: Network, seed: int) -> Row:
-    """Recover one teacher by asking."""
+def asked(net: Network, seed: int, precision: str = "float64") -> Row:
+    """Recover one teacher by asking, with answers of a precision."""
     layers = [(np.asarray(each.w, float), np.asarray(each.b, float), each.activation) for each in net.layers]
 
     def answers(x):
         for w, b, kind in layers[:-1]:
             x = values(kind, x @ w.T + b)
         w, b, _ = layers[-1]
-        return x @ w.T + b
+        return (x @ w.T + b).astype(precision)
 
     fan_in = net.shape[0]
     teacher, name = ec.Teacher(answers, fan_in=fan_in), f"{'-'.join(map(str, net.shape))} {net.activations[0].name}"
@@ -137,11 +137,12 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(10)))
     parser.add_argument("--activations", nargs="+", choices=KNOWN)
     parser.add_argument("--teachers", type=Path, default=Path("teachers"))
+    parser.add_argument("--answers", choices=("float64", "float32"), default="float64", help="their precision")
     given = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     rows = []
     for net, seed in teachers(given.rows, given.seeds, given.teachers, given.activations):
-        rows.append(asked(net, seed))
+        rows.append(asked(net, seed, given.answers))
         row = rows[-1]
         said = row.trouble or f"widths {row.widths}, {row.named}, error {row.error:.1e}"
         sure = ", certified" if row.certified else ""

@@ -55,12 +55,12 @@ def draw(table: str, activation: str, seed: int) -> tuple[ec.Network, jax.Array]
     return teacher, jnp.asarray(rng.uniform(low, 1, (n, shape[0])))
 
 
-def solve(table: str, activation: str, seed: int) -> dict[str, Any]:
+def solve(table: str, activation: str, seed: int, upper: str = "carried") -> dict[str, Any]:
     """Recover one teacher; what came out, and what it cost."""
     shape, _, _, n_students, widths = TABLES[table]
     teacher, x = draw(table, activation, seed)
     y, key = ec.respond(teacher, x), jr.split(jr.key(seed), 3)[2]
-    config = ec.RecoveryConfig.toy(widths, n_students)
+    config = ec.RecoveryConfig.toy(widths, n_students, upper=upper)
     settings = {"activation": activation, "hidden_layers": len(widths), "config": config, "key": key}
     recovery, seconds, cpu = timed(lambda: ec.recover(x, y, **settings))
     return {
@@ -91,11 +91,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES))
     parser.add_argument("--activations", nargs="+", help="only these")
     parser.add_argument("--seeds", nargs="+", type=int, default=range(10))
+    parser.add_argument("--upper", choices=("carried", "fresh"), default="carried", help="where upper layers begin")
     parser.add_argument("--out", type=Path, default=Path("benchmark_deep.json"), help="JSON file; goes on from it")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     asked = parser.parse_args(arguments)
     problems = [
         {"table": table, "activation": activation, "seed": seed}
+        | ({"upper": asked.upper} if asked.upper != "carried" else {})
         for table in asked.tables
         for activation in (asked.activations or TABLES[table][1])
         for seed in asked.seeds

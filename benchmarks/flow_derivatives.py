@@ -1,4 +1,4 @@
-"""Gradient and Hessian in closed form beside torch's, a flow beside SciPy's, and a hundred students in a call.
+"""Gradient and Hessian in closed form beside torch's, a flow beside SciPy's, a hundred students in a call, populations.
 
 python -m benchmarks.flow_derivatives              # all of it; torch where it is installed
 python -m benchmarks.flow_derivatives --only many --students 20
@@ -25,7 +25,7 @@ from scipy.integrate import solve_ivp
 
 from ecjax.flow import Ode, Until, follow
 from ecjax.network import random_network, random_students, respond
-from ecjax.objective import Samples, flatten
+from ecjax.objective import Population, Samples, flatten
 
 _PATIENCE = 10.0  # CPU seconds, beside which those of compiling and warming up are small
 _MEMORY = 4e8  # bytes of one array of hidden states for all columns; torch keeps some ten of them
@@ -197,6 +197,16 @@ def many(n_students: int) -> None:
         print(f"  the first 8, {name}: {seconds:.1f} CPU s, {seconds / 8:.3f} CPU s each", flush=True)
 
 
+def population(repeats: int) -> None:
+    """The Hessian of the loss over all normally distributed inputs, by Hermite sums."""
+    for fan_in in (4, 64):
+        teacher, student = (random_network((fan_in, 8, 1), "tanh", key=jr.key(seed)) for seed in (0, 2))
+        loss = Population(teacher, order=256)
+        hessian = jax.jit(lambda net, loss=loss: loss.curvature(net, exact=True))
+        seconds = smallest(lambda hessian=hessian, net=student: hessian(net).block_until_ready(), repeats)
+        print(f"population, {fan_in}-8-1 tanh, {loss.order} terms: Hessian {1e3 * seconds:.2f} ms", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=20)
@@ -205,8 +215,9 @@ def main() -> None:
         "derivatives": lambda: derivatives(options.repeats),
         "flows": flows,
         "many": lambda: many(options.students),
+        "population": lambda: population(options.repeats),
     }
-    parser.add_argument("--only", choices=parts, help="one of the three parts")
+    parser.add_argument("--only", choices=parts, help="one of the four parts")
     options = parser.parse_args()
     with jax.enable_x64(True):
         for name, part in parts.items():
