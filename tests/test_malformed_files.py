@@ -180,6 +180,41 @@ IMAGES = {
     "beyond-all": (_idx((2**32 - 1,) * 3, 8), "announces"),
 }
 
+_MARKS = {"questions": np.zeros((4, 16), np.uint8), "answers": np.ones((4, 2))}
+LOGS = {
+    "truncated": (save(_MARKS, {"fan_in": "3", "dtype": "float64"})[:-5], "not a readable safetensors file"),
+    "without-answers": ({"answers": None}, "is damaged"),
+    "one-answer": ({"answers": np.ones(())}, "is damaged"),
+    "answers-in-a-row": ({"answers": np.ones(4)}, "is damaged"),
+    "fewer-answers": ({"answers": np.ones((3, 2))}, "is damaged"),
+    "empty-answers": ({"answers": np.ones((4, 0))}, "is damaged"),
+    "nan": ({"answers": np.full((4, 2), np.nan)}, "is damaged"),
+    "other-marks": ({"questions": np.zeros((4, 16))}, "is damaged"),
+    "short-marks": ({"questions": np.zeros((4, 3), np.uint8)}, "is damaged"),
+    "another-teacher": ({"fan_in": "5"}, "of a teacher with 5 inputs"),
+}
+
+
+@pytest.mark.parametrize("name", LOGS)
+def test_a_log_of_no_answers_is_refused(name, tmp_path):
+    changed, words = LOGS[name]
+    if isinstance(changed, dict):
+        tensors = {each: tensor for each, tensor in (_MARKS | changed).items() if isinstance(tensor, np.ndarray)}
+        changed = save(tensors, {"fan_in": changed.get("fan_in", "3"), "dtype": "float64"})
+    (tmp_path / "log").write_bytes(changed)
+    with pytest.raises(ValueError, match=f"`log`: .*{words}.*name another file"):
+        ec.Teacher(lambda x: x[:, :2], fan_in=3, log=tmp_path / "log")
+
+
+def test_a_small_file_that_unfolds_to_a_large_one_is_not_unfolded(tmp_path, monkeypatch):
+    """Of a gzip file that announces 18 bytes and holds 64 MiB, no more than a byte beyond the 18 is asked for."""
+    asked, read = [], gzip.GzipFile.read
+    monkeypatch.setattr(gzip.GzipFile, "read", lambda file, size=-1: asked.append(size) or read(file, size))
+    (tmp_path / "bomb.gz").write_bytes(_idx((2, 3, 3), 2**26))
+    with pytest.raises(ValueError, match="announces"):
+        _read_idx(tmp_path / "bomb.gz", n_axes=3)
+    assert asked == [16, 19]
+
 
 @pytest.mark.parametrize("name", DATA)
 def test_a_file_of_no_data_is_refused(name, tmp_path, monkeypatch, capsys):
