@@ -20,6 +20,7 @@ from safetensors.numpy import save
 
 import ecjax as ec
 from ecjax import runs
+from ecjax.base import memory
 from ecjax.base.files import read_arrays, write_arrays
 from ecjax.base.npz import read_npz
 from ecjax.cli import main
@@ -214,6 +215,27 @@ def test_a_small_file_that_unfolds_to_a_large_one_is_not_unfolded(tmp_path, monk
     with pytest.raises(ValueError, match="announces"):
         _read_idx(tmp_path / "bomb.gz", n_axes=3)
     assert asked == [16, 19]
+
+
+@pytest.mark.parametrize("case", ["bytes", "offsets", "rows"])
+def test_a_damaged_table_of_arrow_is_refused(case, tmp_path, monkeypatch):
+    """Bytes are not unfolded into objects, offsets are looked at before they are followed, rows counted before read."""
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow reads these: pip install 'ecjax[doors]'")
+    from pyarrow import feather, parquet
+
+    path = tmp_path / ("table.parquet" if case == "rows" else "table.arrow")
+    offsets = np.array([0, -7 if case == "offsets" else 1, 2], np.int32)
+    buffers = [None, pyarrow.py_buffer(offsets.tobytes()), pyarrow.py_buffer(b"ab")]
+    table = pyarrow.table({"a": pyarrow.Array.from_buffers(pyarrow.binary(), 2, buffers), "y": [1.0, 2.0]})
+    if case == "rows":
+        parquet.write_table(table.select(["y"]), path)
+        monkeypatch.setattr(memory, "free_on_host", lambda: 1.0)
+        monkeypatch.setattr(memory, "_SMALL", 0)
+    else:
+        feather.write_feather(table, path, compression="uncompressed")
+    words = {"bytes": "made of binary", "offsets": r"is no .arrow file: .*[oO]ffset", "rows": "2 rows .* of memory"}
+    with pytest.raises(ValueError, match=words[case]):
+        read_table(path)
 
 
 @pytest.mark.parametrize("name", DATA)

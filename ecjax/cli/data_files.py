@@ -2,13 +2,14 @@
 
 import csv
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from ..base.memory import require_memory
 from ..base.npz import read_npz
 from ..doors import columns_of
 
@@ -149,12 +150,22 @@ def _read_columns(path: Path, outputs: Sequence[str]) -> Table:
         raise ValueError(
             f"`file`: {path.suffix} files are read by pyarrow, which is not installed: pip install pyarrow."
         ) from error
-    try:
-        read = parquet.ParquetFile(path).read() if path.suffix.lower() == ".parquet" else feather.read_table(path)
-    except (ArrowException, OSError, ValueError) as error:
-        raise ValueError(
-            f"`file`: {path} is no {path.suffix} file: {str(error).splitlines()[0].rstrip('.')}."
-        ) from error
+
+    def as_arrow(work: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return work(*arguments)
+        except (ArrowException, OSError, ValueError, OverflowError) as error:
+            said = (str(error).splitlines() or [type(error).__name__])[0].strip().rstrip(".")
+            raise ValueError(f"`file`: {path} is no {path.suffix} file: {said}.") from error
+
+    if path.suffix.lower() == ".parquet":
+        file = as_arrow(parquet.ParquetFile, path)
+        n_rows, n_columns = file.metadata.num_rows, file.metadata.num_columns
+        require_memory(8.0 * n_rows * n_columns, f"{n_rows:,} rows of {path}", "give fewer of them")
+        read = as_arrow(file.read)
+    else:
+        read = as_arrow(feather.read_table, path)
+    as_arrow(lambda: read.validate(full=True))  # offsets and the like, which are believed otherwise
     try:
         found = columns_of(read)
     except ValueError as error:
