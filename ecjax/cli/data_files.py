@@ -3,6 +3,7 @@
 import csv
 from array import array
 from collections.abc import Callable, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -187,9 +188,13 @@ def _numbers(row: list[str], names: list[str], path: Path, line: int, missing: b
     row = [text.strip() for text in row]
     for name, text in zip(names, row, strict=True):
         is_missing = text.lower() in MISSING
-        if not _is_number(text) and not (missing and is_missing):
-            hint = " Rows that miss numbers are left out with --missing dropped." if is_missing else ""
-            raise ValueError(f"`file`: line {line} of {path} has {text!r} in column {name!r}, not a number.{hint}")
+        is_number = _is_number(text)
+        if missing and (is_missing or is_number):
+            continue
+        if not is_number or not isfinite(float(text)):
+            hint = " Rows that miss numbers are left out with --missing dropped." if is_missing or is_number else ""
+            what = "NaN or infinite" if is_number else "not a number"
+            raise ValueError(f"`file`: line {line} of {path} has {text!r} in column {name!r}, {what}.{hint}")
     return [float(text) if _is_number(text) else float("nan") for text in row]
 
 
