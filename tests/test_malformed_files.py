@@ -270,6 +270,25 @@ def test_a_file_of_no_images_is_refused(name, tmp_path):
         _read_idx(tmp_path / name, n_axes=3)
 
 
+TEACHERS = {
+    "no-json": (b"{", "is not valid JSON"),
+    "a-list": (b"[1, 2]", "holds a list where names with values"),
+    "of-nothing": (b"{}", "does not say which images"),
+    "of-a-list": (b'{"dataset": [784, 2, 10]}', "does not say which images"),
+    "of-others": (b'{"dataset": "imagenet"}', "does not say which images"),
+    "so-many": (b'{"dataset": "mnist", "n": "all"}', "does not say which images"),
+}
+
+
+@pytest.mark.parametrize("name", TEACHERS)
+def test_a_folder_of_no_teacher_is_refused(name, tmp_path, capsys):
+    content, words = TEACHERS[name]
+    (tmp_path / "teacher.json").write_bytes(content)
+    (tmp_path / "teacher.safetensors").write_bytes(NET)
+    assert main(["recover", "images", "--teacher", str(tmp_path)]) == 2
+    assert words in " ".join(capsys.readouterr().err.split())
+
+
 # --- run folders -----------------------------------------------------------------------------------------------------
 
 

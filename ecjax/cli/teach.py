@@ -139,7 +139,7 @@ def read_teacher(path: Path, dataset: str | None = None) -> ImageTeacher:
                 f"`teacher`: {path} is no teacher: it has no teacher.json. Train one: ecjax teach mnist --hidden 16"
             )
         about = read_object(path / "teacher.json")
-        if about.get("dataset") not in DATASETS or not isinstance(about.get("n", N_IMAGES), int):
+        if about.get("dataset") not in tuple(DATASETS) or not isinstance(about.get("n", N_IMAGES), int):
             raise ValueError(
                 f"`teacher`: {path / 'teacher.json'} does not say which images it has learned, and how many."
             )
