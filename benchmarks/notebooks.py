@@ -3,8 +3,8 @@
     python -m benchmarks.notebooks                       # all: the table of notebooks/README.md
     python -m benchmarks.notebooks deep noise --keep     # some, whose outputs are written into the files
 
-Each has a kernel of its own, which compiles everything: no compiled programs are kept between runs. CPU seconds are of the
-kernel, over all cores. Needs nbclient and ipykernel (the dependency group `test`).
+Each has a kernel of its own, which compiles everything: no compiled programs are kept between runs. CPU seconds are of
+the kernel, over all cores. Needs nbclient and ipykernel (the dependency group `test`).
 """
 
 import argparse
@@ -27,7 +27,8 @@ def run(path: Path) -> tuple[Any, float, float]:
 
     notebook = nbformat.read(path, as_version=4)
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    NotebookClient(notebook, timeout=600, kernel_name="python3", record_timing=False, coalesce_streams=True).execute(cwd=str(path.parent))
+    options = {"timeout": 600, "kernel_name": "python3", "record_timing": False, "coalesce_streams": True}
+    NotebookClient(notebook, **options).execute(cwd=str(path.parent))
     wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     return notebook, wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
