@@ -55,6 +55,17 @@ def _same(one, other):
         np.testing.assert_array_equal(leaf, twin)
 
 
+@pytest.mark.parametrize("is_exact", [True, False])
+def test_who_asks_for_an_exact_answer_is_told_by_the_status(is_exact, finished, tmp_path, monkeypatch, capsys):
+    answer = dataclasses.replace(finished.recovery, is_exact=is_exact)
+    monkeypatch.setattr(recovering, "recover", lambda *_, **__: answer)
+    ask = ("recover", "toy", *SMALL, "--no-figures", "--out")
+    assert run(*ask, tmp_path / "asked", "--exact-or-fail") == (0 if is_exact else 1)
+    assert ("NOT exact" in capsys.readouterr().out) is not is_exact
+    assert runs.load_run(tmp_path / "asked").recovery.is_exact is is_exact
+    assert run(*ask, tmp_path / "looked") == 0
+
+
 # --- help ----------------------------------------------------------------------------------------------------------
 
 

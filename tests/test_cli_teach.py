@@ -54,6 +54,18 @@ def folder(data, tmp_path_factory):
     return out
 
 
+def test_a_second_teacher_of_that_name_waits_for_the_first(data, tmp_path, capsys):
+    fcntl = pytest.importorskip("fcntl", reason="files are locked by fcntl")
+    (tmp_path / "one.unfinished").mkdir()
+    (tmp_path / "one.unfinished" / "config.json").write_text("{}")
+    with open(tmp_path / "one.unfinished" / "in-use", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for more in ([], ["--overwrite"]):
+            assert taught(data, tmp_path / "one", *more) == 2
+            assert "another process is at work" in " ".join(capsys.readouterr().err.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["one.unfinished"]
+
+
 def test_a_teacher_says_what_it_is(folder):
     about = json.loads((folder / "teacher.json").read_text())
     assert about["shape"] == [784, 3, 2, 10]

@@ -384,6 +384,22 @@ def test_a_mini_batch_of_all_samples_is_all_of_them(key):
 # --- records ---------------------------------------------------------------------------------------------------------
 
 
+DAMAGED = (  # arrays of a saved trajectory of three students with three rows that are none of it, or missing
+    {"reason": None},
+    {"reason": np.full(3, 99)},
+    {"n_saved": np.full(3, 99)},
+    {"n_saved": np.zeros(3, int)},
+    {"theta": np.ones(())},
+    {"time": np.full((3, 3), "now")},
+    {"time": np.zeros((0, 3))},
+    {"n_steps": np.zeros(5, int)},
+    {"moving0": np.zeros(7)},
+    {"moving1": np.array("far")},
+    {"moving3": None},
+    {"movingx": np.zeros(3)},
+)
+
+
 def test_a_trajectory_is_saved_read_and_gone_on_with(key, tmp_path):
     objective, students = task(key), stack_of(key)
     path = follow(students, objective, until=Until(time=1.0), saves=[0.2], solver="tsit5")
@@ -401,6 +417,12 @@ def test_a_trajectory_is_saved_read_and_gone_on_with(key, tmp_path):
     (tmp_path / "b.npz").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="no readable file"):
         flow.load_trajectory(tmp_path / "b.npz", students, path.dynamics)
+    with np.load(tmp_path / "a.npz") as file:
+        held = dict(file)
+    for changed in DAMAGED:
+        np.savez(tmp_path / "c.npz", **{name: array for name, array in (held | changed).items() if array is not None})
+        with pytest.raises(ValueError, match=r"c.npz (is no readable file|holds students)"):
+            flow.load_trajectory(tmp_path / "c.npz", students, path.dynamics)
 
 
 def test_slices_of_a_stack_are_joined(key):

@@ -159,7 +159,8 @@ import ecjax
 assert jax.config.values == before
 doors = [name for name in sys.modules if name.split(".")[0] in {DOOR_PACKAGES} or name in {DOORS}]
 assert not doors, doors
-assert "scipy.stats" not in sys.modules  # a fifth of the time that importing takes; scipy.special has what is needed
+for each in ("scipy.stats", "flax"):  # a fifth, and as much again, of the time that importing takes; needed by few
+    assert each not in sys.modules, each
 """)
 
 

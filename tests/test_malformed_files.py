@@ -20,6 +20,7 @@ from safetensors.numpy import save
 
 import ecjax as ec
 from ecjax import runs
+from ecjax.base import memory
 from ecjax.base.files import read_arrays, write_arrays
 from ecjax.base.npz import read_npz
 from ecjax.cli import main
@@ -180,6 +181,62 @@ IMAGES = {
     "beyond-all": (_idx((2**32 - 1,) * 3, 8), "announces"),
 }
 
+_MARKS = {"questions": np.zeros((4, 16), np.uint8), "answers": np.ones((4, 2))}
+LOGS = {
+    "truncated": (save(_MARKS, {"fan_in": "3", "dtype": "float64"})[:-5], "not a readable safetensors file"),
+    "without-answers": ({"answers": None}, "is damaged"),
+    "one-answer": ({"answers": np.ones(())}, "is damaged"),
+    "answers-in-a-row": ({"answers": np.ones(4)}, "is damaged"),
+    "fewer-answers": ({"answers": np.ones((3, 2))}, "is damaged"),
+    "empty-answers": ({"answers": np.ones((4, 0))}, "is damaged"),
+    "nan": ({"answers": np.full((4, 2), np.nan)}, "is damaged"),
+    "other-marks": ({"questions": np.zeros((4, 16))}, "is damaged"),
+    "short-marks": ({"questions": np.zeros((4, 3), np.uint8)}, "is damaged"),
+    "another-teacher": ({"fan_in": "5"}, "of a teacher with 5 inputs"),
+}
+
+
+@pytest.mark.parametrize("name", LOGS)
+def test_a_log_of_no_answers_is_refused(name, tmp_path):
+    changed, words = LOGS[name]
+    if isinstance(changed, dict):
+        tensors = {each: tensor for each, tensor in (_MARKS | changed).items() if isinstance(tensor, np.ndarray)}
+        changed = save(tensors, {"fan_in": changed.get("fan_in", "3"), "dtype": "float64"})
+    (tmp_path / "log").write_bytes(changed)
+    with pytest.raises(ValueError, match=f"`log`: .*{words}.*name another file"):
+        ec.Teacher(lambda x: x[:, :2], fan_in=3, log=tmp_path / "log")
+
+
+def test_a_small_file_that_unfolds_to_a_large_one_is_not_unfolded(tmp_path, monkeypatch):
+    """Of a gzip file that announces 18 bytes and holds 64 MiB, no more than a byte beyond the 18 is asked for."""
+    asked, read = [], gzip.GzipFile.read
+    monkeypatch.setattr(gzip.GzipFile, "read", lambda file, size=-1: asked.append(size) or read(file, size))
+    (tmp_path / "bomb.gz").write_bytes(_idx((2, 3, 3), 2**26))
+    with pytest.raises(ValueError, match="announces"):
+        _read_idx(tmp_path / "bomb.gz", n_axes=3)
+    assert asked == [16, 19]
+
+
+@pytest.mark.parametrize("case", ["bytes", "offsets", "rows"])
+def test_a_damaged_table_of_arrow_is_refused(case, tmp_path, monkeypatch):
+    """Bytes are not unfolded into objects, offsets are looked at before they are followed, rows counted before read."""
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow reads these: pip install 'ecjax[doors]'")
+    from pyarrow import feather, parquet
+
+    path = tmp_path / ("table.parquet" if case == "rows" else "table.arrow")
+    offsets = np.array([0, -7 if case == "offsets" else 1, 2], np.int32)
+    buffers = [None, pyarrow.py_buffer(offsets.tobytes()), pyarrow.py_buffer(b"ab")]
+    table = pyarrow.table({"a": pyarrow.Array.from_buffers(pyarrow.binary(), 2, buffers), "y": [1.0, 2.0]})
+    if case == "rows":
+        parquet.write_table(table.select(["y"]), path)
+        monkeypatch.setattr(memory, "free_on_host", lambda: 1.0)
+        monkeypatch.setattr(memory, "_SMALL", 0)
+    else:
+        feather.write_feather(table, path, compression="uncompressed")
+    words = {"bytes": "made of binary", "offsets": r"is no .arrow file: .*[oO]ffset", "rows": "2 rows .* of memory"}
+    with pytest.raises(ValueError, match=words[case]):
+        read_table(path)
+
 
 @pytest.mark.parametrize("name", DATA)
 def test_a_file_of_no_data_is_refused(name, tmp_path, monkeypatch, capsys):
@@ -211,6 +268,25 @@ def test_a_file_of_no_images_is_refused(name, tmp_path):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=words):
         _read_idx(tmp_path / name, n_axes=3)
+
+
+TEACHERS = {
+    "no-json": (b"{", "is not valid JSON"),
+    "a-list": (b"[1, 2]", "holds a list where names with values"),
+    "of-nothing": (b"{}", "does not say which images"),
+    "of-a-list": (b'{"dataset": [784, 2, 10]}', "does not say which images"),
+    "of-others": (b'{"dataset": "imagenet"}', "does not say which images"),
+    "so-many": (b'{"dataset": "mnist", "n": "all"}', "does not say which images"),
+}
+
+
+@pytest.mark.parametrize("name", TEACHERS)
+def test_a_folder_of_no_teacher_is_refused(name, tmp_path, capsys):
+    content, words = TEACHERS[name]
+    (tmp_path / "teacher.json").write_bytes(content)
+    (tmp_path / "teacher.safetensors").write_bytes(NET)
+    assert main(["recover", "images", "--teacher", str(tmp_path)]) == 2
+    assert words in " ".join(capsys.readouterr().err.split())
 
 
 # --- run folders -----------------------------------------------------------------------------------------------------

@@ -28,6 +28,13 @@ def test_notebook_is_kept_with_small_outputs(path):
     assert path.stat().st_size < 300_000
 
 
+def test_the_index_names_every_notebook():
+    index = (NOTEBOOKS[0].parent / "README.md").read_text()
+    rows = re.findall(r"^\| \[(\w+)\]\((\w+)\.ipynb\) \| .+ \| \d+ \|$", index, re.MULTILINE)
+    assert sorted(file for _, file in rows) == [path.stem for path in NOTEBOOKS]
+    assert all(name == file for name, file in rows)
+
+
 @pytest.mark.slow
 def test_readme_runs():
     """The Python of the README, word for word."""

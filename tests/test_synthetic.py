@@ -281,6 +281,9 @@ def test_the_tidy_table_has_a_row_for_each_method(suite, results, tmp_path):
     assert table.parameter_error.max() == float("inf")
     assert suite("commands").main(["--csv", str(file), "--zero-loss", "1e-8", "--out", str(results)]) == 0
     assert pd.read_csv(file).at_zero_loss.eq(1).all()
+    assert suite("commands").main(["--csv", str(file), "--columns", "width", "ease", "--out", str(results)]) == 0
+    assert list(pd.read_csv(file)) == ["width", "ease"]
+    assert suite("commands").main(["--csv", str(file), "--columns", "luck", "--out", str(results)]) == 2
 
 
 def test_the_tidy_table_as_parquet(suite, results, tmp_path):

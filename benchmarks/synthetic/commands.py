@@ -73,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
     said.add_argument("--figure", type=Path, metavar="FILE", help="draw students and teachers against the ease")
     said.add_argument("--of", choices=(*METHODS, "plain"), default="ours", help="whose figure")
     said.add_argument("--csv", type=Path, metavar="FILE", help="write the tidy table, a row for each trial and method")
+    said.add_argument("--columns", nargs="+", metavar="NAME", help="of the table that is written; all")
     said.add_argument("--parquet", type=Path, metavar="FILE", help="the same as Parquet")
     said.add_argument("--zero-loss", type=float, default=ZERO_LOSS, help="loss at which a student counts as perfect")
     return made
@@ -136,10 +137,14 @@ def _show(asked: argparse.Namespace, chosen: list[Trial]) -> int:
     if not rows:
         raise ValueError(f"`out`: {asked.out} has none of these trials; run the same command without --table first.")
     frame = tidy(rows, zero_loss=asked.zero_loss)
+    unknown = sorted(set(asked.columns or ()) - set(frame.columns))
+    if unknown:
+        raise ValueError(f"`columns`: the table has no {unknown}; it has {list(frame.columns)}.")
+    written = frame[asked.columns] if asked.columns else frame
     if asked.csv:
-        frame.to_csv(asked.csv, index=False)
+        written.to_csv(asked.csv, index=False)
     if asked.parquet:
-        frame.to_parquet(asked.parquet, index=False)
+        written.to_parquet(asked.parquet, index=False)
     if asked.figure:
         from .figure import plot_against_ease  # matplotlib: where problems are only solved, none may be installed
 

@@ -33,7 +33,7 @@ from .recover_commands import (
     RecoverToy,
     images_default,
 )
-from .recovering import Interrupted, recover_data, recover_digits, recover_images, recover_toy
+from .recovering import Interrupted, NotExactError, recover_data, recover_digits, recover_images, recover_toy
 from .teach import teach
 from .words import in_options
 
@@ -69,12 +69,13 @@ ecjax --version says which ecjax this is.
 Activations: {activations}.
 
 Exit status: 0 when the command ran, whatever it found (result.json says whether
-that is exact); 2 when it was refused; 130 after Ctrl-C.
+that is exact); 1 where nothing exact was found and --exact-or-fail was given; 2
+when it was refused; 130 after Ctrl-C.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status is 0, 2 after a refusal, 130 after Ctrl-C."""
+    """Run one command; the exit status is 0, 1 if not as exact as asked for, 2 after a refusal, 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     name = next((name for name in COMMANDS if arguments[: len(name.split())] == name.split()), None)
     if arguments in (["--version"], ["-V"], ["version"]):
@@ -94,6 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             join()
         with jax.enable_x64(True):  # entered here, in the door: the library follows the precision of its data
             _run(command, Console(quiet=not is_first()), parse)
+    except NotExactError:  # which the report has said
+        return 1
     except Interrupted as interrupted:
         errors.print(Text(str(interrupted)))
         return 130

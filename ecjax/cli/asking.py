@@ -18,7 +18,7 @@ from ..runs import as_json, save_recovery
 from .options import named_activations
 from .progress_bars import ProgressBars
 from .recover_commands import RecoverFunction
-from .recovering import Interrupted
+from .recovering import Interrupted, require_exact
 from .report import report
 from .run_folder import finish, run_folder
 
@@ -85,3 +85,4 @@ def recover_function(command: RecoverFunction, console: Console) -> None:
         save_recovery(partial, recovery, data=Data.of(x, teacher(x)))
         teacher.save()  # whatever was asked since it was last written
         report(console, recovery, None, finish(partial), x)
+        require_exact(recovery, command.output)

@@ -2,13 +2,15 @@
 
 import csv
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from math import isfinite
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from ..base.memory import require_memory
 from ..base.npz import read_npz
 from ..doors import columns_of
 
@@ -149,12 +151,22 @@ def _read_columns(path: Path, outputs: Sequence[str]) -> Table:
         raise ValueError(
             f"`file`: {path.suffix} files are read by pyarrow, which is not installed: pip install pyarrow."
         ) from error
-    try:
-        read = parquet.ParquetFile(path).read() if path.suffix.lower() == ".parquet" else feather.read_table(path)
-    except (ArrowException, OSError, ValueError) as error:
-        raise ValueError(
-            f"`file`: {path} is no {path.suffix} file: {str(error).splitlines()[0].rstrip('.')}."
-        ) from error
+
+    def as_arrow(work: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return work(*arguments)
+        except (ArrowException, OSError, ValueError, OverflowError) as error:
+            said = (str(error).splitlines() or [type(error).__name__])[0].strip().rstrip(".")
+            raise ValueError(f"`file`: {path} is no {path.suffix} file: {said}.") from error
+
+    if path.suffix.lower() == ".parquet":
+        file = as_arrow(parquet.ParquetFile, path)
+        n_rows, n_columns = file.metadata.num_rows, file.metadata.num_columns
+        require_memory(8.0 * n_rows * n_columns, f"{n_rows:,} rows of {path}", "give fewer of them")
+        read = as_arrow(file.read)
+    else:
+        read = as_arrow(feather.read_table, path)
+    as_arrow(lambda: read.validate(full=True))  # offsets and the like, which are believed otherwise
     try:
         found = columns_of(read)
     except ValueError as error:
@@ -176,9 +188,13 @@ def _numbers(row: list[str], names: list[str], path: Path, line: int, missing: b
     row = [text.strip() for text in row]
     for name, text in zip(names, row, strict=True):
         is_missing = text.lower() in MISSING
-        if not _is_number(text) and not (missing and is_missing):
-            hint = " Rows that miss numbers are left out with --missing dropped." if is_missing else ""
-            raise ValueError(f"`file`: line {line} of {path} has {text!r} in column {name!r}, not a number.{hint}")
+        is_number = _is_number(text)
+        if missing and (is_missing or is_number):
+            continue
+        if not is_number or not isfinite(float(text)):
+            hint = " Rows that miss numbers are left out with --missing dropped." if is_missing or is_number else ""
+            what = "NaN or infinite" if is_number else "not a number"
+            raise ValueError(f"`file`: line {line} of {path} has {text!r} in column {name!r}, {what}.{hint}")
     return [float(text) if _is_number(text) else float("nan") for text in row]
 
 

@@ -15,7 +15,17 @@ ALL = "--help-all"
 # Of the options that commands share; what is a command's own is always shown.
 _BASIC = (
     *("--student-width", "--n-students", "--rounds", "--gamma", "--beta", "--exact-loss", "--method"),
-    *("--answers-are", "--noise", "--missing", "--outliers", "--out", "--overwrite", "--figures", "--budget"),
+    *(
+        "--answers-are",
+        "--noise",
+        "--missing",
+        "--outliers",
+        "--out",
+        "--overwrite",
+        "--figures",
+        "--exact-or-fail",
+        "--budget",
+    ),
 )
 _OPTION = re.compile(r"^│ (-h|--[\w.-]+)")
 

@@ -52,11 +52,13 @@ class Output:
             when its command is given again.
         overwrite: Replace a run that is already there.
         figures: Whether figures are drawn.
+        exact_or_fail: End with exit status 1 where nothing exact was found. The run is written all the same.
     """
 
     out: Path | None = None
     overwrite: bool = False
     figures: bool = True
+    exact_or_fail: bool = False
 
 
 def seconds(text: str) -> float:

@@ -43,6 +43,10 @@ class Interrupted(Exception):
     """Ctrl-C, with a message that says what is safe."""
 
 
+class NotExactError(Exception):
+    """What --exact-or-fail asks for where nothing exact was found; the run is written."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """What is asked to be recovered, and what is known of the answer.
@@ -238,3 +242,10 @@ def finish_run(partial: Path, recovery: Recovery, problem: Problem, console: Con
     if not recovery.is_stopped or problem.unknown_kind:
         shutil.rmtree(partial / STUDENTS, ignore_errors=True)  # all of them are in students.safetensors now
     report(console, recovery, comparison, finish(partial), problem.data.x)
+    require_exact(recovery, output)
+
+
+def require_exact(recovery: Recovery, output: Output) -> None:
+    """Raise what ends the command with status 1, where the user wants that and the answer is not exact."""
+    if output.exact_or_fail and not recovery.is_exact:
+        raise NotExactError

@@ -22,9 +22,10 @@ from ..data.images import DATASETS, load_images
 from ..data.teachers import trained_teacher
 from ..judge import unrecoverable_neurons
 from ..network import Network, load_network, save_network
-from ..runs import as_json, close_run, open_run, read_json, write_json
+from ..runs import as_json, read_json, write_json
 from .commands import Teach
-from .options import named_activations
+from .options import Output, named_activations
+from .run_folder import finish, run_folder
 
 N_IMAGES = 10_000  # of a teacher that does not say how many it has seen
 
@@ -60,44 +61,46 @@ def teach(command: Teach, console: Console) -> None:
     if folder.exists() and not command.overwrite and (folder / "teacher.json").is_file():
         raise ValueError(f"`out`: {folder} holds a teacher already; name another, or pass --overwrite to replace it.")
     x, labels = images(command.dataset, command.data, command.n)
-    partial = open_run(folder, {"command": "teach", **asked}, overwrite=command.overwrite)
-
     say = lambda *parts: console.print(Text.assemble(*parts), soft_wrap=True)
-    say(f"training a {x.shape[1]}-{shape}-10 {command.activation} network on {len(x):,} images of {command.dataset}")
-    try:
-        trained = trained_teacher(
-            x.astype(command.precision),
-            labels,
-            command.hidden,
-            activations,
-            key=jr.key(command.seed),
-            n_steps=command.n_steps,
-            batch_size=command.batch_size,
-            learning_rate=command.learning_rate,
-            weight_decay=command.weight_decay,
-            held_out=command.held_out,
+    output = Output(out=folder, overwrite=command.overwrite)
+    with run_folder(output, "teach", {"command": "teach", **asked}) as (partial, _):
+        say(
+            f"training a {x.shape[1]}-{shape}-10 {command.activation} network on {len(x):,} images of {command.dataset}"
         )
-    except (ValueError, KeyboardInterrupt):
-        shutil.rmtree(partial)
-        raise
-    hopeless = unrecoverable_neurons(trained.network, trained.x)
-    save_network(trained.network, partial / "teacher.safetensors")
-    about = {
-        "dataset": command.dataset,
-        "split": "train",
-        "n": len(x),
-        "held_out": command.held_out,
-        "standardisation": {"mean": DATASETS[command.dataset].mean, "std": DATASETS[command.dataset].std},
-        "shape": trained.network.shape,
-        "activation": command.activation,
-        "precision": command.precision,
-        "accuracy": trained.accuracy,
-        "seed": command.seed,
-        "cannot_be_recovered": hopeless,
-        "versions": read_json(partial / "versions.json"),
-    }
-    write_json(partial / "teacher.json", about)
-    close_run(partial)
+        try:
+            trained = trained_teacher(
+                x.astype(command.precision),
+                labels,
+                command.hidden,
+                activations,
+                key=jr.key(command.seed),
+                n_steps=command.n_steps,
+                batch_size=command.batch_size,
+                learning_rate=command.learning_rate,
+                weight_decay=command.weight_decay,
+                held_out=command.held_out,
+            )
+        except (ValueError, KeyboardInterrupt):
+            shutil.rmtree(partial)  # there is nothing to go on with
+            raise
+        hopeless = unrecoverable_neurons(trained.network, trained.x)
+        save_network(trained.network, partial / "teacher.safetensors")
+        about = {
+            "dataset": command.dataset,
+            "split": "train",
+            "n": len(x),
+            "held_out": command.held_out,
+            "standardisation": {"mean": DATASETS[command.dataset].mean, "std": DATASETS[command.dataset].std},
+            "shape": trained.network.shape,
+            "activation": command.activation,
+            "precision": command.precision,
+            "accuracy": trained.accuracy,
+            "seed": command.seed,
+            "cannot_be_recovered": hopeless,
+            "versions": read_json(partial / "versions.json"),
+        }
+        write_json(partial / "teacher.json", about)
+        finish(partial)
     say(f"it reads {trained.accuracy:.1%} of {round(command.held_out * len(x)):,} held-out images")
     for each in hopeless:
         say(("warning  ", "bold yellow"), each)
@@ -136,7 +139,7 @@ def read_teacher(path: Path, dataset: str | None = None) -> ImageTeacher:
                 f"`teacher`: {path} is no teacher: it has no teacher.json. Train one: ecjax teach mnist --hidden 16"
             )
         about = read_object(path / "teacher.json")
-        if about.get("dataset") not in DATASETS or not isinstance(about.get("n", N_IMAGES), int):
+        if about.get("dataset") not in tuple(DATASETS) or not isinstance(about.get("n", N_IMAGES), int):
             raise ValueError(
                 f"`teacher`: {path / 'teacher.json'} does not say which images it has learned, and how many."
             )

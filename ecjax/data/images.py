@@ -16,6 +16,7 @@ Source: LeCun, Cortes, Burges (MNIST); Xiao, Rasul, Vollgraf, arXiv:1708.07747 (
 """
 
 import gzip
+import math
 import os
 import zlib
 from collections.abc import Iterable
@@ -27,7 +28,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from ..base.memory import require_memory
+
 Split = Literal["train", "test"]
+_MOST_UNFOLDED = 1032  # bytes that one byte of a gzip file can become, by the format
 
 
 @dataclass(frozen=True)
@@ -181,19 +185,22 @@ def _download(images: _Images, file: str, members: Iterable[str] = ()) -> list[P
 
 def _read_idx(path: Path, *, n_axes: int) -> np.ndarray:
     """An idx file of bytes: two zeros, type 8, number of axes, big-endian lengths, then the bytes themselves."""
+    header = 4 + 4 * n_axes
     try:
-        raw = gzip.decompress(path.read_bytes())
+        with gzip.open(path) as file:
+            head = file.read(header)
+            if len(head) < header or head[:4] != bytes([0, 0, 8, n_axes]):
+                raise ValueError(f"`folder`: {path} is no idx file of bytes with {n_axes} axes. Fetch it again.")
+            shape = np.frombuffer(head[4:], ">u4").tolist()
+            size = min(math.prod(shape), _MOST_UNFOLDED * path.stat().st_size)
+            require_memory(size, f"bytes of shape {shape} in {path}", "fetch it again")
+            raw = file.read(size + 1)  # and not whatever a small file may unfold to
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"`folder`: {path} is no whole gzip file ({error}). Fetch it again.") from error
-    header = 4 + 4 * n_axes
-    if len(raw) < header or raw[:4] != bytes([0, 0, 8, n_axes]):
-        raise ValueError(f"`folder`: {path} is no idx file of bytes with {n_axes} axes. Fetch it again.")
-    shape = np.frombuffer(raw[4:header], ">u4").astype(int)
-    if len(raw) - header != np.prod(shape):
-        raise ValueError(
-            f"`folder`: {path} announces {shape.tolist()} bytes and holds {len(raw) - header} in all. Fetch it again."
-        )
-    return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
+    if len(raw) != math.prod(shape):
+        held = f"{len(raw)} in all" if len(raw) < math.prod(shape) else "more"
+        raise ValueError(f"`folder`: {path} announces {shape} bytes and holds {held}. Fetch it again.")
+    return np.frombuffer(raw, np.uint8).reshape(shape)
 
 
 def _read_cifar(paths: list[Path]) -> tuple[np.ndarray, np.ndarray]:

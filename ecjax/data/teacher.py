@@ -12,7 +12,6 @@ a hundred thousand images is some megabytes.
 import hashlib
 import os
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -223,17 +222,27 @@ class Teacher:
         self._written = time.monotonic()
 
     def _read(self, path: Path) -> None:
-        arrays, about = read_arrays_and_words(path)
+        remedy = "Delete it, and the teacher is asked again; or name another file."
+        try:
+            arrays, about = read_arrays_and_words(path)
+        except ValueError as error:
+            raise ValueError(f"`log`: {error} {remedy}") from error
         if (about.get("fan_in"), about.get("dtype")) != (str(self.fan_in), self.dtype.name):
             raise ValueError(
                 f"`log`: {path} is of a teacher with {about.get('fan_in')} inputs in {about.get('dtype')}, this one "
                 f"has {self.fan_in} in {self.dtype.name}: name another file."
             )
-        with suppress(KeyError):
-            marks, answers = arrays["questions"], arrays["answers"]
-            self._answers = {mark.tobytes(): answer for mark, answer in zip(marks, answers, strict=True)}
-            if len(answers):
-                self.fan_out, self._came = answers.shape[1], answers.dtype
+        marks, answers = (arrays.get(name, np.zeros(())) for name in ("questions", "answers"))
+        is_whole = marks.dtype == np.uint8 and marks.shape == (len(answers) if answers.ndim == 2 else -1, _MARK)
+        is_whole &= answers.size > 0 or not len(answers)
+        if not is_whole or answers.dtype.kind not in "fiub" or not np.isfinite(answers).all():
+            raise ValueError(
+                f"`log`: {path} is damaged: questions {marks.shape} and answers {answers.shape} were not written "
+                f"by a teacher. {remedy}"
+            )
+        self._answers = {mark.tobytes(): answer for mark, answer in zip(marks, answers, strict=True)}
+        if len(answers):
+            self.fan_out, self._came = answers.shape[1], answers.dtype
 
 
 def _some(answer: np.ndarray) -> str:

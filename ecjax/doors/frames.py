@@ -32,8 +32,14 @@ def columns_of(table: Any) -> tuple[np.ndarray, tuple[str, ...]] | None:
     return np.column_stack([_numbers(columns[name], name) for name in named]), tuple(named)
 
 
+_OF_ARROW = ("int", "uint", "float", "double", "halffloat", "bool", "null")  # begin the names of its numbers
+
+
 def _numbers(column: Any, name: str) -> np.ndarray:
     try:
+        kind = str(getattr(column, "type", "")) if type(column).__module__.startswith("pyarrow") else ""
+        if kind and not kind.removeprefix("dictionary<values=").startswith(_OF_ARROW):
+            raise ValueError(f"it is made of {kind}")  # and is not unfolded into objects first
         array = np.asarray(column.to_numpy(**({"zero_copy_only": False} if _is_array(column) else {})))
         if array.dtype == object:  # missing numbers are None
             array = np.array([np.nan if each is None else each for each in array])

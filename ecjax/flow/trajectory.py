@@ -181,16 +181,32 @@ def load_trajectory(path: str | os.PathLike, like: Network, dynamics: Dynamics) 
         columns = {name: held[name] for name in (*_COLUMNS, *_NUMBERS)}
     except (ValueError, KeyError) as error:
         raise ValueError(f"{path} is no readable file of a trajectory ({error}).") from error
+    n_students, n_rows = columns["time"].shape if columns["time"].ndim == 2 else (0, 0)
+    damaged = sorted(name for name, array in columns.items() if not _is_column(name, array, n_students, n_rows))
+    if damaged or not n_students:
+        raise ValueError(f"{path} is no readable file of a trajectory ({', '.join(damaged) or 'no students'}).")
     blank = eqx.filter_eval_shape(_begin, dynamics, theta, posed(_Still(), like))
-    leaves = [jnp.asarray(held[name]) for name in sorted((n for n in held if n.startswith("moving")), key=_number)]
     structure = jax.tree.structure(blank)
-    if columns["theta"].shape[2] != theta.size or structure.num_leaves != len(leaves):
+    names = [f"moving{number}" for number in range(structure.num_leaves)]
+    if columns["theta"].shape[2] != theta.size or {name for name in held if name.startswith("moving")} != set(names):
         raise ValueError(
             f"{path} holds students of {columns['theta'].shape[2]} weights, or of other dynamics; `like` has "
             f"{theta.size}, `dynamics` is {dynamics}."
         )
-    return Trajectory(**columns, like=like, dynamics=dynamics, moving=jax.tree.unflatten(structure, leaves))
+    leaves = [held[name] for name in names]
+    for name, leaf, one in zip(names, leaves, jax.tree.leaves(blank), strict=True):
+        if leaf.shape != (n_students, *one.shape) or leaf.dtype.kind != one.dtype.kind:
+            raise ValueError(f"{path} is no readable file of a trajectory ({name}).")
+    moving = jax.tree.unflatten(structure, map(jnp.asarray, leaves))
+    return Trajectory(**columns, like=like, dynamics=dynamics, moving=moving)
 
 
-def _number(name: str) -> int:
-    return int(name.removeprefix("moving"))
+def _is_column(name: str, array: np.ndarray, n_students: int, n_rows: int) -> bool:
+    """Whether an array is what `Trajectory` has by that name."""
+    kinds = "f" if name in _COLUMNS else "b" if name == "ends_in_passing" else "iu"
+    wanted = (n_students, n_rows) if name in _COLUMNS else (n_students,)
+    shape = array.shape[:2] if name == "theta" and array.ndim == 3 else array.shape
+    if shape != wanted or array.dtype.kind not in kinds:
+        return False
+    low, high = {"n_saved": (1, n_rows), "reason": (0, len(REASONS) - 1)}.get(name, (-np.inf, np.inf))
+    return name in _COLUMNS or bool(np.all((low <= array) & (array <= high)))

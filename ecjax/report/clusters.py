@@ -23,9 +23,10 @@ def clusters(run: Run) -> Section:
     """The clusters of every layer; of a layer with several activations, those of each."""
     recovery = run.recovery
     section = Section("Clusters")
+    who = "students" if recovery.expansions else "probes"  # that proposed the vectors
     section.say(
-        "What many students (or probes) found independently is a neuron of the teacher. Neurons carry the same number "
-        "everywhere on this page: their row in the recovered network."
+        f"What many {who} found independently is a neuron of the teacher. Neurons carry the same number everywhere on "
+        "this page: their row in the recovered network."
     )
     can_cut = len(recovery.clusterings) == 1 and bool(recovery.expansions)
     for i, clustering in enumerate(recovery.clusterings):
@@ -34,8 +35,8 @@ def clusters(run: Run) -> Section:
             name = f"{i + 1}" if len(numbers) == 1 else f"{i + 1}-{j + 1}"
             where = f"Layer {i + 1}" + (f", group {j + 1}" if len(numbers) > 1 else "")
             command = f"ecjax cut {run.folder}" if can_cut else ""
-            _dendrogram(section, group, of_group, name, where, command)
-            _angles(section, group, of_group, name, where)
+            _dendrogram(section, group, of_group, name, where, command, who)
+            _angles(section, group, of_group, name, where, who)
             _similarity(section, group, of_group, where)
     return section
 
@@ -44,9 +45,9 @@ def _states(clustering: Clustering, numbers: np.ndarray) -> list[str]:
     return ["neuron" if number else "no neuron" for number in numbers]
 
 
-def _table(clustering: Clustering, numbers: np.ndarray) -> str:
+def _table(clustering: Clustering, numbers: np.ndarray, who: str) -> str:
     order = np.lexsort((~clustering.kept, np.where(numbers, numbers, len(numbers) + 1)))
-    head = ("neuron", "students", "copies", "median angle (rad)", "spread", "verdict")
+    head = ("neuron", who, "copies", "median angle (rad)", "spread", "verdict")
     rows = [
         (
             str(numbers[k]) if numbers[k] else "none",
@@ -62,7 +63,7 @@ def _table(clustering: Clustering, numbers: np.ndarray) -> str:
 
 
 def _dendrogram(
-    section: Section, clustering: Clustering, numbers: np.ndarray, name: str, where: str, command: str
+    section: Section, clustering: Clustering, numbers: np.ndarray, name: str, where: str, command: str, who: str
 ) -> None:
     nodes, cuts = nodes_of(clustering), cuts_of(clustering)
     brackets, lowest = _brackets(clustering, nodes)
@@ -77,7 +78,7 @@ def _dendrogram(
     )  # fmt: skip
     n = len(clustering.neurons)
     bare = {"labels": False, "ticks": False, "domain": False, "titlePadding": 20}
-    title = f"{n:,} neurons of {clustering.n_students} students"
+    title = f"{n:,} neurons of {clustering.n_students} {who}"
     place = charts.number("x", title, scale={"domain": [-1, n]}, axis=bare)
     ends = [lowest / 2, max((bracket[-1] for bracket in brackets), default=3 * lowest) * 2]
     height = charts.logarithmic("y", f"distance ({clustering.config.metric})", scale={"type": "log", "domain": ends})
@@ -95,9 +96,9 @@ def _dendrogram(
     )  # fmt: skip
     said = f"{where}: the dendrogram. Blue clusters are neurons, orange ones were candidates and are none."
     said += "" if len(clustering.linkage) else f" No two neurons are closer than {clustering.known_up_to:.2g}."
-    section.body.append(f"<h3>{escaped(where)}</h3>{_sliders(name, cuts)}")
+    section.body.append(f"<h3>{escaped(where)}</h3>{_sliders(name, cuts, who)}")
     section.chart(
-        f"dendrogram-{name}", charts.chart(shades, rules, texts, height=300), said, _table(clustering, numbers)
+        f"dendrogram-{name}", charts.chart(shades, rules, texts, height=300), said, _table(clustering, numbers, who)
     )
 
 
@@ -115,7 +116,7 @@ def _brackets(clustering: Clustering, nodes: Tree) -> tuple[list[list[float]], f
     return np.column_stack(columns).tolist() if len(drawn) else [], lowest
 
 
-def _sliders(name: str, cuts: Any) -> str:
+def _sliders(name: str, cuts: Any, who: str) -> str:
     slider = lambda what, n, label: (
         f'<div><label for="{what}-{name}">{label} '
         f'<output id="{what}-{name}-value" for="{what}-{name}"></output></label>'
@@ -123,14 +124,14 @@ def _sliders(name: str, cuts: Any) -> str:
     )
     return (
         f'<form class="cut" data-cut="{name}" onsubmit="return false">'
-        f"{slider('gamma', len(cuts.needed), 'gamma: students that agree')}"
+        f"{slider('gamma', len(cuts.needed), f'gamma: {who} that agree')}"
         f"{slider('beta', len(cuts.betas), 'beta: largest median angle')}"
         f'<p class="count"><output id="count-{name}" aria-live="polite"></output></p>'
         '<button type="reset">The cut of the run</button></form>'
     )
 
 
-def _angles(section: Section, clustering: Clustering, numbers: np.ndarray, name: str, where: str) -> None:
+def _angles(section: Section, clustering: Clustering, numbers: np.ndarray, name: str, where: str, who: str) -> None:
     config = clustering.config
     angle = np.maximum(np.nan_to_num(clustering.median_angle, nan=np.pi), _EPS)
     rows = [
@@ -140,14 +141,14 @@ def _angles(section: Section, clustering: Clustering, numbers: np.ndarray, name:
     ]  # fmt: skip
     shown = charts.layer(
         {"type": "point", "filled": True, "size": 80, "opacity": 0.75}, rows,
-        x=charts.number("share", "share of the students in the cluster", scale={"domain": [0, 1.03], "nice": False}),
+        x=charts.number("share", f"share of the {who} in the cluster", scale={"domain": [0, 1.03], "nice": False}),
         y=charts.logarithmic("angle", "median angle (rad)"),
         color=charts.state_colour(), shape=charts.word("state", legend=None),
         tooltip=[{"field": each} for each in ("neuron", "share", "angle")],
     )  # fmt: skip
     limits = [*charts.line_at(config.beta, "beta"), *charts.line_at(config.gamma, "gamma", "x")]
     caption = f"{where}: what vouches for every cluster. Neurons are below beta and right of gamma."
-    section.chart(f"angles-{name}", charts.chart(shown, *limits), caption, _table(clustering, numbers))
+    section.chart(f"angles-{name}", charts.chart(shown, *limits), caption, _table(clustering, numbers, who))
 
 
 def _similarity(section: Section, clustering: Clustering, numbers: np.ndarray, where: str) -> None:
