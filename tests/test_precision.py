@@ -27,6 +27,7 @@ from ecjax.expand import (
     Adam,
     Conjugate,
     Flow,
+    Inexact,
     LevenbergMarquardt,
     Minibatch,
     Newton,
@@ -58,6 +59,7 @@ STAGES = {
     "newton": Newton(),
     "orthogonal": Orthogonal(),
     "conjugate": Conjugate(),
+    "inexact": Inexact(),
     "bfgs": BFGS(),
     "lbfgs": LBFGS(),
 }

@@ -19,6 +19,7 @@ from ecjax.expand import (
     Conjugate,
     ExpandConfig,
     Flow,
+    Inexact,
     LevenbergMarquardt,
     Minibatch,
     NarrowedMinibatch,
@@ -135,7 +136,7 @@ STAGES = {
     "flow_newton": (Flow, Newton),
     "flow_bfgs": (Flow, BFGS),
     "adam_levenberg_marquardt": (Adam, LevenbergMarquardt),
-    "adam_conjugate": (Adam, Conjugate),
+    "adam_conjugate": (Adam, Inexact),
     "adam_lbfgs": (Adam, LBFGS),
     "minibatch": (NarrowedMinibatch,),
     "minibatch_lbfgs": (NarrowedMinibatch, LBFGS),
@@ -143,6 +144,7 @@ STAGES = {
 }
 CONFIG = ExpandConfig(
     adam=Adam(n_steps=100),
+    sampled=Adam(n_steps=100, batch=20),
     flow=Flow(solver="tsit5", max_steps=30),  # implicit solvers take seconds to compile, and are tested in test_expand
     minibatch=Minibatch(batch=40, learning_rate=1e-2, max_epochs=20),
     descent=SHORT,
@@ -260,3 +262,14 @@ def test_stages_that_need_more_say_so(stage, kind):
     if isinstance(stage, LevenbergMarquardt):  # which is what "auto" takes
         with pytest.raises(ValueError, match=wanted):
             expand(students, Distance(jnp.zeros(17)))
+
+
+def test_adam_on_some_samples_takes_others_in_each_step():
+    """Another way down than that of all samples, always the same; of no more samples than a batch, exactly that one."""
+    students, samples = problem()
+    net = student(students, 0)
+    after = lambda batch: float(jax.jit(Adam(n_steps=50, batch=batch))(net, samples).loss)
+    everything, some = after(None), after(10)
+    assert some == after(10) != everything
+    assert some < float(samples.value(net))
+    assert after(len(samples.x)) == everything

@@ -13,6 +13,7 @@ from .expansion import Expansion as Expansion
 from .expansion import Student as Student
 from .expansion import judged as judged
 from .flow import Flow as Flow
+from .inexact import Inexact as Inexact
 from .lbfgs import LBFGS as LBFGS
 from .levenberg_marquardt import LevenbergMarquardt as LevenbergMarquardt
 from .methods import METHODS as METHODS

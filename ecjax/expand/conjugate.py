@@ -41,7 +41,7 @@ _MAX_PRODUCTS = 200
 _TOLERANCE = 1e-2
 # Damping in proportion to the norm of the residuals: then steps grow by themselves near an exact network, and the
 # way to it is quadratic (Fan and Yuan, Computing 74, 2005). The factor suits targets of unit variance.
-_DAMPING = 1e-2
+DAMPING = 1e-2
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def second_moment(h: Float[Array, "samples n"]) -> Float[Array, "n_1 n_1"]:
 
 
 def kronecker_factors(net: Network, x: Inputs, of_inputs: Spectrum) -> list[tuple[Spectrum, Spectrum]]:
-    """The two factors of each hidden layer, first to last: over its neurons, and over its inputs and bias.
+    """The two factors of each layer, first to last: over its neurons (or the outputs), and over its inputs and bias.
 
     Args:
         net: One network of any depth.
@@ -85,14 +85,16 @@ def kronecker_factors(net: Network, x: Inputs, of_inputs: Spectrum) -> list[tupl
         of_inputs: The first layer's second factor, which no step changes.
     """
     states = hidden_states(net, x)
-    over_inputs = [of_inputs, *(spectrum(second_moment(state.h)) for state in states[:-1])]
+    over_inputs = [of_inputs, *(spectrum(second_moment(state.h)) for state in states)]
     flat = (by_z.reshape(-1, by_z.shape[-1]) for by_z in sensitivities(net, states))
     over_neurons = [spectrum(rows.T @ rows / len(rows)) for rows in flat]
-    return list(zip(over_neurons, over_inputs, strict=True))
+    fan_out = len(net.output.b)
+    of_outputs = Spectrum(jnp.full(fan_out, 1 / fan_out, x.dtype), jnp.eye(fan_out, dtype=x.dtype))
+    return list(zip([*over_neurons, of_outputs], over_inputs, strict=True))
 
 
 def precondition(factors: list[tuple[Spectrum, Spectrum]], damping: Float[Array, ""], net: Network) -> Network:
-    """(factor x factor + damping I)^-1 of something shaped like a network, by hidden layers; 0 in the output layer."""
+    """(factor x factor + damping I)^-1 of something shaped like a network, layer by layer."""
 
     def solve(layer: Layer, neurons: Spectrum, inputs: Spectrum) -> Layer:
         turned = neurons.vectors.T @ jnp.concatenate([layer.w, layer.b[:, None]], axis=1) @ inputs.vectors
@@ -100,11 +102,15 @@ def precondition(factors: list[tuple[Spectrum, Spectrum]], damping: Float[Array,
         solved = neurons.vectors @ turned @ inputs.vectors.T
         return replace(layer, w=solved[:, :-1], b=solved[:, -1])
 
-    hidden = (solve(layer, *pair) for layer, pair in zip(net.hidden, factors, strict=True))
-    return Network((*hidden, jax.tree.map(jnp.zeros_like, net.output)))
+    return Network(tuple(solve(layer, *pair) for layer, pair in zip(net.layers, factors, strict=True)))
 
 
-class _At(NamedTuple):
+def _hidden(net: Network) -> Network:
+    """Nothing in the output layer, which is fitted."""
+    return Network((*net.hidden, jax.tree.map(jnp.zeros_like, net.output)))
+
+
+class At(NamedTuple):
     """Where a step starts from."""
 
     theta: Theta
@@ -123,13 +129,13 @@ class ConjugateStep(optx.AbstractDescent):
 
     def init(self, y, f_info_struct):
         shapes = jax.eval_shape(self._factors, y)  # the first query fills them
-        return _At(y, jnp.zeros((), y.dtype), y, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
+        return At(y, jnp.zeros((), y.dtype), y, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
 
     def query(self, y, f_info, state):
-        return _At(y, jnp.linalg.norm(f_info.residual), f_info.compute_grad(), self._factors(y))
+        return At(y, jnp.linalg.norm(f_info.residual), f_info.compute_grad(), self._factors(y))
 
     def step(self, step_size, state):
-        damping = _DAMPING * state.error / step_size
+        damping = DAMPING * state.error / step_size
         _, unflatten = flatten(self.like)
         _, along = jax.linearize(fit_field(self.like, self.samples), state.theta)
         back = jax.linear_transpose(along, state.theta)
@@ -137,7 +143,7 @@ class ConjugateStep(optx.AbstractDescent):
         step, _ = cg(
             lambda v: freed(back(along(v))[0]) + damping * v,
             freed(-state.gradient),
-            M=lambda v: freed(flatten(precondition(state.factors, damping, unflatten(v)))[0]),
+            M=lambda v: freed(flatten(_hidden(precondition(state.factors, damping, unflatten(v))))[0]),
             tol=_TOLERANCE,
             maxiter=_MAX_PRODUCTS,
         )

@@ -5,8 +5,8 @@ flow                       gradient flow, then Levenberg-Marquardt: the paper's 
 flow_newton                gradient flow, then the exact Hessian: the paper's end for students as narrow as teachers
 flow_bfgs                  gradient flow, then BFGS: the paper's end for wider students
 adam_levenberg_marquardt   Adam, then Levenberg-Marquardt: activations with kinks
-adam_conjugate             Adam, then Levenberg-Marquardt by conjugate gradients: deep students with too many parameters
-                           for a matrix of all of them
+adam_conjugate             Adam on some samples in each step, then Levenberg-Marquardt by conjugate gradients with quick
+                           steps: deep students with too many parameters for a matrix of all of them
 adam_lbfgs                 Adam, then L-BFGS: other students with as many
 minibatch                  Adam on mini-batches, all students at once: many samples (`ecjax.expand.minibatch`)
 minibatch_lbfgs            the same, then L-BFGS on all samples in the precision of the data
@@ -25,6 +25,7 @@ from .bfgs import BFGS
 from .conjugate import Conjugate
 from .descent import Stopping
 from .flow import Flow
+from .inexact import Inexact
 from .lbfgs import LBFGS
 from .levenberg_marquardt import LevenbergMarquardt
 from .minibatch import Minibatch
@@ -52,7 +53,8 @@ class ExpandConfig:
         minibatch: Its settings, where the method has it.
         narrowing: Whether and how students trained on mini-batches then become narrower.
         descent: When the second-order end of a method stops.
-        conjugate: When conjugate gradients stop, where "adam_conjugate" ends with them; a step costs 200 gradients.
+        sampled: Adam in "adam_conjugate", on some samples in each step.
+        conjugate: When conjugate gradients stop, where "adam_conjugate" ends with them; a step costs some 60 gradients.
         lbfgs: When L-BFGS stops, where the method ends with it: many cheap steps, and patience with slow ones.
         placement: "map", "vmap", "mesh" or "auto"; see `ecjax.expand.students_axis`.
         chunk: Students of one device in one call under "vmap" and "mesh".
@@ -65,6 +67,7 @@ class ExpandConfig:
     minibatch: Minibatch = field(default_factory=Minibatch)
     narrowing: Narrowing = field(default_factory=Narrowing)
     descent: Stopping = field(default_factory=Stopping)
+    sampled: Adam = field(default_factory=lambda: Adam(n_steps=2000, learning_rate=5e-3, batch=256))
     conjugate: Stopping = field(default_factory=lambda: Stopping(max_steps=100, patience=20))
     lbfgs: Stopping = field(default_factory=lambda: Stopping(max_steps=3000, patience=300))
     placement: Placement = "auto"
@@ -115,7 +118,7 @@ METHODS: dict[str, Callable[[ExpandConfig], Stages]] = {
     "flow_newton": lambda its: (its.flow, Newton(its.descent)),
     "flow_bfgs": lambda its: (its.flow, BFGS(its.descent)),
     "adam_levenberg_marquardt": lambda its: (its.adam, LevenbergMarquardt(its.descent)),
-    "adam_conjugate": lambda its: (its.adam, Conjugate(its.conjugate)),
+    "adam_conjugate": lambda its: (its.sampled, Inexact(its.conjugate)),
     "adam_lbfgs": lambda its: (its.adam, LBFGS(its.lbfgs)),
     "minibatch": lambda its: (_minibatch(its),),
     "minibatch_lbfgs": lambda its: (_minibatch(its), LBFGS(its.lbfgs)),
