@@ -10,8 +10,11 @@ import pytest
 
 from ecjax.expand import Conjugate, Inexact, Stopping
 from ecjax.expand.conjugate import At, fit_field, fitted, kronecker_factors, precondition, second_moment, spectrum
+from ecjax.judge import Judge
 from ecjax.network import Layer, Network, mixture, respond
+from ecjax.network.moves import take_neurons
 from ecjax.objective import Samples, flatten
+from ecjax.reconstruct import finetune
 
 SHAPES = [(3, 4, 2), (3, 4, 3, 2)]
 
@@ -174,3 +177,17 @@ def test_quick_steps_bring_a_wide_deep_student_near(key):
     student = drawn.network((5, 6, 6, 3), "tanh", key=jr.fold_in(key, 1))
     end = jax.jit(Inexact(Stopping(max_steps=60)))(student, samples)
     assert float(end.loss) < 1e-6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lacks", [0, 1], ids=["whole", "lacking"])
+def test_a_large_deep_network_is_refined_to_rounding_or_let_go(lacks, key):
+    """Quick steps, then careful ones where they are worth it: a network that lacks a neuron is not."""
+    teacher = drawn.network((30, 24, 16, 4), "tanh", key=key)
+    samples = Samples(x := drawn.normal(jr.fold_in(key, 1), (4000, 30)), respond(teacher, x))
+    narrow = take_neurons(teacher, range(lacks, 24), layer=0)
+    start = jax.tree.map(lambda leaf: leaf + 0.01 * drawn.normal(jr.fold_in(key, leaf.size), leaf.shape), narrow)
+    judge = Judge.of(samples)
+    net, loss = finetune(start, samples, stop=Stopping(), judge=judge)
+    assert judge.fits(loss) == (lacks == 0)
+    np.testing.assert_allclose(loss, samples.value(net), rtol=1e-3)

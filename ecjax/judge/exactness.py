@@ -272,7 +272,7 @@ class Judge:
         return bool(not self.fits(loss) and not loss <= _OTHER_KINDS)
 
     def is_wide_enough(self, loss: float) -> bool:
-        """Whether students that came to this loss in a short run are wide enough."""
+        """Whether networks that came to this loss in a short run lack no neuron."""
         return bool(loss <= _WIDE_ENOUGH)
 
     def holds_on_fresh(self, loss: float) -> bool:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ..base.precision import compiled
-from ..expand import Conjugate, Descent, LevenbergMarquardt, Orthogonal, Stopping, Student, fewer, is_small
+from ..expand import Conjugate, Descent, Inexact, LevenbergMarquardt, Orthogonal, Stopping, Student, fewer, is_small
 from ..judge import Judge
 from ..network import Network
 from ..network.moves import pad_neurons, take_neurons, with_unit_pre_activations
@@ -21,6 +21,7 @@ from .soften import SHARPNESS, with_soft_kinks
 _ORTHOGONAL_UP_TO = 10_000_000_000
 _ANSWERS = 10.0  # for each parameter, before all of them are looked at
 _SOFT_STEPS = 10  # of a refinement with soft kinks, whose network is not the end
+_QUICK_PATIENCE = 10  # with quick steps, which show whether careful ones are worth their cost
 
 
 def _descend(descent: type[Descent], stop: Stopping, net: Network, samples: Samples, free) -> Student:
@@ -74,7 +75,15 @@ def _large(net: Network, samples: Samples, stop: Stopping, judge: Judge, is_near
     everything = jnp.ones(net.n_parameters, bool)
 
     def refine(net: Network, samples: Samples) -> Student:
-        start = net if is_near else _past_kinks(net, everything, samples, stop, judge)
+        if is_near:
+            return _descend(Conjugate, stop, net, samples, everything)
+        start = _past_kinks(net, everything, samples, stop, judge)
+        if len(net.hidden) > 1 and net.smooth and judge.accepted is None:
+            hasty = replace(stop, patience=min(stop.patience, _QUICK_PATIENCE))
+            quick = _descend(Inexact, hasty, start, samples, everything)
+            if judge.fits(float(quick.loss)) or not judge.is_wide_enough(float(quick.loss)):
+                return quick
+            start = quick.network
         return _descend(Conjugate, stop, start, samples, everything)
 
     some = fewer(samples, net, _ANSWERS)
