@@ -218,29 +218,33 @@ def _accept(monkeypatch, command: str) -> None:
 @pytest.fixture
 def parsers_only(monkeypatch):
     """Command lines are parsed, and nothing else happens."""
-    parse = argparse.ArgumentParser.parse_args
+    parse, of_benchmark = argparse.ArgumentParser.parse_args, [False]
 
     def accepted(self, *given):
-        parse(self, *given)
-        raise _Accepted
+        parsed = parse(self, *given)
+        if of_benchmark[0]:
+            raise _Accepted
+        return parsed
 
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", accepted)  # once: undone in one step, whatever nests
     monkeypatch.syspath_prepend(str(ROOT))
     monkeypatch.setattr(cli, "_run", lambda *_: None)
     monkeypatch.setattr(cli, "join", lambda: None)
     real_bench = cli.bench
 
     def bench(rest):
-        with monkeypatch.context() as patch:
-            patch.setattr(argparse.ArgumentParser, "parse_args", accepted)
+        of_benchmark[0] = True
+        try:
             return real_bench(rest)
+        finally:
+            of_benchmark[0] = False
 
     monkeypatch.setattr(cli, "bench", bench)
     real_import = importlib.import_module
 
     def benchmark(name, *package):
         module = real_import(name, *package)
-        if name.startswith("benchmarks"):
-            monkeypatch.setattr(argparse.ArgumentParser, "parse_args", accepted)
+        of_benchmark[0] = of_benchmark[0] or name.startswith("benchmarks")
         return module
 
     monkeypatch.setattr(importlib, "import_module", benchmark)

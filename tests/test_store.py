@@ -238,8 +238,8 @@ WORDS = {
     "an array": (np.ones(3), "array"),
     "stages": (
         (Adam(n_steps=5), LevenbergMarquardt()),
-        "(Adam(n_steps=5, learning_rate=0.01), LevenbergMarquardt(stop=Stopping(max_steps=500, target_loss=1e-31, "
-        "gradient_norm=1e-16, patience=50)))",
+        "(Adam(n_steps=5, learning_rate=0.01, batch=None), LevenbergMarquardt(stop=Stopping(max_steps=500, "
+        "target_loss=1e-31, gradient_norm=1e-16, patience=50)))",
     ),
 }
 

@@ -52,7 +52,7 @@ class Output:
             when its command is given again.
         overwrite: Replace a run that is already there.
         figures: Whether figures are drawn.
-        exact_or_fail: End with exit status 1 where nothing exact was found. The run is written all the same.
+        exact_or_fail: End with exit status 1 if nothing exact is found.
     """
 
     out: Path | None = None

@@ -110,8 +110,8 @@ class RecoverData:
         file: The .npz, .csv, .parquet, .arrow or .feather file.
         activation: Of the unknown network. Hidden layers of different ones are written with a comma: tanh,softplus. If
             you do not know it, "auto" finds it by short runs; a wrong name is noticed, and the likelier one said.
-        hidden_layers: How many hidden layers the unknown network has; "auto" finds 1, 2 or 3. Where something is auto,
-            an interrupted run begins again.
+        hidden_layers: How many it has; "auto" finds 1, 2 or 3. Where something is auto, an interrupted run begins
+            again.
         outputs: Names of the columns that are outputs, of files whose columns have names.
         preset: What the settings below start from: what is chosen from the data, or those of another command by name.
         seed: Decides the students.

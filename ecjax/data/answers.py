@@ -30,8 +30,8 @@ class Answers:
 
     Attributes:
         kind: "numbers" as they are, which "logits" are too; "probabilities" of classes (of one column: logistic), or
-            their logarithms, which say the logits but for a common shift of every row. None for numbers, unless they
-            look like probabilities, of which it is then asked.
+            their logarithms, which say the logits but for a common shift of every row. None: numbers, unless they
+            look like probabilities: then say which.
         decimals: Behind the point, to which the answers were rounded.
         digits: Significant ones, to which they were rounded.
         dtype: In which they were computed, "float32" or "float16", whatever they are stored in.
