@@ -147,7 +147,7 @@ def test_a_quick_step_solves_the_damped_system(weights, dtype, key):
         search = Inexact().search(net, samples, free)
         descent, residuals = search.solver.descent, search.fn(theta)
         gradient = samples.products(unflatten(theta))[1](residuals)
-        factors = descent._factors(theta)
+        factors = descent.factors(theta)
         state = At(theta, jnp.linalg.norm(residuals), gradient, factors)
         return descent.step(jnp.asarray(0.1, dtype), state)[0], gradient, jnp.linalg.norm(residuals)
 

@@ -20,6 +20,7 @@ Sources: Martens and Grosse, ICML 2015 (arXiv:1503.05671), for the Kronecker fac
     and Pereyra, SIAM Journal on Numerical Analysis 10 (1973), for variable projection.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -119,7 +120,7 @@ class At(NamedTuple):
     factors: list[tuple[Spectrum, Spectrum]]
 
 
-class ConjugateStep(optx.AbstractDescent):
+class PreconditionedStep(optx.AbstractDescent):
     """-(J^T J + lambda I)^-1 J^T r by preconditioned conjugate gradients, lambda = |r| / 100 / step size."""
 
     like: Network
@@ -128,11 +129,19 @@ class ConjugateStep(optx.AbstractDescent):
     of_inputs: Spectrum
 
     def init(self, y, f_info_struct):
-        shapes = jax.eval_shape(self._factors, y)  # the first query fills them
+        shapes = jax.eval_shape(self.factors, y)  # the first query fills them
         return At(y, jnp.zeros((), y.dtype), y, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
 
     def query(self, y, f_info, state):
-        return At(y, jnp.linalg.norm(f_info.residual), f_info.compute_grad(), self._factors(y))
+        return At(y, jnp.linalg.norm(f_info.residual), f_info.compute_grad(), self.factors(y))
+
+    @abstractmethod
+    def factors(self, theta: Theta) -> list[tuple[Spectrum, Spectrum]]:
+        """Those of the preconditioner at these weights."""
+
+
+class ConjugateStep(PreconditionedStep):
+    """To the end, with the output layer fitted wherever the step leads."""
 
     def step(self, step_size, state):
         damping = DAMPING * state.error / step_size
@@ -149,7 +158,7 @@ class ConjugateStep(optx.AbstractDescent):
         )
         return step, optx.RESULTS.successful
 
-    def _factors(self, theta):
+    def factors(self, theta):
         net, _ = fitted(flatten(self.like)[1](theta), self.samples)
         return kronecker_factors(net, self.samples.x, self.of_inputs)
 

@@ -21,7 +21,7 @@ from jax.scipy.sparse.linalg import cg
 
 from ..network import Network
 from ..objective import Samples, flatten
-from .conjugate import DAMPING, At, Spectrum, kronecker_factors, precondition, second_moment, spectrum
+from .conjugate import DAMPING, PreconditionedStep, kronecker_factors, precondition, second_moment, spectrum
 from .descent import Descent, Free, GaussNewton, Search, Trust, require
 
 Tree = TypeVar("Tree")
@@ -44,20 +44,8 @@ class Inexact(Descent):
         return Search(residuals, optx.least_squares, GaussNewton(descent=descent, search=Trust()))
 
 
-class InexactStep(optx.AbstractDescent):
-    """About -(J^T J + lambda I)^-1 J^T r by preconditioned conjugate gradients, lambda = |r| / 100 / step size."""
-
-    like: Network
-    samples: Samples  # in float32
-    free: Free
-    of_inputs: Spectrum
-
-    def init(self, y, f_info_struct):
-        shapes = jax.eval_shape(self._factors, y)  # the first query fills them
-        return At(y, jnp.zeros((), y.dtype), y, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
-
-    def query(self, y, f_info, state):
-        return At(y, jnp.linalg.norm(f_info.residual), f_info.compute_grad(), self._factors(y))
+class InexactStep(PreconditionedStep):
+    """In float32, which the samples have, whatever the precision of the weights, and by few products."""
 
     def step(self, step_size, state):
         size = jnp.linalg.norm(state.gradient) + jnp.finfo(state.gradient.dtype).tiny  # float32 ends at 1e-38
@@ -74,7 +62,7 @@ class InexactStep(optx.AbstractDescent):
         )
         return size * step.astype(state.theta.dtype), optx.RESULTS.successful
 
-    def _factors(self, theta):
+    def factors(self, theta):
         return kronecker_factors(_single(flatten(self.like)[1](theta)), self.samples.x, self.of_inputs)
 
 
