@@ -32,7 +32,9 @@ def quality(recovery: Recovery, teacher, x, fresh=None) -> dict[str, Any]:
         "function_error": comparison.function_error_max,
         "loss": recovery.loss,
         "is_exact": recovery.is_exact,
-        "found_by": max(recovery.found_by, key=["clusters", "clusters of a laxer cut", "one student"].index),
+        "found_by": max(
+            recovery.found_by, key=["clusters", "clusters of any angle", "clusters of a laxer cut", "one student"].index
+        ),
         "linear_part": recovery.linear is not None,
         "unidentified": list(recovery.unidentified),
         "clusters": f"{clustering.width} of {len(clustering.kept)}",

@@ -144,7 +144,7 @@ def test_the_door_starts_from_the_library_presets():
 
 
 def test_the_console_script_starts():
-    done = subprocess.run([sys.executable, "-m", "ecjax", "--help"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-m", "ecjax", "--help"], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0
     assert "ecjax recover toy" in done.stdout
 

@@ -23,7 +23,7 @@ from .descent import Curvature, DampedNewton, DampedStep, Descent, Free, Search,
 
 # An acceleration that is longer than this share of half the step says that the step left the region where it means
 # anything; the value is the paper's.
-_BENT = 0.75
+BENT = 0.75
 
 
 @dataclass(frozen=True)
@@ -48,5 +48,5 @@ class Acceleration(eqx.Module):
     def __call__(self, theta: Theta, step: Theta, solve: Callable[[Theta], Theta]) -> Theta:
         bend = self.objective.bend(flatten(self.like)[1](theta), step)
         correction = -solve(jnp.where(self.free, bend, 0)) / 2
-        small = 2 * jnp.linalg.norm(correction) <= _BENT * jnp.linalg.norm(step)
+        small = 2 * jnp.linalg.norm(correction) <= BENT * jnp.linalg.norm(step)
         return jnp.where(small, step + correction, step)

@@ -67,8 +67,8 @@ class ExpandConfig:
     minibatch: Minibatch = field(default_factory=Minibatch)
     narrowing: Narrowing = field(default_factory=Narrowing)
     descent: Stopping = field(default_factory=Stopping)
-    sampled: Adam = field(default_factory=lambda: Adam(n_steps=2000, learning_rate=5e-3, batch=256))
-    conjugate: Stopping = field(default_factory=lambda: Stopping(max_steps=100, patience=20))
+    sampled: Adam = field(default_factory=lambda: Adam(n_steps=10_000, learning_rate=5e-3, batch=256))
+    conjugate: Stopping = field(default_factory=lambda: Stopping(max_steps=200, patience=20, target_loss=1e-9))
     lbfgs: Stopping = field(default_factory=lambda: Stopping(max_steps=3000, patience=300))
     placement: Placement = "auto"
     chunk: int | None = None

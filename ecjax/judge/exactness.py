@@ -127,7 +127,9 @@ class Judge:
         """The same judge, once students have shown what can be reached on these numbers."""
         return replace(self, reached=min(self.reached, reached))
 
-    def beside_students(self, reached: float, *, frozen_below: bool, wide_above: bool) -> "Judge":
+    def beside_students(
+        self, reached: float, *, frozen_below: bool, wide_above: bool, in_passing: bool = False
+    ) -> "Judge":
         """The judge of one layer of a deep network, for which no width may reach rounding errors.
 
         Below wide layers, which keep a refinement in flat valleys, a layer is right if the network imitates as well
@@ -139,9 +141,13 @@ class Judge:
             reached: Lowest loss of the students.
             frozen_below: Whether the queries are answers of reconstructed layers.
             wide_above: Whether layers of the students stand above.
+            in_passing: Whether a layer below wide ones is left to the judgement of the whole network, where it comes
+                near the students, because careful steps are too expensive.
         """
         if not (frozen_below or wide_above):
             return self.informed(reached)
+        if wide_above and in_passing:
+            return replace(self, excused=max(reached, min(_NEAR_STUDENTS * reached, _WIDE_ENOUGH)))
         room = 1.0 if wide_above else _ROOM_ABOVE
         return replace(self, excused=max(reached, min(room * reached, _RIGHT_ABOVE)))
 

@@ -16,13 +16,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..base.precision import in_full_precision
-from ..expand import Stopping
+from ..expand import Stopping, fewer, is_small
 from ..judge import Judge
 from ..network import Network, hidden_states, take_neurons
 from ..network.moves import with_layers
 from ..objective import Inputs, Samples
 from .assemble import Candidate, Tools, assemble
-from .finetune import finetune
+from .finetune import ANSWERS, finetune
 from .output import fit_output, linear_inputs, neurons_of, removal_costs, responses, wanted
 
 
@@ -81,7 +81,10 @@ def eliminate_in_all_layers(
             if not judge.is_free(float(costs[cheapest])):
                 break
             smaller = removal(net, layer, cheapest, samples)
-            refined, refined_loss = finetune(smaller, samples, stop=stop, judge=judge)
+            some = samples if is_small(net) else fewer(samples, net, ANSWERS)
+            refined, refined_loss = finetune(smaller, some, stop=stop, judge=judge)
+            if some is not samples and judge.fits(refined_loss):
+                refined, refined_loss = finetune(refined, samples, stop=stop, judge=judge)
             if not judge.lets_go(refined_loss, loss, net.n_parameters - refined.n_parameters):
                 break
             net, loss = refined, refined_loss

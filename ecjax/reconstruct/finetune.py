@@ -3,7 +3,9 @@
 Source: Martinelli et al., ICML 2024 (arXiv:2304.12794), final fine-tuning of the reconstructed network.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -19,12 +21,13 @@ from .soften import SHARPNESS, with_soft_kinks
 
 # Orthogonal factors of a Jacobian of so many entries, times parameters, take about a second a step.
 _ORTHOGONAL_UP_TO = 10_000_000_000
-_ANSWERS = 10.0  # for each parameter, before all of them are looked at
+ANSWERS = 10.0  # for each parameter, before all of them are looked at
 _SOFT_STEPS = 10  # of a refinement with soft kinks, whose network is not the end
-_QUICK_PATIENCE = 10  # with quick steps, which show whether careful ones are worth their cost
+QUICK_PATIENCE = 10  # with quick steps, which show whether careful ones are worth their cost
+_PRODUCTS = 600  # in a careful one: near the end some hundred are what makes it a Newton step
 
 
-def _descend(descent: type[Descent], stop: Stopping, net: Network, samples: Samples, free) -> Student:
+def _descend(descent: Callable[[Stopping], Descent], stop: Stopping, net: Network, samples: Samples, free) -> Student:
     """One compiled program for all targets: a limit that follows what students reached differs in every recovery."""
     target = jnp.asarray(stop.target_loss, net.dtype)
     return _descend_to(descent(replace(stop, target_loss=0.0)), target, net, samples, free)
@@ -57,13 +60,36 @@ def finetune(
     if not is_small(net):
         return _large(net, samples, stop, judge, is_near)
     width = net.widths[0]
-    padded, free = _padded(net, _shared_width(width, pad_to))
+    padded, free = _padded(net, (_shared_width(width, pad_to),))
     refined = _descend(LevenbergMarquardt, stop, padded, samples, free)
     affordable = samples.n_numbers * padded.n_parameters**2 <= _ORTHOGONAL_UP_TO
     if affordable and judge.needs_orthogonal_steps(float(refined.loss), stop.target_loss):
         more = _descend(Orthogonal, stop, refined.network, samples, free)
         refined = more if float(more.loss) < float(refined.loss) else refined
     return take_neurons(refined.network, range(width), layer=0), float(refined.loss)
+
+
+def quick_steps(
+    net: Network, samples: Samples, *, stop: Stopping, widths: Sequence[int], careful: bool = False
+) -> tuple[Network, float]:
+    """Refine all weights of a deep smooth network without a matrix, by a compiled program for all up to these widths.
+
+    Args:
+        net: Where to start.
+        samples: Queries and targets.
+        stop: When to stop.
+        widths: Of its hidden layers and of others that are refined likewise, at least its own.
+        careful: Whether a step may take the products that make it a Newton step near the end.
+
+    Returns:
+        The refined network, and its loss.
+    """
+    padded, free = _padded(net, widths)
+    refined = _descend(partial(Inexact, products=_PRODUCTS) if careful else Inexact, stop, padded, samples, free)
+    found = refined.network
+    for layer, width in enumerate(net.widths):
+        found = take_neurons(found, range(width), layer=layer)
+    return found, float(refined.loss)
 
 
 def _large(net: Network, samples: Samples, stop: Stopping, judge: Judge, is_near: bool) -> tuple[Network, float]:
@@ -78,15 +104,15 @@ def _large(net: Network, samples: Samples, stop: Stopping, judge: Judge, is_near
         if is_near:
             return _descend(Conjugate, stop, net, samples, everything)
         start = _past_kinks(net, everything, samples, stop, judge)
-        if len(net.hidden) > 1 and net.smooth and judge.accepted is None:
-            hasty = replace(stop, patience=min(stop.patience, _QUICK_PATIENCE))
-            quick = _descend(Inexact, hasty, start, samples, everything)
-            if judge.fits(float(quick.loss)) or not judge.is_wide_enough(float(quick.loss)):
-                return quick
-            start = quick.network
-        return _descend(Conjugate, stop, start, samples, everything)
+        if not (len(net.hidden) > 1 and net.smooth and judge.accepted is None):
+            return _descend(Conjugate, stop, start, samples, everything)
+        hasty = replace(stop, patience=min(stop.patience, QUICK_PATIENCE))
+        quick = _descend(Inexact, hasty, start, samples, everything)
+        if judge.fits(float(quick.loss)) or not judge.is_wide_enough(float(quick.loss)):
+            return quick
+        return _descend(partial(Inexact, products=_PRODUCTS), hasty, quick.network, samples, everything)
 
-    some = fewer(samples, net, _ANSWERS)
+    some = fewer(samples, net, ANSWERS)
     if some is not samples:
         near = refine(net, some).network
         loss = float(samples.value(near))
@@ -115,7 +141,9 @@ def _shared_width(width: int, pad_to: int) -> int:
     return next((shared for shared in (pad_to // 4, pad_to // 2, pad_to) if width <= shared), width)
 
 
-def _padded(net: Network, width: int) -> tuple[Network, jax.Array]:
-    """The network with silent neurons up to that width, and which parameters are its own."""
-    free, _ = flatten(pad_neurons(jax.tree.map(jnp.ones_like, net), width, layer=0))
-    return pad_neurons(net, width, layer=0), free > 0
+def _padded(net: Network, widths: Sequence[int]) -> tuple[Network, jax.Array]:
+    """The network with silent neurons up to these widths, first layer first, and which parameters are its own."""
+    own = jax.tree.map(jnp.ones_like, net)
+    for layer, width in enumerate(widths):
+        net, own = pad_neurons(net, width, layer=layer), pad_neurons(own, width, layer=layer)
+    return net, flatten(own)[0] > 0

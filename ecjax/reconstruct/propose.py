@@ -8,8 +8,11 @@
 Each proposal is refined in nested choices, smallest first; the first that is exact is the answer. A network with fewer
 parameters than there are numbers to explain does not reach rounding errors by chance, so it is safe to try many. Where
 a refinement takes long, only all neurons of a proposal are tried: they explain whatever some of them do, and those in
-excess are taken away from an exact network at little cost.
+excess are taken away from an exact network at little cost. Large layers below others are taken as they are, clusters
+of any angle among them, and judged with all other layers (`ecjax.reconstruct.swap`).
 """
+
+from functools import partial
 
 import numpy as np
 
@@ -72,8 +75,10 @@ def reconstruct_layer(
     loss, activation, width = expansion.ranked_loss, students.layers[0].activation, students.widths[0]
     wide_above = len(students.widths) > 1
     judge = Judge.of(samples) if judge is None else judge
-    judge = judge.beside_students(expansion.lowest_loss, frozen_below=frozen_below, wide_above=wide_above)
     small = is_small(students)
+    in_passing = wide_above and not small and judge.accepted is None
+    where = {"frozen_below": frozen_below, "wide_above": wide_above, "in_passing": in_passing}
+    judge = judge.beside_students(expansion.lowest_loss, **where)
     tools = Tools(
         stop,
         judge,
@@ -82,6 +87,12 @@ def reconstruct_layer(
     )
     best = student(students, int(np.argmin(loss)))
     proposals = [("clusters", best, lambda: merge(clustering, loss, activation, clusters=clustering.kept_clusters))]
+    if propose and in_passing:
+        # Students agree less closely here. A neuron too many goes at the end, one too few has to be looked for again.
+        wider = np.flatnonzero([verdict in ("kept", "angles too wide") for verdict in clustering.verdict])
+        if len(wider) > len(clustering.kept_clusters):
+            many = partial(merge, clustering, loss, activation, clusters=wider)
+            proposals.insert(0, ("clusters of any angle", best, many))
     if propose:
         lax, clusters = _laxer(clustering, n_most=width)
         proposals.append(("clusters of a laxer cut", best, lambda: merge(lax, loss, activation, clusters=clusters)))
@@ -103,7 +114,7 @@ def reconstruct_layer(
         for chosen in choices:
             refined = assemble(neurons.take(chosen), samples, within, tools, origin=tuple(chosen.tolist()))
             if refined.fits:
-                refined = eliminate(refined, samples, tools)
+                refined = refined if in_passing else eliminate(refined, samples, tools)
                 if refined.is_exact:
                     progress("reconstruct", len(proposals), len(proposals))
                     return refined, source

@@ -90,7 +90,7 @@ def follow(
     found = begin()
     recovery = finished(data, found, scale, choice, judge, seconds, progress)
     # Layers below others are taken at first as they are, nearly right: the joint refinement makes that good or not.
-    if recovery.advice:
+    if any(each.advice for each in found):
         return recovery
     doubtful = any(each.candidate.judge.is_excused() and each.n_rounds < config.n_rounds for each in found[:-1])
     if doubtful and not recovery.is_exact and not deadline.leaves_out("further rounds of the first layers"):

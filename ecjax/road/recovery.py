@@ -21,7 +21,8 @@ class Recovery(eqx.Module):
         loss: Final imitation loss, in units of the targets' variance.
         is_exact: Whether the loss is one that only the right network has (`ecjax.judge.Judge`), on many more numbers
             than the network has parameters.
-        found_by: For each hidden layer "clusters", as in the paper; "clusters of a laxer cut" where refinement had to
+        found_by: For each hidden layer "clusters", as in the paper; "clusters of any angle" where large layers below
+            others are judged with these; "clusters of a laxer cut" where refinement had to
             choose among clusters of half as many students; "one student" where among the neurons of a good student.
         advice: What is likely to be the cause, where nothing exact was found, and what to do; else empty.
         evidence: For the width of each hidden layer, where answers have errors; else nothing.

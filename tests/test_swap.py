@@ -1,0 +1,95 @@
+"""Neurons that a deep network lacks come in, those that it does not need go."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+import ecjax as ec
+from ecjax.expand import Stopping
+from ecjax.judge import Judge
+from ecjax.network.moves import shrink, split_neuron, with_layers
+from ecjax.objective import Samples
+from ecjax.reconstruct import eliminate_in_all_layers, finetune
+from ecjax.reconstruct.swap import explained, most_wanted, swapped
+
+SHAPE = (6, 5, 4, 3)
+
+
+@pytest.fixture(scope="module")
+def planted():
+    teacher = jax.tree.map(lambda leaf: 1.5 * leaf, ec.random_network(SHAPE, "tanh", key=jr.key(3)))
+    x = jr.normal(jr.key(4), (1500, SHAPE[0]))
+    samples = Samples(x, ec.respond(teacher, x))
+    return teacher, samples, Judge.of(samples)
+
+
+def vectors(layer, others=8, seed=0):
+    """Those of a layer, somewhat off, among others."""
+    own = np.concatenate([np.asarray(layer.w), np.asarray(layer.b)[:, None]], axis=1)
+    rng = np.random.default_rng(seed)
+    near = own * (1 + 1e-2 * rng.standard_normal(own.shape))
+    return np.concatenate([rng.standard_normal((others, own.shape[1])), near])
+
+
+def with_weak(net, neuron, layer):
+    """As students miss them: with small outgoing weights."""
+    outer = net.layers[layer + 1]
+    return with_layers(net, layer, net.layers[layer], replace(outer, w=outer.w.at[:, neuron].multiply(0.05)))
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_what_is_missing_explains_what_is_left(planted, layer):
+    teacher, samples, _ = planted
+    held = [vectors(each) if i == layer else vectors(each)[:2] for i, each in enumerate(teacher.hidden)]
+    for neuron in range(teacher.widths[layer]):
+        weak = with_weak(teacher, neuron, layer)
+        left = shrink(weak, neuron, layer=layer)
+        seen = [np.delete(each, neuron, axis=1) if i == layer + 1 else each for i, each in enumerate(held)]
+        missing = most_wanted(left, samples.with_answers(ec.respond(weak, samples.x)), seen)
+        assert missing.layer == layer
+        assert missing.share > 0.9
+        assert np.argmax(np.isclose(held[layer], missing.vector).all(axis=1)) == 8 + neuron
+
+
+def test_to_first_order_a_small_neuron_explains_everything():
+    rng = np.random.default_rng(0)
+    responses, by_z = rng.standard_normal((200, 3)), rng.standard_normal((2, 200, 4))
+    a = rng.standard_normal(4)
+    left = np.einsum("n,onk,k->no", responses[:, 1], by_z, a)
+    share, outgoing = explained(responses, by_z, left)
+    assert share[1] == pytest.approx(1, abs=1e-6)
+    assert max(share[0], share[2]) < 0.2
+    np.testing.assert_allclose(outgoing[1], a, rtol=1e-6)
+
+
+@pytest.mark.parametrize("change", ["lacks one", "has one too many", "both"])
+def test_a_network_is_swapped_into_the_teacher(planted, change):
+    teacher, samples, judge = planted
+    net = jax.tree.map(lambda leaf: leaf * (1 + 1e-3 * jr.normal(jr.key(leaf.size), leaf.shape)), teacher)
+    held = [vectors(each) for each in teacher.hidden]
+    if change != "has one too many":
+        net = shrink(net, 2, layer=0)
+        held[1] = np.delete(held[1], 2, axis=1)
+    if change != "lacks one":
+        net = split_neuron(net, 1, layer=1)
+        outer = net.layers[1]
+        net = ec.Network((net.layers[0], ec.Layer(outer.w.at[-1].add(0.3), outer.b, outer.activation), net.output))
+    stop = Stopping(max_steps=50, gradient_norm=0.0)
+    found, loss = finetune(swapped(net, samples, held, stop=stop, judge=judge), samples, stop=stop, judge=judge)
+    found, loss = eliminate_in_all_layers(found, loss, samples, stop=stop, judge=judge)
+    assert found.widths == SHAPE[1:-1]
+    assert judge.fits(loss)
+    assert ec.compare(found, teacher, samples.x).parameter_error < 1e-9
+
+
+def test_an_exact_network_stays(planted):
+    teacher, samples, judge = planted
+    held = [vectors(each) for each in teacher.hidden]
+    found = swapped(teacher, samples, held, stop=Stopping(gradient_norm=0.0), judge=judge)
+    assert found.widths == teacher.widths
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-9), found, teacher)
+    assert jnp.isfinite(samples.value(found))
