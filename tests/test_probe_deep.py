@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 import ecjax as ec
+from ecjax.base.progress import silent
+from ecjax.judge import Judge
 from ecjax.probe import Reach, RowSpace, growing, inverse, sweep
 from ecjax.probe.behind import by_rank, profile_behind
 from ecjax.probe.curves import slope_values, values
@@ -88,7 +90,8 @@ def test_neurons_that_others_replace_are_left_out():
     x = np.random.default_rng(0).standard_normal((200, 5))
     right = np.concatenate([stack[0].w, stack[0].b[:, None]], axis=1)
     proposed = Neurons(np.concatenate([right[:2], right[1:2] + 1e-6, right[2:], right[:1] - 0.3]), net.activations[0])
-    found = probing_box._needed(proposed, net, ec.Samples(jnp.asarray(x), jnp.asarray(answers(stack, x))))
+    samples = ec.Samples(jnp.asarray(x), jnp.asarray(answers(stack, x)))
+    found = probing_box._needed(proposed, net, samples, Judge.of(samples))
     assert found.width == 4
     np.testing.assert_allclose(found.vectors, right, atol=1e-5)
 
@@ -100,7 +103,7 @@ def test_students_of_the_layers_above_a_box_agree(key, monkeypatch):
     stack, rng = stack_of(6, 4, 3, 2, seed=2), np.random.default_rng(0)
     teacher = ec.Teacher(lambda h: answers(stack, h), fan_in=6)
     teacher(np.zeros((1, 6)))
-    asking = Asking(teacher, None, key, ec.base.progress.silent, ec.expand.Stopping())
+    asking = Asking(teacher, None, key, silent, ec.expand.Stopping())
     _, heard, basis = np.linalg.svd(stack[0].w, full_matrices=False)
     reach = Reach.of(teacher, basis, 1.0, -1.0, 1.0)
     found = probing_box.above(asking, reach, RowSpace(basis, heard, 1.0), (ec.ACTIVATIONS["tanh"],) * 2)

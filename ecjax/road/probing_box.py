@@ -56,7 +56,6 @@ _FEWEST = 2000  # questions
 # steps find the way in some hundred.
 _ADAM = Adam(n_steps=8000, learning_rate=5e-3, batch=256)
 _STUDENT = Stopping(max_steps=150, patience=30, target_loss=1e-10)
-_NEEDLESS = 1e-6  # share of what the next layer wants that is lost without a neuron which is none
 # Loss of the network at which nothing is gained by going on, and up to which what is left may come from layers below
 # that are known to 1e-9.
 _ENOUGH, _EXACT = 1e-14, 1e-12
@@ -147,7 +146,7 @@ def _students_agree(asking: Asking, samples: Samples, kinds: tuple[Activation, .
             )
             trained = expand(begun, samples, config=config.expand, key=jr.fold_in(asking.key, turn), progress=progress)
             expansion = trained if expansion is None else better_of(expansion, trained)
-        agreed = _agreed(asking, expansion, samples, config)
+        agreed = _agreed(asking, expansion, samples, config, judge)
         if agreed is None:
             trouble = "agree on nothing"
             continue
@@ -165,7 +164,9 @@ def _students_agree(asking: Asking, samples: Samples, kinds: tuple[Activation, .
     )
 
 
-def _agreed(asking: Asking, expansion: Expansion, samples: Samples, config: RecoveryConfig) -> _Agreed | None:
+def _agreed(
+    asking: Asking, expansion: Expansion, samples: Samples, config: RecoveryConfig, judge: Judge
+) -> _Agreed | None:
     """Layer by layer what students agree on, and the output by least squares; then all of them refined.
 
     None if of some layer there is nothing that they agree on.
@@ -180,7 +181,7 @@ def _agreed(asking: Asking, expansion: Expansion, samples: Samples, config: Reco
             if not clustering.width:
                 return None
             found = merge(clustering, expansion.ranked_loss, kind, clusters=clustering.kept_clusters)
-            found = _needed(found, student(expansion.students, best), replace(samples, x=x))
+            found = _needed(found, student(expansion.students, best), replace(samples, x=x), judge)
             layers.append(found.layer(x.dtype))
             clusterings.append(clustering)
             expansion = replace(expansion, students=_carried(expansion.students, found, replace(samples, x=x)))
@@ -195,7 +196,7 @@ def _agreed(asking: Asking, expansion: Expansion, samples: Samples, config: Reco
     return _Agreed(student(done.students, 0), clusterings, float(done.loss[0]))
 
 
-def _needed(neurons: Neurons, one: Network, samples: Samples) -> Neurons:
+def _needed(neurons: Neurons, one: Network, samples: Samples, judge: Judge) -> Neurons:
     """Without those that the others replace, as far as the answers of a student hear what its next layer wants."""
     wants = np.asarray(wanted(one, samples.x, samples.y), float)
     if len(one.hidden) > 1:
@@ -204,7 +205,7 @@ def _needed(neurons: Neurons, one: Network, samples: Samples) -> Neurons:
     unit = np.mean(np.var(wants, axis=0))
     while neurons.width > 1:
         costs = removal_costs(responses(neurons, samples.x), np.zeros((len(wants), 0)), wants) / unit
-        if costs.min() > _NEEDLESS:
+        if not judge.is_needless(float(costs.min())):
             break
         neurons = neurons.without(int(np.argmin(costs)))
     return neurons
