@@ -15,6 +15,7 @@ from ecjax.cli.asking import named_function
 from ecjax.network import Layer, Network
 from ecjax.probe.curves import values
 from ecjax.road.asking import ProbesFailedError
+from ecjax.road.numbers import cluster_numbers
 
 SMOOTH = ("g", "tanh", "erf", "arctan", "sin", "softplus", "silu", "gelu", "gelu_tanh", "mish", "gaussian", "elu")
 KINKED = ("relu", "leaky_relu", "abs")
@@ -134,6 +135,9 @@ def test_layers_between_in_a_box_are_found_by_students(key):
     assert found.widths == (8, 6, 4)
     assert found.is_exact
     assert found.found_by == ("sweeps", "students", "students")
+    for layer, width in enumerate(found.widths):
+        (numbers,) = cluster_numbers(found, jr.normal(key, (50, 16)), layer)
+        assert set(numbers) - {0} <= set(range(1, width + 1))
     assert "4 neurons, each proposed by at least 5 of 10 students" in found.summary()
     assert ec.compare(found, net, jr.normal(key, (50, 16))).parameter_error < 1e-9
 
