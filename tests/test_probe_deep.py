@@ -2,17 +2,23 @@
 
 import itertools
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import ecjax as ec
-from ecjax.probe import Reach, growing, inverse, sweep
+from ecjax.base.progress import silent
+from ecjax.judge import Judge
+from ecjax.probe import Reach, RowSpace, growing, inverse, sweep
 from ecjax.probe.behind import by_rank, profile_behind
 from ecjax.probe.curves import slope_values, values
 from ecjax.probe.differences import gradient
 from ecjax.probe.lines import kink
 from ecjax.probe.profile import LINE
 from ecjax.probe.stack import Weights, answers, sensitivities, states
+from ecjax.reconstruct import Neurons
+from ecjax.road import probing_box
+from ecjax.road.probing import Asking
 
 EPS = float(np.finfo(float).eps)
 GROWING = ("tanh", "sigmoid", "erf", "softplus", "relu", "leaky_relu", "gelu", "elu", "abs")
@@ -63,6 +69,48 @@ def test_a_box_and_an_orthant_are_never_left():
         line = reach.line(1e3, rng) if not reach.is_box else None
         if line is not None:
             assert (line(line.grid()) > low).all()
+
+
+def test_the_corners_of_a_box_bend_all_layers():
+    """More than questions all over it, in the weakest direction and in the layer above."""
+    rng = np.random.default_rng(0)
+    stack = stack_of(24, 12, 6, 2, seed=1)
+    _, heard, basis = np.linalg.svd(stack[0].w, full_matrices=False)
+    reach = Reach.of(lambda h: answers(stack, h), basis, 1.0, -1.0, 1.0)
+    near, over = reach.corners(2000, heard, rng), reach.questions(2000, rng)
+    assert np.abs(near).max() < 1
+    assert near.std() > 1.3 * over.std()
+    spread = lambda h: [z.std(axis=0).min() for z in states(stack, h @ stack[0].w.T + stack[0].b)[:2]]
+    assert (np.array(spread(near)) > np.array([1.8, 1.3]) * np.array(spread(over))).all()
+
+
+def test_neurons_that_others_replace_are_left_out():
+    stack = stack_of(5, 4, 3, seed=3)
+    net = ec.Network(tuple(ec.Layer(*map(jnp.asarray, each[:2]), *filter(None, each[2:])) for each in stack))
+    x = np.random.default_rng(0).standard_normal((200, 5))
+    right = np.concatenate([stack[0].w, stack[0].b[:, None]], axis=1)
+    proposed = Neurons(np.concatenate([right[:2], right[1:2] + 1e-6, right[2:], right[:1] - 0.3]), net.activations[0])
+    samples = ec.Samples(jnp.asarray(x), jnp.asarray(answers(stack, x)))
+    found = probing_box._needed(proposed, net, samples, Judge.of(samples))
+    assert found.width == 4
+    np.testing.assert_allclose(found.vectors, right, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_students_of_the_layers_above_a_box_agree(key, monkeypatch):
+    """A few, which two of three hidden layers of this size do not need more of."""
+    monkeypatch.setattr(probing_box, "_SMALL_STUDENTS", (3, 2 / 3))
+    stack, rng = stack_of(6, 4, 3, 2, seed=2), np.random.default_rng(0)
+    teacher = ec.Teacher(lambda h: answers(stack, h), fan_in=6)
+    teacher(np.zeros((1, 6)))
+    asking = Asking(teacher, None, key, silent, ec.expand.Stopping())
+    _, heard, basis = np.linalg.svd(stack[0].w, full_matrices=False)
+    reach = Reach.of(teacher, basis, 1.0, -1.0, 1.0)
+    found = probing_box.above(asking, reach, RowSpace(basis, heard, 1.0), (ec.ACTIVATIONS["tanh"],) * 2)
+    assert [len(each.b) for each in found.stack] == [4, 3, 2]
+    h = reach.questions(100, rng)
+    np.testing.assert_allclose(answers(found.stack, h @ basis.T), answers(stack, h), atol=1e-8)
+    assert [each.probes.who for each in found.layers] == ["students", "students"]
 
 
 @pytest.mark.parametrize("widths", [(4, 3, 2), (5, 4, 3, 2)])

@@ -15,6 +15,7 @@ from ecjax.cli.asking import named_function
 from ecjax.network import Layer, Network
 from ecjax.probe.curves import values
 from ecjax.road.asking import ProbesFailedError
+from ecjax.road.numbers import cluster_numbers
 
 SMOOTH = ("g", "tanh", "erf", "arctan", "sin", "softplus", "silu", "gelu", "gelu_tanh", "mish", "gaussian", "elu")
 KINKED = ("relu", "leaky_relu", "abs")
@@ -127,10 +128,41 @@ def test_where_probes_do_not_reach_students_are_trained(key, monkeypatch):
     assert seen[0].ask is teacher
 
 
-def test_layers_between_in_a_box_are_left_to_students(key):
-    net = drawn.teacher(12, (6, 4, 3), 2, "tanh", key=key)
-    with pytest.raises(ProbesFailedError, match="hidden layer 2 of 3 has inputs in a box"):
-        ec.recover(ec.Teacher(answers_of(net), fan_in=12), activation="auto", hidden_layers=3, key=key)
+@pytest.mark.slow
+def test_layers_between_in_a_box_are_found_by_students(key):
+    net = drawn.teacher(16, (8, 6, 4), 3, "tanh", key=jr.key(1))
+    found = ec.recover(ec.Teacher(answers_of(net), fan_in=16), activation="auto", hidden_layers=3, key=jr.key(1))
+    assert found.widths == (8, 6, 4)
+    assert found.is_exact
+    assert found.found_by == ("sweeps", "students", "students")
+    for layer, width in enumerate(found.widths):
+        (numbers,) = cluster_numbers(found, jr.normal(key, (50, 16)), layer)
+        assert set(numbers) - {0} <= set(range(1, width + 1))
+    assert "4 neurons, each proposed by at least 5 of 10 students" in found.summary()
+    assert ec.compare(found, net, jr.normal(key, (50, 16))).parameter_error < 1e-9
+
+
+@pytest.mark.slow
+def test_two_hidden_layers_in_a_box_of_inputs(key):
+    net, asked = drawn.teacher(12, (6, 3), 2, "tanh", key=jr.key(0)), []
+    answer = answers_of(net)
+
+    def within(x):
+        asked.append(np.abs(x).max())
+        return answer(x)
+
+    teacher = ec.Teacher(within, fan_in=12, box=(-1, 1))
+    found = ec.recover(teacher, activation="tanh", hidden_layers=2, key=jr.key(0))
+    assert found.widths == (6, 3)
+    assert max(asked) <= 1
+    assert ec.compare(found, net, jr.normal(key, (50, 12))).parameter_error < 1e-9
+
+
+def test_several_layers_in_a_box_of_inputs_have_an_activation_that_is_said(key):
+    net = drawn.teacher(6, (3, 2), 2, "tanh", key=key)
+    teacher = ec.Teacher(answers_of(net), fan_in=6, box=(-1, 1))
+    with pytest.raises(ProbesFailedError, match="activation has to be said"):
+        ec.recover(teacher, activation="auto", hidden_layers=2, key=key)
 
 
 def test_a_box_is_never_left(key):

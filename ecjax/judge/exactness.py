@@ -35,6 +35,9 @@ _HOPEFUL = 2e-2
 # Rise of the loss by least squares beyond which refinement has never made good for the loss of a neuron of an exact
 # network.
 _FREE = 1e-2
+# The same that students on which a layer is based explain by errors of their own, before anything is refined: of
+# 784-64-48-32-10 teachers neurons in excess cost 5e-8 at most, the teacher's own 4e-6 at least.
+_IN_EXCESS = 1e-6
 # Rms contribution at which a neuron counts as silent: its square, 1e-12, is below any loss that is not exact.
 _SILENT = 1e-6
 # Loss at which a width suffices in a short run: no teacher's neuron is so small that students do as well without it.
@@ -267,6 +270,10 @@ class Judge:
     def is_free(self, cost: float) -> bool:
         """Whether a neuron at this cost by least squares may turn out not to be needed."""
         return bool(cost <= _FREE)
+
+    def is_needless(self, cost: float) -> bool:
+        """Whether a neuron at this cost by least squares is none, in a layer that was not refined yet."""
+        return bool(cost <= _IN_EXCESS)
 
     def is_audible(self, contribution: np.ndarray) -> np.ndarray:
         """Which neurons, by the rms of what they contribute, are more than silent."""

@@ -25,6 +25,7 @@ from .profile import fit_profile as fit_profile
 from .profile import named as named
 from .reach import Reach as Reach
 from .record import DIRECTIONS as DIRECTIONS
+from .record import STUDENTS as STUDENTS
 from .record import Probes as Probes
 from .row_space import RowSpace as RowSpace
 from .row_space import row_space as row_space

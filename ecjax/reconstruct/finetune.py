@@ -23,6 +23,7 @@ from .soften import SHARPNESS, with_soft_kinks
 _ORTHOGONAL_UP_TO = 10_000_000_000
 ANSWERS = 10.0  # for each parameter, before all of them are looked at
 _SOFT_STEPS = 10  # of a refinement with soft kinks, whose network is not the end
+_FURTHER = 1e-4  # of the loss that rounding may explain, for networks that are nearly right from the start
 QUICK_PATIENCE = 10  # with quick steps, which show whether careful ones are worth their cost
 _PRODUCTS = 600  # in a careful one: near the end some hundred are what makes it a Newton step
 
@@ -95,9 +96,10 @@ def quick_steps(
 def _large(net: Network, samples: Samples, stop: Stopping, judge: Judge, is_near: bool) -> tuple[Network, float]:
     """Without a matrix, and no further than rounding: a step costs hundreds of gradients.
 
+    Near the end, where steps are quadratic, it goes a little further: two or three more of them are two more digits.
     First on no more answers than the weights need. Who explains these explains all of them, but for their noise.
     """
-    stop = replace(stop, target_loss=max(stop.target_loss, judge.rounding))
+    stop = replace(stop, target_loss=max(stop.target_loss, judge.rounding * (_FURTHER if is_near else 1.0)))
     everything = jnp.ones(net.n_parameters, bool)
 
     def refine(net: Network, samples: Samples) -> Student:

@@ -20,14 +20,15 @@ def asked(run: Run) -> Section | None:
     section = Section("Questions")
     section.say(f"The teacher was asked {recovery.questions:,} questions.")
     for number, (probes, clustering) in enumerate(zip(recovery.probes, recovery.clusterings, strict=True), start=1):
-        rank = len(probes.basis)
         section.say(
             f"Layer {number}: {len(probes.vectors):,} vectors by {probes.method} of {probes.n_proposers} proposers; "
-            f"{clustering.width} that at least {clustering.needed} of them agree on. The answers depend on {rank} of "
-            f"{probes.basis.shape[1]} directions of the inputs."
+            f"{clustering.width} that at least {clustering.needed} of them agree on."
         )
         section.items("Notes", probes.notes)
-        _row_space(section, probes, number)
+        if len(probes.singular):
+            rank, fan_in = probes.basis.shape
+            section.say(f"The answers depend on {rank} of {fan_in} directions of the layer's inputs.")
+            _row_space(section, probes, number)
     return _sweep(section, run)
 
 

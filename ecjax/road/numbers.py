@@ -46,7 +46,10 @@ def _as_clustered(recovery: Recovery, x: Inputs, layer: int) -> Float[np.ndarray
     final = recovery.network.layers[layer]
     w, b = np.asarray(final.w, float), np.asarray(final.b, float)
     if recovery.probes:  # directions in the row space, whose biases are found only later
-        return np.column_stack([w @ recovery.probes[layer].basis.T, np.zeros(len(b))])
+        basis = recovery.probes[layer].basis
+        if basis.shape[1] != w.shape[1]:  # a neuron below was taken away later: no cluster is in these coordinates
+            return np.column_stack([w, np.zeros(len(b))])
+        return np.column_stack([w @ basis.T, np.zeros(len(b))])
     if layer == 0:
         scale = recovery.scaling
         if scale.x_map.shape[1] != w.shape[1]:  # another network in the place of the recovered one: no cluster is its

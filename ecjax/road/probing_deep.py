@@ -3,16 +3,18 @@
     row space -> sweeps far out -> cluster -> scales and biases -> hidden states, set at will -> the next layer -> ...
               -> all of them refined together -> columns -> Found
 
-Hidden states of an activation that saturates lie in a box, where the last hidden layer is found from Hessians. Layers
-between, which have bounded inputs below and a curved world above, are beyond these probes.
+Hidden states of an activation that saturates lie in a box, where the last hidden layer is found from Hessians, and
+several by students (`ecjax.road.probing_box`).
 """
 
 import numpy as np
 
+from ..network import Activation
 from ..probe import Reach, RowSpace
 from ..probe.inverse import growing, inverse
 from ..probe.stack import Stack, Weights, answers
 from .probing import Asking, Found, ProbesFailedError
+from .probing_box import above
 from .probing_far import FarOut, far_out
 from .probing_refine import refined
 from .probing_shallow import in_inputs, last_layer
@@ -33,9 +35,10 @@ def deep(asking: Asking, n_hidden: int) -> Found:
         candidates = asking.candidates(number, is_straight)
         if reach.is_box:
             if not is_last:
-                raise ProbesFailedError(
-                    f"hidden layer {number + 1} of {n_hidden} has inputs in a box, and layers above that are not known."
-                )
+                found = above(asking, reach, space, _kinds_above(asking, stack, n_hidden))
+                first, *rest = found.stack
+                stack, layers = [*stack, _in_states(first, reach, is_above), *rest], [*layers, *found.layers]
+                break
             net, layer = last_layer(asking, reach, space, candidates)
             first, output = net.stack
             stack += [_in_states(first, reach, is_above), output]
@@ -51,6 +54,21 @@ def deep(asking: Asking, n_hidden: int) -> Found:
     with asking.seconds.of("finetune"):
         stack = refined(asking, start, stack)
     return in_inputs(asking, Found(tuple(stack), tuple(layers), start))
+
+
+def _kinds_above(asking: Asking, below: list[Weights], n_hidden: int) -> tuple[Activation, ...]:
+    """What students of the layers above a box are made of: what was said, or what the layer below is.
+
+    Raises:
+        ProbesFailedError: If neither is known.
+    """
+    if asking.activations is not None:
+        return asking.activations[len(below) :]
+    if not below:
+        raise ProbesFailedError("of several hidden layers asked in a box, the activation has to be said.")
+    kind = below[-1].activation
+    assert kind is not None
+    return (kind,) * (n_hidden - len(below))
 
 
 def _in_states(weights: Weights, reach: Reach, is_above: bool) -> Weights:

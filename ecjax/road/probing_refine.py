@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from ..expand import Stopping, is_small
 from ..judge import Judge
 from ..network import Activation, Layer, Network
 from ..objective import Samples, Scaling
 from ..objective.scaling import scaling_of_outputs
-from ..probe import Reach
+from ..probe import Reach, growing, inverse
 from ..probe.stack import Stack, Weights
 from ..reconstruct import finetune
 from .probing import Asking
@@ -49,12 +50,30 @@ def fitted(
 ) -> Network:
     """The network refined on scaled samples, in the units of the answers.
 
-    Where steps are cheap, exact is not enough: they go on to rounding.
+    Where steps are cheap, or few as they begin nearby, exact is not enough: they go on to rounding.
     """
-    if not is_small(network):
+    if not (is_small(network) or is_near):
         stop = replace(stop, target_loss=judge.target(stop.target_loss))
     found, _ = finetune(scaled(network, scale), samples, stop=stop, judge=judge, is_near=is_near)
     return scale.undo(found, None)[0]
+
+
+def _bending(reach: Reach, stack: Stack, n: int, rng: np.random.Generator) -> Float[np.ndarray, "n rank"]:
+    """Questions among which the neurons of all layers bend.
+
+    Where the first layer saturates, these are the corners of its box: from random ones the last of three hidden layers
+    of 784-64-48-32-10 is right to 4e-6 after 30 steps, from these to 2e-11 after 18.
+    """
+    first, second = stack[0], stack[1]
+    branch = None if first.activation is None else growing(first.activation)
+    is_box = branch is not None and np.isfinite([branch.low, branch.high]).all()
+    if not is_box or len(stack) < 3 or not reach.is_open or len(first.b) != reach.rank:
+        return reach.points(n, rng)
+    assert branch is not None
+    assert first.activation is not None
+    _, heard, basis = np.linalg.svd(second.w, full_matrices=False)
+    h = Reach.of(reach.teacher, basis, 1.0, branch.low, branch.high).corners(n, heard, rng)
+    return (inverse(first.activation, h) - first.b) @ np.linalg.inv(first.w).T
 
 
 def refined(asking: Asking, reach: Reach, stack: Stack) -> Stack:
@@ -62,7 +81,7 @@ def refined(asking: Asking, reach: Reach, stack: Stack) -> Stack:
     asking.tell("finetune", 0, 1)
     network = network_of(stack)
     n = int(np.ceil(_NUMBERS * network.n_parameters / len(stack[-1].b)))
-    x = reach.points(n, asking.rng)
+    x = _bending(reach, stack, n, asking.rng)
     y = reach(x)
     scale = scaling_of_outputs(jnp.asarray(y), reach.rank)
     samples = scale.samples(jnp.asarray(x), jnp.asarray(y))

@@ -99,10 +99,11 @@ class Recovery(eqx.Module):
         lines += [f"Chosen: {each}" for each in self.chosen]
         if self.probes:
             lines.append(f"Asked {self.questions:,} questions.")
-        for number, (probes, clustering) in enumerate(zip(self.probes, self.clusterings, strict=False), start=1):
+        asked = zip(self.probes, self.clusterings, self.widths, strict=False)
+        for number, (probes, clustering, width) in enumerate(asked, start=1):
             lines.append(
-                f"Layer {number}: {len(clustering.kept_clusters)} neurons, each proposed by at least "
-                f"{clustering.needed} of {probes.n_proposers} probes; found by {probes.method}."
+                f"Layer {number}: {width} neurons, each proposed by at least {clustering.needed} of "
+                f"{probes.n_proposers} {probes.who}; found by {probes.method}."
             )
         layers = zip(self.expansions, self.clusterings, self.found_by, strict=False)  # none where probes proposed
         for number, (expansion, clustering, found_by) in enumerate(layers, start=1):

@@ -1,0 +1,228 @@
+"""All layers above known ones, where these leave a box of hidden states to be asked in: second-order students.
+
+    questions in the box -> expand -> cluster -> the layer, and students above it, by least squares -> cluster -> ...
+                         -> all layers refined
+
+A layer between others has bounded inputs below and a curved world above: it is never far out, and no probe isolates its
+neurons. Students need not. What makes them quick here is that inputs are few and chosen: in the coordinates of the row
+space, as many as the layer has neurons, and near the corners of the box (`ecjax.probe.Reach.corners`), where neurons of
+all layers bend.
+
+Such students are right to 1e-5 in every layer at once. So nothing is refined until all layers are there.
+"""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+
+from ..cluster import ClusterConfig, Clustering
+from ..expand import (
+    SECOND_ORDER_UP_TO,
+    Adam,
+    ExpandConfig,
+    Expansion,
+    Inexact,
+    LevenbergMarquardt,
+    Stopping,
+    better_of,
+    expand,
+    renewed,
+)
+from ..judge import Judge
+from ..network import Activation, Network, hidden_states, n_parameters, random_students, stack, student
+from ..objective import Samples
+from ..objective.derivatives import sensitivities
+from ..objective.scaling import scaling_of_outputs
+from ..probe import STUDENTS, Probes, Reach, RowSpace
+from ..probe.stack import Stack
+from ..reconstruct import Neurons, eliminate_in_all_layers, fit_output, merge, removal_costs, wanted
+from ..reconstruct.output import responses
+from .layers import cluster_students
+from .probing import Asking, Layered, ProbesFailedError
+from .probing_refine import stack_of
+from .settings import RecoveryConfig
+
+_WIDER = 1.5  # than the row space; layers above are taken to be no wider
+_NARROWEST = 12  # students of small networks, which cost nothing
+# Of 784-64-48-32-10 teachers every student finds every neuron. Small networks may lie awkwardly; so there are many.
+_STUDENTS, _SMALL_STUDENTS = (3, 2 / 3), (10, 0.5)  # how many, and the share that has to agree
+_ROUNDS = 2
+_ANSWERS = 10.0  # for each parameter of a student
+_FEWEST = 2000  # questions
+# Trained teachers are curved less than drawn ones: with four times as many steps of Adam as elsewhere, second-order
+# steps find the way in some hundred.
+_ADAM = Adam(n_steps=8000, learning_rate=5e-3, batch=256)
+_STUDENT = Stopping(max_steps=150, patience=30, target_loss=1e-10)
+# Loss of the network at which nothing is gained by going on, and up to which what is left may come from layers below
+# that are known to 1e-9.
+_ENOUGH, _EXACT = 1e-14, 1e-12
+_REFINED = Stopping(max_steps=100, patience=20, target_loss=_ENOUGH, gradient_norm=0.0)
+_WITHOUT = Stopping(max_steps=30, patience=5, target_loss=_ENOUGH, gradient_norm=0.0)  # one of its neurons
+
+
+class Above(NamedTuple):
+    """The layers above known ones.
+
+    Attributes:
+        stack: The first in the coordinates of the row space, the last is the output.
+        layers: Who proposed the neurons of each hidden one.
+    """
+
+    stack: Stack
+    layers: list[Layered]
+
+
+class _Agreed(NamedTuple):
+    """The network that students agree on, refined."""
+
+    network: Network
+    clusterings: list[Clustering]
+    loss: float
+
+
+def above(asking: Asking, reach: Reach, space: RowSpace, kinds: tuple[Activation, ...]) -> Above:
+    """All layers above a box.
+
+    Args:
+        asking: Whom is asked.
+        reach: A box of inputs to the first of these layers, in the coordinates of its row space.
+        space: The row space, whose singular values say along which of its directions answers change most.
+        kinds: Activations of the hidden layers, first to last.
+
+    Raises:
+        ProbesFailedError: If students do not come to agree on a network that explains the answers.
+    """
+    fan_out = asking.teacher.fan_out or 1
+    widths = (max(_NARROWEST, int(np.ceil(_WIDER * reach.rank))),) * len(kinds)
+    size = n_parameters((reach.rank, *widths, fan_out))
+    with asking.seconds.of("ask"):
+        n = max(_FEWEST, int(np.ceil(_ANSWERS * size / fan_out)))
+        h = reach.corners(n, space.singular[: reach.rank], asking.rng)
+        y = jnp.asarray(reach.teacher(h))
+    unit = float(np.median(reach.high - reach.low)) / 2
+    x = jnp.asarray((h @ reach.basis.T - reach.middle) / unit)
+    scale = scaling_of_outputs(y, reach.rank)
+    samples = scale.samples(x, y)
+    config = _config(widths, *(_SMALL_STUDENTS if size <= SECOND_ORDER_UP_TO else _STUDENTS))
+    agreed = _students_agree(asking, samples, kinds, config)
+    first, *rest = stack_of(scale.undo(agreed.network, None)[0])
+    w = first.w / unit
+    return Above(
+        (first._replace(w=w, b=first.b - w @ reach.middle), *rest),
+        [
+            _proposed(asking, clustering, space if number == 0 else None)
+            for number, clustering in enumerate(agreed.clusterings)
+        ],
+    )
+
+
+def _config(widths: tuple[int, ...], n_students: int, gamma: float) -> RecoveryConfig:
+    return RecoveryConfig(
+        student_width=widths,
+        n_students=n_students,
+        expand=ExpandConfig(sampled=_ADAM, conjugate=_STUDENT, answers=_ANSWERS),
+        cluster=ClusterConfig(gamma=gamma),
+    )
+
+
+def _students_agree(asking: Asking, samples: Samples, kinds: tuple[Activation, ...], config: RecoveryConfig) -> _Agreed:
+    """Rounds of students, until there is a network that explains the answers.
+
+    Raises:
+        ProbesFailedError: If there is none.
+    """
+    shape = (samples.x.shape[1], *config.widths(len(kinds)), samples.y.shape[1])
+    begun = random_students(config.n_students, shape, kinds, key=jr.fold_in(asking.key, 0), dtype=samples.x.dtype)
+    judge, expansion, trouble = Judge.of(samples, accepted=_EXACT), None, ""
+    for turn in range(_ROUNDS):
+        if expansion is not None:
+            begun = renewed(expansion, key=jr.fold_in(asking.key, turn))
+        with asking.seconds.of("expand"):
+            progress = lambda phase, done, total, **info: asking.progress(
+                phase, done, total, **info, questions=asking.teacher.asked
+            )
+            trained = expand(begun, samples, config=config.expand, key=jr.fold_in(asking.key, turn), progress=progress)
+            expansion = trained if expansion is None else better_of(expansion, trained)
+        agreed = _agreed(asking, expansion, samples, config, judge)
+        if agreed is None:
+            trouble = "agree on nothing"
+            continue
+        if judge.fits(agreed.loss):
+            asking.tell("reconstruct", 0, 1)
+            with asking.seconds.of("reconstruct"):
+                smallest, _ = eliminate_in_all_layers(agreed.network, agreed.loss, samples, stop=_WITHOUT, judge=judge)
+            asking.tell("reconstruct", 1, 1)
+            return agreed._replace(network=smallest)
+        trouble = f"agree on {'-'.join(map(str, agreed.network.widths))} neurons with a loss of {agreed.loss:.1g}"
+    names = "-".join(dict.fromkeys(each.name for each in kinds))
+    raise ProbesFailedError(
+        f"{config.n_students} {names} students of widths {'-'.join(map(str, shape[1:-1]))} of the hidden layers above, "
+        f"asked in {shape[0]} directions of a box, {trouble}."
+    )
+
+
+def _agreed(
+    asking: Asking, expansion: Expansion, samples: Samples, config: RecoveryConfig, judge: Judge
+) -> _Agreed | None:
+    """Layer by layer what students agree on, and the output by least squares; then all of them refined.
+
+    None if of some layer there is nothing that they agree on.
+    """
+    best, layers, clusterings, x = int(np.argmin(expansion.ranked_loss)), [], [], samples.x
+    asking.tell("cluster", 0, 1)
+    while expansion.students.hidden:
+        with asking.seconds.of("cluster"):
+            clustering = cluster_students(expansion, x, config)
+            assert isinstance(clustering, Clustering)  # no mixtures here
+            kind = expansion.students.layers[0].activation
+            if not clustering.width:
+                return None
+            found = merge(clustering, expansion.ranked_loss, kind, clusters=clustering.kept_clusters)
+            found = _needed(found, student(expansion.students, best), replace(samples, x=x), judge)
+            layers.append(found.layer(x.dtype))
+            clusterings.append(clustering)
+            expansion = replace(expansion, students=_carried(expansion.students, found, replace(samples, x=x)))
+            x = jnp.asarray(responses(found, x), x.dtype)
+    asking.tell("cluster", 1, 1)
+    network = Network((*layers, student(expansion.students, best).output))
+    asking.tell("reconstruct", 0, 1)
+    with asking.seconds.of("reconstruct"):
+        stage = (Inexact if network.n_parameters > SECOND_ORDER_UP_TO else LevenbergMarquardt)(_REFINED)
+        done = expand(stack([network]), samples, config=ExpandConfig(method=(stage,)))
+    asking.tell("reconstruct", 1, 1)
+    return _Agreed(student(done.students, 0), clusterings, float(done.loss[0]))
+
+
+def _needed(neurons: Neurons, one: Network, samples: Samples, judge: Judge) -> Neurons:
+    """Without those that the others replace, as far as the answers of a student hear what its next layer wants."""
+    wants = np.asarray(wanted(one, samples.x, samples.y), float)
+    if len(one.hidden) > 1:
+        by_next = sensitivities(one, hidden_states(one, samples.x))[1]
+        wants = wants * np.sqrt(np.mean(np.asarray(by_next, float) ** 2, axis=(0, 1)))
+    unit = np.mean(np.var(wants, axis=0))
+    while neurons.width > 1:
+        costs = removal_costs(responses(neurons, samples.x), np.zeros((len(wants), 0)), wants) / unit
+        if not judge.is_needless(float(costs.min())):
+            break
+        neurons = neurons.without(int(np.argmin(costs)))
+    return neurons
+
+
+def _carried(students: Network, found: Neurons, samples: Samples) -> Network:
+    """Students of the layers above, whose inputs are the neurons that were found."""
+    uppers = []
+    for i in range(len(students.layers[0].w)):
+        one = student(students, i)
+        fit = fit_output(found, samples.x, jnp.nan_to_num(wanted(one, samples.x, samples.y))).layer(samples.x.dtype)
+        uppers.append(Network((replace(one.layers[1], w=fit.w, b=fit.b), *one.layers[2:])))
+    return stack(uppers)
+
+
+def _proposed(asking: Asking, clustering: Clustering, space: RowSpace | None) -> Layered:
+    """Who proposed the neurons of a layer: students, in the coordinates that they were trained in."""
+    basis, singular = (np.eye(clustering.fan_in_1 - 1), np.zeros(0)) if space is None else space[:2]
+    proposed = clustering.neurons, clustering.student, clustering.n_students
+    return Layered(Probes(*proposed, basis, singular, STUDENTS, asking.teacher.asked), clustering)
