@@ -82,7 +82,7 @@ def test_only_the_first_of_rounds_that_nobody_asked_for_is_quick():
     config = ec.RecoveryConfig.toy()
     assert config.training(0).answers == 10.0
     assert config.training(0).descent.max_steps == 150
-    assert config.training(0).conjugate.max_steps == 30
+    assert config.training(0).conjugate.max_steps == 60
     assert config.training(1) == config.expand
     assert config.n_rounds == 4
     for other in (replace(config, rounds=3), ec.RecoveryConfig.images()):

@@ -27,12 +27,13 @@ from ..base.deadline import NEVER, Deadline
 from ..base.precision import in_full_precision
 from ..expand import Stopping, fewer
 from ..judge import Judge
-from ..network import Activation, Network, hidden_states
+from ..network import Network, hidden_states
 from ..network.moves import grow, with_layers
 from ..objective import Samples
 from ..objective.derivatives import sensitivities
 from .eliminate import removal, removals
 from .finetune import ANSWERS, QUICK_PATIENCE, quick_steps
+from .output import Neurons, responses
 
 Vectors = Float[np.ndarray, "_ _"]  # candidates, inputs and the bias
 
@@ -106,13 +107,16 @@ def swapped(
         above = missing.layer + 1
         if above < len(held):  # students above have never seen it
             held[above] = np.insert(held[above], -1, 0, axis=1)
-    better, lower = refine(net, careful=True)
-    net, loss = (better, lower) if lower < loss else (net, loss)
     while not judge.fits(loss) and not deadline.leaves_out("neurons that the network does not need"):
-        slimmer = _slimmer(net, loss, some, refine)
-        if slimmer is None:
+        before = loss
+        for careful in (False, True):
+            better, lower = refine(net, careful=careful)
+            net, loss = (better, lower) if lower < loss else (net, loss)
+        slimmer = None if judge.fits(loss) else _slimmer(net, loss, some, refine)
+        if slimmer is not None:
+            net, loss = slimmer
+        elif loss > before / _ROOM:
             break
-        net, loss = slimmer
     return net
 
 
@@ -138,15 +142,13 @@ def most_wanted(net: Network, samples: Samples, held: Sequence[Vectors]) -> Miss
     fan_out = left.shape[1]
     itself = np.broadcast_to(np.eye(fan_out)[:, None], (fan_out, len(left), fan_out))
     by_z = [*(np.asarray(one, float) for one in sensitivities(net, states)[1:]), itself]
-    inputs = [np.asarray(samples.x, float), *(np.asarray(state.h, float) for state in states)]
+    inputs = [samples.x, *(state.h for state in states)]
     best = Missing(0.0, 0, np.zeros(0), np.zeros(0), np.zeros(0))
     for layer, vectors in enumerate(held):
-        activation = net.hidden[layer].activation
-        assert isinstance(activation, Activation)
-        responses = np.asarray(activation(jnp.asarray(inputs[layer] @ vectors[:, :-1].T + vectors[:, -1])), float)
+        candidates = responses(Neurons(vectors, net.hidden[layer].activation), inputs[layer])
         present = np.column_stack([inputs[layer + 1], np.ones(len(left))])
-        instead = np.linalg.lstsq(present, responses, rcond=None)[0]
-        share, outgoing = explained(responses - present @ instead, by_z[layer], left)
+        instead = np.linalg.lstsq(present, candidates, rcond=None)[0]
+        share, outgoing = explained(candidates - present @ instead, by_z[layer], left)
         first = int(np.argmax(share))
         if share[first] > best.share:
             best = Missing(float(share[first]), layer, vectors[first], outgoing[first], instead[:, first])
@@ -154,21 +156,21 @@ def most_wanted(net: Network, samples: Samples, held: Sequence[Vectors]) -> Miss
 
 
 def explained(
-    responses: Float[np.ndarray, "samples candidates"],
+    candidates: Float[np.ndarray, "samples candidates"],
     by_z: Float[np.ndarray, "fan_out samples width"],
     left: Float[np.ndarray, "samples fan_out"],
 ) -> tuple[Float[np.ndarray, " candidates"], Float[np.ndarray, "candidates width"]]:
     """The share of the residuals that each candidate explains to first order, and its outgoing weights for that.
 
     Args:
-        responses: Of the candidates, without what others make good for.
+        candidates: Their responses, without what others make good for.
         by_z: Derivatives of the answers by the next layer's pre-activations.
         left: Residuals, targets minus answers.
     """
     width = by_z.shape[-1]
     squares = np.einsum("onk,onl->nkl", by_z, by_z).reshape(len(left), -1)
-    grams = (responses.T**2 @ squares).reshape(-1, width, width)
-    wanted = responses.T @ np.einsum("onk,no->nk", by_z, left)
+    grams = (candidates.T**2 @ squares).reshape(-1, width, width)
+    wanted = candidates.T @ np.einsum("onk,no->nk", by_z, left)
     ridge = _RIDGE * np.trace(grams, axis1=1, axis2=2) / width + np.finfo(float).tiny
     outgoing = np.linalg.solve(grams + ridge[:, None, None] * np.eye(width), wanted[..., None])[..., 0]
     return np.einsum("ck,ck->c", outgoing, wanted) / (np.sum(left**2) + np.finfo(float).tiny), outgoing

@@ -24,6 +24,7 @@ from ..network import (
     Network,
     as_activations,
     check_symmetry,
+    hidden_states,
     n_parameters,
     random_students,
 )
@@ -32,7 +33,7 @@ from .advice import NOTHING_EXPLAINED, another_kind
 from .choice import Choice
 from .finished import finished
 from .kinds import likelier
-from .layers import Doubts, Found, next_layer, upper_students
+from .layers import Doubts, Found, next_layer, settled, upper_students
 from .recovery import Recovery
 from .settings import RecoveryConfig
 
@@ -117,7 +118,8 @@ def _layers(
     Layers above one that was not given all its time are of this call alone, and not kept: with more time below they
     have other students.
     """
-    targets, depth = samples.y, len(students.hidden)
+    everything, targets, depth = samples, samples.y, len(students.hidden)
+    in_passing = not is_small(students) and students.smooth and judge.accepted is None
     found: list[Found] = []
     for number in range(1, depth + 1):
         name = f"layer-{number}" if before is None else f"again-layer-{number}"
@@ -140,9 +142,15 @@ def _layers(
             )
         )
         if number < depth:
-            latest, key_above = found[-1], jr.fold_in(key, 2**31 + number)
-            students, inputs = upper_students(latest.expansion, latest.candidate, samples.x, config, key=key_above)
-            samples = Samples(inputs, targets, samples.weights)
+            latest, inputs, key_above = found[-1], samples.x, jr.fold_in(key, 2**31 + number)
+            if in_passing and number == depth - 1 and not seconds.deadline.leaves_out("refining the layers below"):
+                with seconds.of("reconstruct"):
+                    *below, latest = found = settled(found, everything, config)
+                inputs = everything.x
+                for each in below:
+                    inputs = hidden_states(each.candidate.network, inputs)[0].h
+            students, features = upper_students(latest.expansion, latest.candidate, inputs, config, key=key_above)
+            samples = Samples(features, targets, samples.weights)
     return found
 
 
