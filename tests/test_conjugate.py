@@ -29,7 +29,7 @@ def problem(shape, n_samples, key, activation="tanh"):
 
 @jax.jit
 def factored(net, x):
-    return kronecker_factors(net, x, spectrum(second_moment(x)))
+    return kronecker_factors(net, x, spectrum(second_moment(x)), jax.tree.map(jnp.ones_like, net))
 
 
 def blocks(factors):

@@ -77,16 +77,22 @@ def second_moment(h: Float[Array, "samples n"]) -> Float[Array, "n_1 n_1"]:
     return h.T @ h / len(h)
 
 
-def kronecker_factors(net: Network, x: Inputs, of_inputs: Spectrum) -> list[tuple[Spectrum, Spectrum]]:
+def kronecker_factors(net: Network, x: Inputs, of_inputs: Spectrum, free: Network) -> list[tuple[Spectrum, Spectrum]]:
     """The two factors of each layer, first to last: over its neurons (or the outputs), and over its inputs and bias.
 
     Args:
         net: One network of any depth.
         x: Queries.
         of_inputs: The first layer's second factor, which no step changes.
+        free: Which weights may move, as 0 and 1. Neurons that nobody may hear any other way do not count: silent ones,
+            whose responses are all the same, would be copies of the bias, and the preconditioner wrong for that.
     """
     states = hidden_states(net, x)
-    over_inputs = [of_inputs, *(spectrum(second_moment(state.h)) for state in states)]
+    heard = [jnp.any(above.w > 0, axis=0).astype(x.dtype) for above in free.layers[1:]]
+    over_inputs = [
+        of_inputs,
+        *(spectrum(second_moment(state.h * one[None])) for state, one in zip(states, heard, strict=True)),
+    ]
     flat = (by_z.reshape(-1, by_z.shape[-1]) for by_z in sensitivities(net, states))
     over_neurons = [spectrum(rows.T @ rows / len(rows)) for rows in flat]
     fan_out = len(net.output.b)
@@ -135,6 +141,11 @@ class PreconditionedStep(optx.AbstractDescent):
     def query(self, y, f_info, state):
         return At(y, jnp.linalg.norm(f_info.residual), f_info.compute_grad(), self.factors(y))
 
+    def moving(self) -> Network:
+        """Which weights may move, as 0 and 1 in the shape of a network."""
+        theta, unflatten = flatten(self.like)
+        return unflatten(self.free.astype(theta.dtype))
+
     @abstractmethod
     def factors(self, theta: Theta) -> list[tuple[Spectrum, Spectrum]]:
         """Those of the preconditioner at these weights."""
@@ -160,7 +171,7 @@ class ConjugateStep(PreconditionedStep):
 
     def factors(self, theta):
         net, _ = fitted(flatten(self.like)[1](theta), self.samples)
-        return kronecker_factors(net, self.samples.x, self.of_inputs)
+        return kronecker_factors(net, self.samples.x, self.of_inputs, self.moving())
 
 
 # --- variable projection -------------------------------------------------------------------------------------------

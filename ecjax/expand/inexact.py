@@ -95,7 +95,8 @@ class InexactStep(PreconditionedStep):
         return length * (step + bent * turn), optx.RESULTS.successful
 
     def factors(self, theta):
-        return kronecker_factors(_single(flatten(self.like)[1](theta)), self.samples.x, self.of_inputs)
+        net = _single(flatten(self.like)[1](theta))
+        return kronecker_factors(net, self.samples.x, self.of_inputs, self.moving())
 
 
 def conjugate_gradients(
