@@ -29,6 +29,8 @@ _NEAR_STUDENTS = 1e2
 # way (1e-16 * 1e6 squared is 1e-20; with gradients of that error losses up to 1e-8 were seen to come down by
 # orthogonal factors); above, it is a wrong network.
 _NEARLY = 1e-8
+# Rise of a loss that more steps make good for, without a neuron that is not needed.
+_AS_GOOD = 2.0
 # Share of the targets' variance, left unexplained by least squares on candidate neurons, from which a refinement may
 # still recover; also that an intermediate network may leave while neurons are taken away.
 _HOPEFUL = 2e-2
@@ -258,6 +260,11 @@ class Judge:
         """
         floor = _NEAR_STUDENTS * max(self.reached, self.eps**2) if self.reached < self.limit else self.limit
         return max(target, floor) < loss < _NEARLY
+
+    def does_without(self, loss: float, than: float) -> bool:
+        """Whether a network that leaves this loss after some steps lacks nothing that it had at another one: it is as
+        good, or so nearly exact as no wrong network is."""
+        return bool(loss <= max(_AS_GOOD * than, _NEARLY))
 
     def target(self, asked: float) -> float:
         """The loss at which a refinement may stop, where `asked` is wanted: no further than what is exact."""

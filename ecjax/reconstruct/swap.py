@@ -40,7 +40,7 @@ Vectors = Float[np.ndarray, "_ _"]  # candidates, inputs and the bias
 _WORTH = 0.1  # share of the residuals that a neuron explains if it is missing; others do not reach a third of it
 _LACKING = 0.25  # of the neurons of the widest layer may come in
 _TRIED = 3  # of the neurons that cost least; a missing one's twin may cost more than the least of the teacher's
-_ROOM = 2.0  # by which a loss may rise without a neuron that is not needed
+_PROGRESS = 2.0  # by which refinement has to lower a loss to be repeated
 _STEPS = 30  # of a refinement that judges, which is at its minimum after ten to thirty
 _ROWS = 3000  # on which candidates are compared
 _RIDGE = 1e-9  # of the mean eigenvalue: neurons of the next layer may be copies
@@ -112,15 +112,15 @@ def swapped(
         for careful in (False, True):
             better, lower = refine(net, careful=careful)
             net, loss = (better, lower) if lower < loss else (net, loss)
-        slimmer = None if judge.fits(loss) else _slimmer(net, loss, some, refine)
+        slimmer = None if judge.fits(loss) else _slimmer(net, loss, some, judge, refine)
         if slimmer is not None:
             net, loss = slimmer
-        elif loss > before / _ROOM:
+        elif loss > before / _PROGRESS:
             break
     return net
 
 
-def _slimmer(net: Network, loss: float, samples: Samples, refine) -> tuple[Network, float] | None:
+def _slimmer(net: Network, loss: float, samples: Samples, judge: Judge, refine) -> tuple[Network, float] | None:
     """The network without a neuron that it does as well without, and its loss; None if there is none."""
     costs = [
         (cost, layer, i) for layer in range(len(net.widths)) for i, cost in enumerate(removals(net, layer, samples))
@@ -128,7 +128,7 @@ def _slimmer(net: Network, loss: float, samples: Samples, refine) -> tuple[Netwo
     for _, layer, neuron in sorted(costs)[:_TRIED]:
         if net.widths[layer] > 1:
             without, after = refine(removal(net, layer, neuron, samples))
-            if after <= _ROOM * loss:
+            if judge.does_without(after, loss):
                 return without, after
     return None
 
