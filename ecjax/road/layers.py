@@ -30,7 +30,8 @@ from ..reconstruct.finetune import ANSWERS, QUICK_PATIENCE, quick_steps
 from .settings import RecoveryConfig
 
 Doubts = Callable[[float], str]
-_SETTLING = 30  # steps of layers below the last one
+# Steps of layers below the last one, and the loss at which they are known well enough.
+_SETTLING, _SETTLED = 30, 1e-10
 
 
 class Found(NamedTuple):
@@ -282,9 +283,11 @@ def settled(found: Sequence[Found], samples: Samples, config: RecoveryConfig) ->
     """
     *below, latest = found
     whole = Network((*(each.candidate.network.layers[0] for each in below), *latest.candidate.network.layers))
-    some, stop = fewer(samples, whole, ANSWERS), replace(config.finetune, max_steps=_SETTLING, patience=QUICK_PATIENCE)
+    some, loss = fewer(samples, whole, ANSWERS), np.inf
+    stop = replace(config.finetune, max_steps=_SETTLING, patience=QUICK_PATIENCE, target_loss=_SETTLED)
     for careful in (False, True):
-        whole, loss = quick_steps(whole, some, stop=stop, widths=whole.widths, careful=careful)
+        if loss > _SETTLED:
+            whole, loss = quick_steps(whole, some, stop=stop, widths=whole.widths, careful=careful)
     settled = []
     for number, each in enumerate(found):
         upper = whole.layers[number:] if each is latest else (whole.layers[number], *each.candidate.network.layers[1:])
