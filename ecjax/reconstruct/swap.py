@@ -108,14 +108,13 @@ def swapped(
         if above < len(held):  # students above have never seen it
             held[above] = np.insert(held[above], -1, 0, axis=1)
     while not judge.fits(loss) and not deadline.leaves_out("neurons that the network does not need"):
-        before = loss
-        for careful in (False, True):
-            better, lower = refine(net, careful=careful)
-            net, loss = (better, lower) if lower < loss else (net, loss)
-        slimmer = None if judge.fits(loss) else _slimmer(net, loss, some, judge, refine)
+        slimmer = _slimmer(net, loss, some, judge, refine)
         if slimmer is not None:
             net, loss = slimmer
-        elif loss > before / _PROGRESS:
+            continue
+        before, (better, lower) = loss, refine(net, careful=True)
+        net, loss = (better, lower) if lower < loss else (net, loss)
+        if loss > before / _PROGRESS:
             break
     return net
 

@@ -283,11 +283,10 @@ def settled(found: Sequence[Found], samples: Samples, config: RecoveryConfig) ->
     """
     *below, latest = found
     whole = Network((*(each.candidate.network.layers[0] for each in below), *latest.candidate.network.layers))
-    some, loss = fewer(samples, whole, ANSWERS), np.inf
+    some = fewer(samples, whole, ANSWERS)
     stop = replace(config.finetune, max_steps=_SETTLING, patience=QUICK_PATIENCE, target_loss=_SETTLED)
     for careful in (False, True):
-        if loss > _SETTLED:
-            whole, loss = quick_steps(whole, some, stop=stop, widths=whole.widths, careful=careful)
+        whole, loss = quick_steps(whole, some, stop=stop, widths=whole.widths, careful=careful)
     settled = []
     for number, each in enumerate(found):
         upper = whole.layers[number:] if each is latest else (whole.layers[number], *each.candidate.network.layers[1:])
