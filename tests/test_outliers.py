@@ -4,7 +4,7 @@ import drawn
 import jax.random as jr
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 import ecjax as ec
@@ -73,6 +73,7 @@ def test_methods_of_other_students_are_refused():
 
 @settings(deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
+@example(seed=354922635)  # a condition of 1e10
 def test_leverage_is_the_diagonal_of_the_projection(seed):
     """Between 0 and 1; a row of weight 0 has none."""
     net = drawn.network((2, 2, 2), "tanh", key=jr.key(seed))
@@ -86,9 +87,10 @@ def test_leverage_is_the_diagonal_of_the_projection(seed):
     assert (h < 1 + 1e-9).all()
     assert not h[0].any()
     j = np.sqrt(weights)[:, None, None] * np.asarray(ec.judge.jacobian.answers_by_weights(net, x))
-    j = j.reshape(80, -1)
-    projection = j @ np.linalg.pinv(j.T @ j, rcond=12 * np.finfo(float).eps, hermitian=True) @ j.T
-    np.testing.assert_allclose(h.reshape(-1), np.diagonal(projection), atol=1e-6)
+    u, size, _ = np.linalg.svd(j.reshape(80, -1), full_matrices=False)
+    condition = (size[0] / size[-1]) ** 2  # of J^T J, by which its roundings count
+    assume(condition < 1e-3 / np.finfo(float).eps)  # beyond, a direction may be left out
+    np.testing.assert_allclose(h.reshape(-1), np.sum(u**2, axis=1), atol=1e-12 + 10 * np.finfo(float).eps * condition)
 
 
 # --- missing ---------------------------------------------------------------------------------------------------------
