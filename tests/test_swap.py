@@ -14,7 +14,7 @@ from ecjax.judge import Judge
 from ecjax.network.moves import shrink, split_neuron, with_layers
 from ecjax.objective import Samples
 from ecjax.reconstruct import eliminate_in_all_layers, finetune
-from ecjax.reconstruct.finetune import quick_steps
+from ecjax.reconstruct.finetune import are_judged_together, quick_steps
 from ecjax.reconstruct.swap import explained, most_wanted, swapped
 
 SHAPE = (6, 5, 4, 3)
@@ -100,6 +100,25 @@ def test_silent_neurons_change_no_step():
     assert among_loss == pytest.approx(
         loss, rel=0.3
     )  # rounding in float32; taken for a bias, they made it 140 times as much
+
+
+@pytest.mark.parametrize(
+    ("shape", "activation", "accepted", "expected"),
+    [
+        ((64, 24, 24, 4), "tanh", None, True),
+        ((64, 24, 24, 4), "relu", None, False),  # quick steps are not for kinks, nor are swaps
+        ((64, 24, 24, 4), ec.mixture(tanh=12, softplus=12), None, False),
+        ((64, 24, 24, 4), "tanh", 1e-8, False),
+        ((64, 48, 4), "tanh", None, False),
+        ((6, 5, 4, 3), "tanh", None, False),
+    ],
+)
+def test_only_what_can_be_swapped_is_taken_in_passing(shape, activation, accepted, expected):
+    students = ec.network.random_students(
+        2, shape, ec.network.as_activations(activation, len(shape) - 2), key=jr.key(0)
+    )
+    judge = Judge(eps=1e-16, n_numbers=1000, accepted=accepted)
+    assert are_judged_together(students, judge) == expected
 
 
 def test_an_exact_network_stays(planted):

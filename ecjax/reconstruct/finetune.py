@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from ..base.precision import compiled
 from ..expand import Conjugate, Descent, Inexact, LevenbergMarquardt, Orthogonal, Stopping, Student, fewer, is_small
 from ..judge import Judge
-from ..network import Network
+from ..network import Mixture, Network
 from ..network.moves import pad_neurons, take_neurons, with_unit_pre_activations
 from ..network.symmetries import symmetries
 from ..objective import Samples, flatten
@@ -25,7 +25,7 @@ ANSWERS = 10.0  # for each parameter, before all of them are looked at
 _SOFT_STEPS = 10  # of a refinement with soft kinks, whose network is not the end
 _FURTHER = 1e-4  # of the loss that rounding may explain, for networks that are nearly right from the start
 QUICK_PATIENCE = 10  # with quick steps, which show whether careful ones are worth their cost
-_PRODUCTS = 600  # in a careful one: near the end some hundred are what makes it a Newton step
+_CAREFUL = partial(Inexact, products=600)  # near the end some hundred are what makes a step Newton's
 
 
 def _descend(descent: Callable[[Stopping], Descent], stop: Stopping, net: Network, samples: Samples, free) -> Student:
@@ -54,6 +54,7 @@ def finetune(
         judge: Says at which loss the orthogonal form is not needed any more.
         pad_to: Frozen, silent neurons are added to the first hidden layer for the computation, so that networks of many
             widths share a compiled program: up to this width, its half or its quarter.
+        is_near: Whether the network is nearly right from the start, so that careful steps alone are enough.
 
     Returns:
         The refined network, and its loss; the given one if it could not be improved.
@@ -68,6 +69,19 @@ def finetune(
         more = _descend(Orthogonal, stop, refined.network, samples, free)
         refined = more if float(more.loss) < float(refined.loss) else refined
     return take_neurons(refined.network, range(width), layer=0), float(refined.loss)
+
+
+def _takes_quick_steps(net: Network, judge: Judge) -> bool:
+    return len(net.hidden) > 1 and net.smooth and judge.accepted is None
+
+
+def are_judged_together(students: Network, judge: Judge) -> bool:
+    """Whether layers are taken in passing, and judged when all of them are there.
+
+    Those of students too large for a matrix, which quick steps bring near, and whose neurons can be swapped.
+    """
+    of_one_kind = not any(isinstance(kind, Mixture) for kind in students.activations)
+    return _takes_quick_steps(students, judge) and not is_small(students) and of_one_kind
 
 
 def quick_steps(
@@ -86,7 +100,7 @@ def quick_steps(
         The refined network, and its loss.
     """
     padded, free = _padded(net, widths)
-    refined = _descend(partial(Inexact, products=_PRODUCTS) if careful else Inexact, stop, padded, samples, free)
+    refined = _descend(_CAREFUL if careful else Inexact, stop, padded, samples, free)
     found = refined.network
     for layer, width in enumerate(net.widths):
         found = take_neurons(found, range(width), layer=layer)
@@ -106,13 +120,13 @@ def _large(net: Network, samples: Samples, stop: Stopping, judge: Judge, is_near
         if is_near:
             return _descend(Conjugate, stop, net, samples, everything)
         start = _past_kinks(net, everything, samples, stop, judge)
-        if not (len(net.hidden) > 1 and net.smooth and judge.accepted is None):
+        if not _takes_quick_steps(net, judge):
             return _descend(Conjugate, stop, start, samples, everything)
         hasty = replace(stop, patience=min(stop.patience, QUICK_PATIENCE))
         quick = _descend(Inexact, hasty, start, samples, everything)
         if judge.fits(float(quick.loss)) or not judge.is_wide_enough(float(quick.loss)):
             return quick
-        return _descend(partial(Inexact, products=_PRODUCTS), hasty, quick.network, samples, everything)
+        return _descend(_CAREFUL, hasty, quick.network, samples, everything)
 
     some = fewer(samples, net, ANSWERS)
     if some is not samples:

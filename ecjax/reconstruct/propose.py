@@ -25,6 +25,7 @@ from ..network import student
 from ..objective import Samples
 from .assemble import Candidate, Tools, assemble
 from .eliminate import eliminate
+from .finetune import are_judged_together
 from .merge import merge
 from .output import contributions, neurons_of, wanted
 from .select import nested_choices
@@ -76,7 +77,7 @@ def reconstruct_layer(
     wide_above = len(students.widths) > 1
     judge = Judge.of(samples) if judge is None else judge
     small = is_small(students)
-    in_passing = wide_above and not small and judge.accepted is None
+    in_passing = wide_above and are_judged_together(students, judge)
     where = {"frozen_below": frozen_below, "wide_above": wide_above, "in_passing": in_passing}
     judge = judge.beside_students(expansion.lowest_loss, **where)
     tools = Tools(

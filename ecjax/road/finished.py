@@ -13,12 +13,13 @@ from ..cluster import LayerClustering
 from ..data import Data
 from ..expand import is_small
 from ..judge import Evidence, Judge, certify, standard_errors, unrecoverable_neurons
-from ..network import Mixture, Network
+from ..network import Network
 from ..network.moves import with_unit_vectors
 from ..objective import Samples, Scaling
 from ..reconstruct import Candidate, eliminate_in_all_layers, finetune, removed_clusters
 from ..reconstruct.assemble import less_linear
 from ..reconstruct.evidence import weigh
+from ..reconstruct.finetune import are_judged_together
 from ..reconstruct.swap import swapped
 from .advice import of_the_end
 from .choice import Choice
@@ -51,7 +52,7 @@ def finished(
         rest = samples.with_answers(less_linear(samples, last.linear)) if last.linear.any() else samples
         students = found[0].expansion.students  # small ones are padded to, so that their compiled program serves again
         pad_to = students.widths[0] if is_small(students) else 0
-        if _is_swapped(network, judge):
+        if are_judged_together(students, judge):
             held = [_held(each) for each in found]
             network = swapped(network, samples, held, stop=config.finetune, judge=judge, deadline=seconds.deadline)
         loss = float(rest.value(network))
@@ -102,12 +103,6 @@ def finished(
         judge=judge,
         seconds=seconds.seconds,
     )
-
-
-def _is_swapped(network: Network, judge: Judge) -> bool:
-    """Whether layers were found in passing, and are judged together."""
-    several = len(network.hidden) > 1 and not is_small(network) and network.smooth and judge.accepted is None
-    return several and not any(isinstance(kind, Mixture) for kind in network.activations)
 
 
 def _held(found: Found) -> Float[np.ndarray, "neurons fan_in_1"]:

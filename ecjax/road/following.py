@@ -24,11 +24,11 @@ from ..network import (
     Network,
     as_activations,
     check_symmetry,
-    hidden_states,
     n_parameters,
     random_students,
 )
 from ..objective import Samples, Scaling
+from ..reconstruct.finetune import are_judged_together
 from .advice import NOTHING_EXPLAINED, another_kind
 from .choice import Choice
 from .finished import finished
@@ -119,7 +119,7 @@ def _layers(
     have other students.
     """
     everything, targets, depth = samples, samples.y, len(students.hidden)
-    in_passing = not is_small(students) and students.smooth and judge.accepted is None
+    in_passing = are_judged_together(students, judge)
     found: list[Found] = []
     for number in range(1, depth + 1):
         name = f"layer-{number}" if before is None else f"again-layer-{number}"
@@ -145,10 +145,8 @@ def _layers(
             latest, inputs, key_above = found[-1], samples.x, jr.fold_in(key, 2**31 + number)
             if in_passing and number == depth - 1 and not seconds.deadline.leaves_out("refining the layers below"):
                 with seconds.of("reconstruct"):
-                    *below, latest = found = settled(found, everything, config)
-                inputs = everything.x
-                for each in below:
-                    inputs = hidden_states(each.candidate.network, inputs)[0].h
+                    found, inputs = settled(found, everything, config)
+                latest = found[-1]
             students, features = upper_students(latest.expansion, latest.candidate, inputs, config, key=key_above)
             samples = Samples(features, targets, samples.weights)
     return found

@@ -270,7 +270,8 @@ def upper_students(
     return stack(uppers), features
 
 
-def settled(found: Sequence[Found], samples: Samples, config: RecoveryConfig) -> list[Found]:
+@in_full_precision
+def settled(found: Sequence[Found], samples: Samples, config: RecoveryConfig) -> tuple[list[Found], Inputs]:
     """Layers that were found in passing, refined together beneath the wide layers of the best student.
 
     The last hidden layer can be told only as well as those below it are known: before, students above 32 and 24 neurons
@@ -280,6 +281,9 @@ def settled(found: Sequence[Found], samples: Samples, config: RecoveryConfig) ->
         found: All hidden layers but the last, first to last.
         samples: Queries of the first layer, and targets.
         config: Settings.
+
+    Returns:
+        The same layers, and the inputs of the last of them.
     """
     *below, latest = found
     whole = Network((*(each.candidate.network.layers[0] for each in below), *latest.candidate.network.layers))
@@ -292,7 +296,7 @@ def settled(found: Sequence[Found], samples: Samples, config: RecoveryConfig) ->
         upper = whole.layers[number:] if each is latest else (whole.layers[number], *each.candidate.network.layers[1:])
         candidate = each.candidate._replace(network=Network(tuple(upper)))
         settled.append(each._replace(candidate=candidate._replace(loss=loss) if each is latest else candidate))
-    return settled
+    return settled, [samples.x, *(state.h for state in hidden_states(whole, samples.x))][len(below)]
 
 
 def cluster_students(expansion: Expansion, inputs: Inputs, config: RecoveryConfig) -> LayerClustering:
