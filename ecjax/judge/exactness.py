@@ -47,6 +47,8 @@ _WIDE_ENOUGH = 1e-5
 # Loss that wide students of a wrong activation do not reach in some hundred steps (the best of 19 on a softplus
 # teacher: silu, 2e-9).
 _OTHER_KINDS = 1e-11
+# Answers of a network that is nearly right err by a hundredth of their deviation: from there steps lead back to it.
+_NEARLY_RIGHT = 1e-4
 # By how much the loss on fresh queries may exceed what is exact: they may lie further out.
 _FRESH = 1e2
 # Bound of the parameter error, in units of the largest parameter, to which a network is certified: half the digits of
@@ -146,13 +148,13 @@ class Judge:
             reached: Lowest loss of the students.
             frozen_below: Whether the queries are answers of reconstructed layers.
             wide_above: Whether layers of the students stand above.
-            in_passing: Whether a layer below wide ones is left to the judgement of the whole network, where it comes
-                near the students, because careful steps are too expensive.
+            in_passing: Whether a layer is left to the judgement of the whole network, where it comes near the students,
+                because careful steps are too expensive.
         """
+        if in_passing and not frozen_below:
+            return replace(self, excused=max(reached, min(_NEAR_STUDENTS * reached, _WIDE_ENOUGH)))
         if not (frozen_below or wide_above):
             return self.informed(reached)
-        if wide_above and in_passing:
-            return replace(self, excused=max(reached, min(_NEAR_STUDENTS * reached, _WIDE_ENOUGH)))
         room = 1.0 if wide_above else _ROOM_ABOVE
         return replace(self, excused=max(reached, min(room * reached, _RIGHT_ABOVE)))
 
@@ -294,6 +296,10 @@ class Judge:
     def is_wide_enough(self, loss: float) -> bool:
         """Whether networks that came to this loss in a short run lack no neuron."""
         return bool(loss <= _WIDE_ENOUGH)
+
+    def is_nearly_right(self, loss: float) -> bool:
+        """Whether a network of the right width leads back to a lower loss from here."""
+        return bool(loss <= _NEARLY_RIGHT)
 
     def holds_on_fresh(self, loss: float) -> bool:
         """Whether a network that is exact leaves no more than this on queries it was not fitted to."""

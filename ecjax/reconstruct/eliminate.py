@@ -18,12 +18,12 @@ from jaxtyping import Array, Float
 from ..base.precision import in_full_precision
 from ..expand import Stopping, fewer, is_small
 from ..judge import Judge
-from ..network import Network, hidden_states, take_neurons
+from ..network import Network, hidden_states
 from ..network.moves import with_layers
 from ..objective import Inputs, Samples
 from .assemble import Candidate, Tools, assemble
 from .finetune import ANSWERS, finetune
-from .output import fit_output, linear_inputs, neurons_of, removal_costs, responses, wanted
+from .output import Neurons, fit_output, linear_inputs, neurons_of, removal_costs, responses, wanted
 
 
 def eliminate(start: Candidate, samples: Samples, tools: Tools, *, n_tries: int = 2) -> Candidate:
@@ -93,22 +93,25 @@ def eliminate_in_all_layers(
 
 def removals(net: Network, layer: int, samples: Samples) -> Float[np.ndarray, " width"]:
     """What leaving out each neuron of a hidden layer costs, in units of what the next layer wants of it."""
-    return _costs(Network(net.layers[layer:]), replace(samples, x=_inputs_of(net, layer, samples.x)))
+    return _costs(Network(net.layers[layer:]), replace(samples, x=inputs_of(net, layer, samples.x)))
 
 
 def removal(net: Network, layer: int, neuron: int, samples: Samples) -> Network:
     """The network without a neuron, for which the others of its layer make good as well as least squares can."""
-    x = _inputs_of(net, layer, samples.x)
-    rest = [i for i in range(net.widths[layer]) if i != neuron]
-    upper = Network(net.layers[layer:])
-    fitted = fit_output(neurons_of(net, layer).take(np.array(rest)), x, wanted(upper, x, samples.y)).layer(x.dtype)
-    smaller = take_neurons(net, rest, layer=layer)
-    outer = replace(smaller.layers[layer + 1], w=fitted.w, b=fitted.b)
-    return with_layers(smaller, layer, smaller.layers[layer], outer)
+    return with_neurons(net, layer, neurons_of(net, layer).without(neuron), samples)
+
+
+def with_neurons(net: Network, layer: int, neurons: Neurons, samples: Samples) -> Network:
+    """The network with these neurons in a hidden layer, and least squares for what the next one wants of them."""
+    x = inputs_of(net, layer, samples.x)
+    fitted = fit_output(neurons, x, wanted(Network(net.layers[layer:]), x, samples.y)).layer(x.dtype)
+    outer = replace(net.layers[layer + 1], w=fitted.w, b=fitted.b)
+    return with_layers(net, layer, neurons.layer(x.dtype), outer)
 
 
 @in_full_precision
-def _inputs_of(net: Network, layer: int, x: Inputs) -> Float[Array, "samples width"]:
+def inputs_of(net: Network, layer: int, x: Inputs) -> Float[Array, "samples width"]:
+    """What a hidden layer sees of the queries."""
     return hidden_states(net, x)[layer - 1].h if layer else x
 
 

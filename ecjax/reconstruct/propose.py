@@ -8,8 +8,8 @@
 Each proposal is refined in nested choices, smallest first; the first that is exact is the answer. A network with fewer
 parameters than there are numbers to explain does not reach rounding errors by chance, so it is safe to try many. Where
 a refinement takes long, only all neurons of a proposal are tried: they explain whatever some of them do, and those in
-excess are taken away from an exact network at little cost. Large layers below others are taken as they are, clusters
-of any angle among them, and judged with all other layers (`ecjax.reconstruct.swap`).
+excess are taken away from an exact network at little cost. Large smooth layers are taken as they are, clusters of any
+angle among them, and judged with all other layers (`ecjax.reconstruct.swap`).
 """
 
 from functools import partial
@@ -77,14 +77,16 @@ def reconstruct_layer(
     wide_above = len(students.widths) > 1
     judge = Judge.of(samples) if judge is None else judge
     small = is_small(students)
-    in_passing = wide_above and are_judged_together(students, judge)
+    in_passing = are_judged_together(students, judge)
     where = {"frozen_below": frozen_below, "wide_above": wide_above, "in_passing": in_passing}
     judge = judge.beside_students(expansion.lowest_loss, **where)
     tools = Tools(
         stop,
         judge,
         pad_to=width if small else 0,
-        keep_linear=not frozen_below,  # above a reconstructed layer it would be a map of that layer's answers
+        # Above a reconstructed layer it would be a map of that layer's answers, and in passing students' signs will do.
+        keep_linear=not (frozen_below or in_passing),
+        n_signs=1 if in_passing else Tools.n_signs,
     )
     best = student(students, int(np.argmin(loss)))
     proposals = [("clusters", best, lambda: merge(clustering, loss, activation, clusters=clustering.kept_clusters))]

@@ -1,4 +1,4 @@
-"""Neurons swapped: those that a deep network lacks come in, those that it has no need of go.
+"""Neurons swapped: those that a large network lacks come in, those that it has no need of go.
 
 Layers found one by one may lack a neuron that too few students held, or have one too many that two students held by
 chance. Once all are there, the network is nearly right, and small, and says so itself. At its minimum the residuals r
@@ -11,11 +11,12 @@ and the share of r that the best a explains tells the missing neuron from all ot
 16-6 sigmoid, one of 32 neurons missing: 0.39 for the four students' vectors within 3e-3 of it, at most 0.03 for 236
 others; 0.014 for the best of 200 random ones). Of f only that counts which the neurons of its layer do not do already.
 
-What can go, where the network is still not exact, is tried: least squares make good for it, and refinement judges. From
-an exact network needless neurons go in `eliminate_in_all_layers`.
+What can go, where the network is still not exact, is tried: two neurons that do the work of one (`pairs`), and those
+without which least squares do best. Refinement judges. From an exact network needless neurons go in
+`eliminate_in_all_layers`. Weights that nearly nothing depends on begin anew (`faint`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -32,8 +33,10 @@ from ..network.moves import grow, with_layers
 from ..objective import Samples
 from ..objective.derivatives import sensitivities
 from .eliminate import removal, removals
+from .faint import without_faint
 from .finetune import ANSWERS, QUICK_PATIENCE, quick_steps
 from .output import Neurons, responses
+from .pairs import joined, parallel_pairs
 
 Vectors = Float[np.ndarray, "_ _"]  # candidates, inputs and the bias
 
@@ -84,7 +87,7 @@ def swapped(
     """The network with the neurons that it lacks, and without those that keep it from being exact.
 
     Args:
-        net: Nearly right, with several smooth hidden layers of one activation each.
+        net: Nearly right, with smooth hidden layers of one activation each.
         samples: Queries and targets in units of their deviation.
         held: For each hidden layer the incoming vectors (w, b) of students' neurons, in the answers of the layer below.
         stop: When a refinement stops at the latest.
@@ -107,29 +110,37 @@ def swapped(
         above = missing.layer + 1
         if above < len(held):  # students above have never seen it
             held[above] = np.insert(held[above], -1, 0, axis=1)
-    while not judge.fits(loss) and not deadline.leaves_out("neurons that the network does not need"):
-        slimmer = _slimmer(net, loss, some, judge, refine)
-        if slimmer is not None:
-            net, loss = slimmer
-            continue
-        before, (better, lower) = loss, refine(net, careful=True)
-        net, loss = (better, lower) if lower < loss else (net, loss)
-        if loss > before / _PROGRESS:
+    while loss > target and not deadline.leaves_out("neurons that the network does not need"):
+        better = next(_better(net, loss, some, judge, refine), None)
+        if better is None:
             break
+        net, loss = better
     return net
 
 
-def _slimmer(net: Network, loss: float, samples: Samples, judge: Judge, refine) -> tuple[Network, float] | None:
-    """The network without a neuron that it does as well without, and its loss; None if there is none."""
-    costs = [
-        (cost, layer, i) for layer in range(len(net.widths)) for i, cost in enumerate(removals(net, layer, samples))
-    ]
-    for _, layer, neuron in sorted(costs)[:_TRIED]:
+def _better(net: Network, loss: float, samples: Samples, judge: Judge, refine) -> Iterator[tuple[Network, float]]:
+    """Networks that do as well with a neuron less, or better with as many, and their losses; cheap moves first."""
+    layers, is_wrong = range(len(net.widths)), not judge.fits(loss)
+    pairs = [(layer, pair) for layer in layers for pair in parallel_pairs(net, layer)] if is_wrong else []
+    for layer, pair in pairs[:_TRIED]:
+        without, after = refine(joined(net, layer, pair, samples))
+        if judge.does_without(after, loss):
+            yield without, after
+    rested, n_faint = without_faint(net, samples, judge)
+    if n_faint:
+        again, after = refine(rested)
+        if after < loss / _PROGRESS:
+            yield again, after
+    costs = [(cost, layer, i) for layer in layers for i, cost in enumerate(removals(net, layer, samples))]
+    for _, layer, neuron in sorted(costs)[:_TRIED] if is_wrong else []:
         if net.widths[layer] > 1:
             without, after = refine(removal(net, layer, neuron, samples))
             if judge.does_without(after, loss):
-                return without, after
-    return None
+                yield without, after
+    if is_wrong:
+        more, after = refine(net, careful=True)
+        if after < loss / _PROGRESS:
+            yield more, after
 
 
 @in_full_precision

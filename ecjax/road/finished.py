@@ -52,13 +52,14 @@ def finished(
         rest = samples.with_answers(less_linear(samples, last.linear)) if last.linear.any() else samples
         students = found[0].expansion.students  # small ones are padded to, so that their compiled program serves again
         pad_to = students.widths[0] if is_small(students) else 0
-        if are_judged_together(students, judge):
+        together = are_judged_together(students, judge)
+        if together:
             held = [_held(each) for each in found]
             network = swapped(network, samples, held, stop=config.finetune, judge=judge, deadline=seconds.deadline)
         loss = float(rest.value(network))
         if not judge.is_at_rounding(loss):
             network, loss = finetune(network, rest, stop=config.finetune, judge=judge, pad_to=pad_to)
-        if len(found) > 1 and judge.fits(loss):
+        if (together or len(found) > 1) and judge.fits(loss):
             network, loss = eliminate_in_all_layers(network, loss, samples, stop=config.finetune, judge=judge)
     progress("finetune", 1, 1)
     evidence, plain = (), not last.linear.any()

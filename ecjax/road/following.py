@@ -90,10 +90,13 @@ def follow(
     )  # fmt: skip
     found = begin()
     recovery = finished(data, found, scale, choice, judge, seconds, progress)
-    # Layers below others are taken at first as they are, nearly right: the joint refinement makes that good or not.
+    # Layers below others, and large ones, are taken at first as they are, nearly right: the joint refinement makes that
+    # good or not.
     if any(each.advice for each in found):
         return recovery
-    doubtful = any(each.candidate.judge.is_excused() and each.n_rounds < config.n_rounds for each in found[:-1])
+    doubtful = any(
+        each.candidate.judge.is_excused() and each.n_rounds < config.n_rounds for each in found[:-1] or found
+    )
     if doubtful and not recovery.is_exact and not deadline.leaves_out("further rounds of the first layers"):
         recovery = finished(data, begin(before=found), scale, choice, judge, seconds, progress)
     return recovery
