@@ -103,21 +103,22 @@ def test_silent_neurons_change_no_step():
 
 
 @pytest.mark.parametrize(
-    ("shape", "activation", "accepted", "expected"),
+    ("shape", "activation", "settings", "expected"),
     [
-        ((64, 24, 24, 4), "tanh", None, True),
-        ((64, 24, 24, 4), "relu", None, False),  # quick steps are not for kinks, nor are swaps
-        ((64, 24, 24, 4), ec.mixture(tanh=12, softplus=12), None, False),
-        ((64, 24, 24, 4), "tanh", 1e-8, False),
-        ((64, 48, 4), "tanh", None, False),
-        ((6, 5, 4, 3), "tanh", None, False),
+        ((64, 24, 24, 4), "tanh", {}, True),
+        ((64, 24, 24, 4), "tanh", {"accepted": 1e-8}, True),
+        ((64, 24, 24, 4), "relu", {}, False),  # quick steps are not for kinks, nor are swaps
+        ((64, 24, 24, 4), ec.mixture(tanh=12, softplus=12), {}, False),
+        ((64, 48, 4), "tanh", {}, True),
+        ((64, 48, 4), "tanh", {"noise": 1e-4}, False),  # whose neurons the evidence weighs
+        ((6, 5, 4, 3), "tanh", {}, False),
     ],
 )
-def test_only_what_can_be_swapped_is_taken_in_passing(shape, activation, accepted, expected):
+def test_only_what_can_be_swapped_is_taken_in_passing(shape, activation, settings, expected):
     students = ec.network.random_students(
         2, shape, ec.network.as_activations(activation, len(shape) - 2), key=jr.key(0)
     )
-    judge = Judge(eps=1e-16, n_numbers=1000, accepted=accepted)
+    judge = Judge(eps=1e-16, n_numbers=1000, **settings)
     assert are_judged_together(students, judge) == expected
 
 

@@ -74,7 +74,7 @@ def joined(net: Network, layer: int, pair: Pair, samples: Samples) -> Network:
     others, _ = np.linalg.qr(np.column_stack([h[:, other], np.ones(len(h))]))
     alone = lambda columns: columns - others @ (others.T @ columns)
     goal = alone(np.asarray(wanted(Network(net.layers[layer:]), inputs, samples.y[: len(h)]), float))
-    kind = own.take(one[:1]).activation
+    kind = own.take(np.array(one[:1])).activation
 
     def left(trials: Float[np.ndarray, "trials 2"]) -> Float[np.ndarray, " trials"]:
         neurons = Neurons(trials, kind.take(np.zeros(len(trials), int)))
