@@ -131,16 +131,18 @@ def _better(net: Network, loss: float, samples: Samples, judge: Judge, refine) -
         again, after = refine(rested)
         if after < loss / _PROGRESS:
             yield again, after
+    if not is_wrong:
+        return
     costs = [(cost, layer, i) for layer in layers for i, cost in enumerate(removals(net, layer, samples))]
-    for _, layer, neuron in sorted(costs)[:_TRIED] if is_wrong else []:
+    for number, (_, layer, neuron) in enumerate(sorted(costs)[:_TRIED]):
         if net.widths[layer] > 1:
             without, after = refine(removal(net, layer, neuron, samples))
             if judge.does_without(after, loss):
                 yield without, after
-    if is_wrong:
-        more, after = refine(net, careful=True)
-        if after < loss / _PROGRESS:
-            yield more, after
+        if number == 0:
+            more, after = refine(net, careful=True)
+            if after < loss / _PROGRESS:
+                yield more, after
 
 
 @in_full_precision

@@ -1,0 +1,96 @@
+"""How often, how exactly and how fast teachers of images are recovered from their answers alone.
+
+    python -m benchmarks.images --seeds 0 1 2                               # 784-16-10, MNIST, five activations
+    python -m benchmarks.images --datasets fashion-mnist cifar-10 --seeds 3 4 --markdown
+    python -m benchmarks.images --hidden 12 12 --activations g tanh softplus --seeds 0 1 2
+
+Teachers are those of `ecjax teach DATASET --hidden ... --activation ... --seed ...`, with its defaults, and answer
+10,000 images in float64. Settings are those of `RecoveryConfig.images` (with several hidden layers `images_deep`), of
+CIFAR-10 with half the width. Finished rows stay in the JSON file.
+"""
+
+import argparse
+import itertools
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+
+import ecjax as ec
+from ecjax.cli.commands import Teach
+from ecjax.data.images import load_images
+
+from .rows import Table, as_text, quality, solved, three, timed
+
+ACTIVATIONS = ("g", "tanh", "sigmoid", "softplus", "relu")
+DATASETS = ("mnist", "fashion-mnist", "cifar-10")
+N_STUDENTS = 4
+
+
+def solve(dataset: str, hidden: list[int], activation: str, seed: int) -> dict[str, Any]:
+    """Recover one teacher; what came out, and what it cost."""
+    asked = Teach(dataset, hidden=tuple(hidden), activation=activation, seed=seed)
+    images, labels = load_images(dataset, n=asked.n)
+    teacher = ec.trained_teacher(
+        images.astype(asked.precision), labels, asked.hidden, activation, key=jr.key(seed), n_steps=asked.n_steps,
+        batch_size=asked.batch_size, learning_rate=asked.learning_rate, weight_decay=asked.weight_decay,
+        held_out=asked.held_out,
+    ).network  # fmt: skip
+    teacher = jax.tree.map(lambda leaf: leaf.astype(float), teacher)
+    x = jnp.asarray(images, float)
+    preset = ec.RecoveryConfig.images if len(hidden) == 1 else ec.RecoveryConfig.images_deep
+    narrow = {"student_width": 32} if dataset == "cifar-10" else {}  # fewer answers for each weight of wider ones
+    settings = {"activation": activation, "hidden_layers": len(hidden), "key": jr.key(seed)}
+    config = preset(n_students=N_STUDENTS, **narrow)
+    recovery, seconds, cpu = timed(lambda: ec.recover(x, ec.respond(teacher, x), config=config, **settings))
+    comparison = ec.compare(recovery, teacher, x)
+    distances = [np.nanmax(layer.cosine_in) for layer in comparison.layers]
+    return {
+        "widths": list(recovery.widths),
+        **quality(recovery, teacher, x),
+        "pre_activation_distance": float(max(distances)),
+        "student_losses": three(recovery.expansion.loss),
+        **{"seconds": seconds, "cpu_seconds": cpu},
+    }
+
+
+def rates(rows: list[dict[str, Any]]) -> Table:
+    """A row for each data set and activation."""
+    header = ["teacher", "activation", "all found, none in excess", "largest cosine distance of these"]
+    table = [[*header, "median s", "largest s", "largest CPU s"]]
+    for (dataset, activation), same in itertools.groupby(rows, key=lambda row: (row["dataset"], row["activation"])):
+        same = list(same)
+        right = [row["pre_activation_distance"] for row in same if row["n_missing"] == row["n_excess"] == 0]
+        seconds, cpu = [row["seconds"] for row in same], max(row["cpu_seconds"] for row in same)
+        worst = f"{max(right):.0e}" if right else ""
+        times = [f"{each:.0f}" for each in (np.median(seconds), max(seconds), cpu)]
+        shape = "-".join(map(str, same[0]["hidden"]))
+        table.append([f"{dataset} {shape}", activation, f"{len(right)} of {len(same)}", worst, *times])
+    return table
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=["mnist"])
+    parser.add_argument("--hidden", nargs="+", type=int, default=[16])
+    parser.add_argument("--activations", nargs="+", default=ACTIVATIONS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=range(5))
+    parser.add_argument("--out", type=Path, default=Path("benchmark_images.json"), help="JSON file; goes on from it")
+    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
+    asked = parser.parse_args(arguments)
+    problems = [
+        {"dataset": dataset, "hidden": asked.hidden, "activation": activation, "seed": seed}
+        for dataset in asked.datasets
+        for activation in asked.activations
+        for seed in asked.seeds
+    ]
+    with jax.enable_x64(True):
+        rows = solved(problems, solve, asked.out)
+    print(f"\n{as_text(rates(rows), markdown=asked.markdown)}")
+
+
+if __name__ == "__main__":
+    main()
