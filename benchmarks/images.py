@@ -32,7 +32,7 @@ N_STUDENTS = 4
 
 def solve(dataset: str, hidden: list[int], activation: str, seed: int) -> dict[str, Any]:
     """Recover one teacher; what came out, and what it cost."""
-    asked = Teach(dataset, hidden=tuple(hidden), activation=activation, seed=seed)
+    asked = Teach(dataset=dataset, hidden=tuple(hidden), activation=activation, seed=seed)
     images, labels = load_images(dataset, n=asked.n)
     teacher = ec.trained_teacher(
         images.astype(asked.precision), labels, asked.hidden, activation, key=jr.key(seed), n_steps=asked.n_steps,

@@ -140,7 +140,7 @@ STAGES = {
     "adam_lbfgs": (Adam, LBFGS),
     "minibatch": (NarrowedMinibatch,),
     "minibatch_lbfgs": (NarrowedMinibatch, LBFGS),
-    "minibatch_conjugate": (NarrowedMinibatch, Conjugate),
+    "minibatch_conjugate": (NarrowedMinibatch, Inexact),
 }
 CONFIG = ExpandConfig(
     adam=Adam(n_steps=100),

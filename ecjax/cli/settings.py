@@ -27,7 +27,7 @@ class NamedExpandConfig(ExpandConfig):
             adam_conjugate: for more parameters of deep students.
             flow: gradient flow, then second-order steps; flow_newton and flow_bfgs: then what the paper ends with.
             minibatch: Adam on mini-batches, for many samples; minibatch_lbfgs and minibatch_conjugate: then a
-            second-order end, the latter for deep students.
+            second-order end, the latter with quick steps without a matrix.
     """
 
     method: Method = AUTO
