@@ -49,6 +49,7 @@ def solve(dataset: str, hidden: list[int], activation: str, seed: int) -> dict[s
     comparison = ec.compare(recovery, teacher, x)
     distances = [np.nanmax(layer.cosine_in) for layer in comparison.layers]
     return {
+        "teacher": "-".join(map(str, teacher.shape)),
         "widths": list(recovery.widths),
         **quality(recovery, teacher, x),
         "pre_activation_distance": float(max(distances)),
@@ -67,8 +68,7 @@ def rates(rows: list[dict[str, Any]]) -> Table:
         seconds, cpu = [row["seconds"] for row in same], max(row["cpu_seconds"] for row in same)
         worst = f"{max(right):.0e}" if right else ""
         times = [f"{each:.0f}" for each in (np.median(seconds), max(seconds), cpu)]
-        shape = "-".join(map(str, same[0]["hidden"]))
-        table.append([f"{dataset} {shape}", activation, f"{len(right)} of {len(same)}", worst, *times])
+        table.append([f"{dataset} {same[0]['teacher']}", activation, f"{len(right)} of {len(same)}", worst, *times])
     return table
 
 
