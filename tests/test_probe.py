@@ -20,6 +20,7 @@ from ecjax.probe import (
     hessians,
     named,
     natural_scale,
+    pieces,
     polished,
     proposals,
     row_space,
@@ -107,6 +108,14 @@ def test_steps_among_kinks_are_short():
     assert np.abs(teacher.w - teacher.w @ space.basis.T @ space.basis).max() < 1e-5
 
 
+def test_a_neuron_that_is_rarely_heard_is_in_the_row_space():
+    """It is silent at fourteen of fifteen questions, so that most often none of the first gradients hears it."""
+    teacher = Planted((9, 5, 2), "relu")
+    teacher.b = teacher.b - 1.5 * 0.7 * 4.0 * np.linalg.norm(teacher.w, axis=1) * (np.arange(5) == 0)
+    space = row_space(teacher, 9, precision=EPS, scale=4.0, question=drawing(9, 4.0), is_straight=True)
+    assert space.rank == 5
+
+
 def test_row_space_of_more_neurons_than_inputs_is_everything():
     teacher = Planted((3, 8, 2), "tanh")
     space = row_space(teacher, 3, precision=EPS, scale=0.7, question=drawing(3, 0.7))
@@ -172,6 +181,18 @@ def test_isolated_neurons_are_exact_from_a_rough_start(name):
     if teacher.activation.symmetry.homogeneous:
         size = np.linalg.norm(teacher.w, axis=1) / np.linalg.norm(found.w, axis=1)
     np.testing.assert_allclose(found.w * np.reshape(size, (-1, 1)), teacher.w, atol=1e-9)
+
+
+@pytest.mark.parametrize("fan_out", [1, 3])
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "abs"])
+def test_gradients_on_pieces_are_exact_from_a_rough_start(name, fan_out):
+    teacher, rng = Planted((6, 6, fan_out), name), np.random.default_rng(0)
+    reach = Reach.of(teacher, np.eye(6), 1.0)
+    rough = teacher.w + 1e-2 * rng.standard_normal(teacher.w.shape)
+    teacher.asked = 0
+    found = pieces(reach, teacher.activation, rough, teacher.b + 1e-2, rng)
+    np.testing.assert_allclose(found, teacher.unit, atol=1e-12)
+    assert teacher.asked <= 1 + 7 * max(12, 3.2 * 6 / fan_out + 1)  # a gradient serves all neurons
 
 
 @pytest.mark.parametrize("name", ["sin", "cos"])

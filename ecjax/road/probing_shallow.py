@@ -27,6 +27,7 @@ from ..probe import (
     fit_profile,
     hessians,
     named,
+    pieces,
     polished,
     proposals,
     shape_far_out,
@@ -190,7 +191,6 @@ def _overcomplete(
 def _measured(asking: Asking, reach: Reach, directions: np.ndarray, candidates: list[Activation]) -> Shallow:
     """Activation, scales, biases and output layer of as many neurons as directions."""
     asking.tell("measure", 0, 1)
-    precision = asking.teacher.precision
     with asking.seconds.of("measure"):
         dual = np.linalg.inv(directions)
         size = np.linalg.norm(dual, axis=0)
@@ -200,15 +200,26 @@ def _measured(asking: Asking, reach: Reach, directions: np.ndarray, candidates: 
         alpha, b = np.array([fit.alpha for fit in fits]) * size, np.array([fit.beta for fit in fits])
         shrink = 1 / np.abs(alpha) if kind.symmetry.homogeneous else np.ones_like(alpha)  # their scale is anything
         w, b = (shrink * alpha)[:, None] * directions, shrink * b
-        try:
-            for _ in range(1 if precision < _PRECISE else 2):  # the first is as rough as its start
-                isolated = Isolated(reach, kind, w, b, asking.rng)
-                w, b = isolated.w, isolated.b
-        except NoRestError:
-            pass  # sin and cos: what is left to do is the refinement's
+        if kind.symmetry.homogeneous:
+            w = pieces(reach, kind, w, b, asking.rng)
+        else:
+            w, b = _one_by_one(asking, reach, kind, w, b)
         net = polished(reach, kind, w, b, points=lambda n: reach.points(n, asking.rng))
     asking.tell("measure", 1, 1)
     return net
+
+
+def _one_by_one(
+    asking: Asking, reach: Reach, kind: Activation, w: np.ndarray, b: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights and biases of neurons measured where the others have come to rest."""
+    try:
+        for _ in range(1 if asking.teacher.precision < _PRECISE else 2):  # the first is as rough as its start
+            isolated = Isolated(reach, kind, w, b, asking.rng)
+            w, b = isolated.w, isolated.b
+    except NoRestError:
+        pass  # sin and cos: what is left to do is the refinement's
+    return w, b
 
 
 def _measured_within(asking: Asking, reach: Reach, directions: np.ndarray, candidates: list[Activation]) -> Shallow:
