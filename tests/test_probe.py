@@ -132,6 +132,18 @@ def test_pairs_of_hessians_propose_the_neurons(name):
     assert angles(teacher.unit, vectors).max() < 1e-3
 
 
+def test_hessians_together_are_less_noisy_than_pairs_of_them():
+    rng, width, noise = np.random.default_rng(0), 12, 1e-3
+    w = np.linalg.qr(rng.standard_normal((width, width)))[0] + 0.1 * rng.standard_normal((width, width))
+    clean = np.einsum("ki,ij,il->kjl", rng.standard_normal((20, width)), w, w)
+    found = clean + noise * np.abs(clean).mean() * (lambda e: e + e.transpose(0, 2, 1))(rng.standard_normal(clean.shape))
+    vectors, proposer = proposals(found, rng=rng)
+    assert len(vectors) == width * len(set(proposer))
+    unit = w / np.linalg.norm(w, axis=1, keepdims=True)
+    off = [angles(unit, vectors[proposer == pair]) for pair in set(proposer)]
+    assert np.max(off) < 3 * noise  # the worst of one pair's eigenvectors are off by some hundred times that
+
+
 def test_hessians_that_miss_a_neuron_propose_nothing():
     blind = np.zeros((4, 3, 3))
     blind[:, :2, :2] = np.random.default_rng(0).standard_normal((4, 2, 2))

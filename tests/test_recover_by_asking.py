@@ -41,6 +41,14 @@ def test_a_network_is_recovered_by_asking(name, key):
     assert row.questions < 5000
 
 
+def test_answers_in_float32_are_enough(key):
+    row = asked(drawn.teacher(9, 6, 3, "tanh", key=key), 0, "float32")
+    assert row.widths == (6,)
+    assert row.named == "tanh"
+    assert row.error < 1e-4
+    assert row.questions < 5000
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*SMOOTH, *KINKED, "selu", "sigmoid", "normal_cdf", "cos"])
 def test_every_activation_is_named_and_recovered(name):

@@ -125,8 +125,8 @@ def by_sweeps(asking: Asking, reach: Reach, space: RowSpace, candidates: list[Ac
     swept, kept = Swept([], []), []
     for number in range(SWEEPS):
         swept = asking.swept(reach, shape, swept)
-        if number == 0 or len(swept.crossings) < 2:
-            continue
+        if len(swept.crossings) < 2 or swept.proposer[-1] < 1:
+            continue  # nothing to agree with
         layer = asking.agreed(swept, space)
         width = layer.clustering.width
         kept.append(width)
