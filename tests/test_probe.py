@@ -18,6 +18,7 @@ from ecjax.probe import (
     columns,
     fit_profile,
     hessians,
+    long_steps,
     named,
     natural_scale,
     pieces,
@@ -25,12 +26,14 @@ from ecjax.probe import (
     proposals,
     row_space,
     shape_far_out,
+    sharpened,
     sweep,
 )
 from ecjax.probe.curves import bends, slope_values, values
 from ecjax.probe.differences import gradient, gradient_step, hessian, slopes
 from ecjax.probe.isolate import far
 from ecjax.probe.lines import Line, kinks
+from ecjax.probe.polish import Shallow
 
 EPS = float(np.finfo(float).eps)
 KNOWN = {name: one for name, one in ec.ACTIVATIONS.items() if not one.symmetry.polynomial}
@@ -136,12 +139,36 @@ def test_hessians_together_are_less_noisy_than_pairs_of_them():
     rng, width, noise = np.random.default_rng(0), 12, 1e-3
     w = np.linalg.qr(rng.standard_normal((width, width)))[0] + 0.1 * rng.standard_normal((width, width))
     clean = np.einsum("ki,ij,il->kjl", rng.standard_normal((20, width)), w, w)
-    found = clean + noise * np.abs(clean).mean() * (lambda e: e + e.transpose(0, 2, 1))(rng.standard_normal(clean.shape))
+    found = clean + noise * np.abs(clean).mean() * (lambda e: e + e.transpose(0, 2, 1))(
+        rng.standard_normal(clean.shape)
+    )
     vectors, proposer = proposals(found, rng=rng)
     assert len(vectors) == width * len(set(proposer))
     unit = w / np.linalg.norm(w, axis=1, keepdims=True)
     off = [angles(unit, vectors[proposer == pair]) for pair in set(proposer)]
     assert np.max(off) < 3 * noise  # the worst of one pair's eigenvectors are off by some hundred times that
+
+
+@pytest.mark.parametrize("name", ["tanh", "softplus"])
+def test_long_steps_in_a_box_sharpen_directions(name):
+    """By a factor of some hundred each time, down to the rounding of the steps. No question leaves the box."""
+    teacher, rng = Planted((9, 5, 3), name), np.random.default_rng(0)
+    basis = np.linalg.qr(teacher.w.T)[0].T
+    reach = Reach.of(teacher, basis, 0.5, 0.0, 1.0)
+    w, b = teacher.w @ basis.T, teacher.b + teacher.w @ reach.rest
+    size = np.linalg.norm(w, axis=1, keepdims=True)
+    rough = w + 1e-4 * rng.standard_normal(w.shape)
+    rough *= size / np.linalg.norm(rough, axis=1, keepdims=True)
+    taken = long_steps(reach, reach.middle + 0.5 * (reach.points(2, rng) - reach.middle))
+    corner = np.ones(5) * taken.step
+    assert all(reach.holds(point + side * np.eye(5) * corner) for point in taken.points for side in (-1, 1))
+    off = lambda found: np.abs(found - w).max()
+    net = Shallow(teacher.activation, rough, b, teacher.a, teacher.c)
+    once = sharpened(net, taken)
+    assert off(once) < off(rough) / 20
+    for _ in range(6):
+        net = net._replace(w=sharpened(net, taken))
+    assert off(net.w) < 1e-9
 
 
 def test_hessians_that_miss_a_neuron_propose_nothing():

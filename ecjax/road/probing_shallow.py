@@ -26,11 +26,13 @@ from ..probe import (
     columns,
     fit_profile,
     hessians,
+    long_steps,
     named,
     pieces,
     polished,
     proposals,
     shape_far_out,
+    sharpened,
 )
 from ..probe.stack import Weights
 from ..reconstruct.assemble import Tools, assemble
@@ -42,8 +44,10 @@ _PRECISE = 1e-12  # answers from which one round of isolated neurons is exact
 _AGAIN = 3  # how often in a row sweeps have to show as many neurons
 _ENOUGH = 8  # questions for each incoming weight, of a refinement with more neurons than inputs
 _POINTS = (2, 4, 8, 16, 32)  # at which Hessians are taken, more and more as long as neurons are missing
-_AFFORDABLE = 100_000  # questions about Hessians, before sweeps are tried
+# Questions about Hessians, before sweeps are tried. Those at the first points are half of what two sweeps need.
+_AFFORDABLE = 100_000
 _NEARER = 0.7  # of the points, beside those of other probes
+_ROUNDS = 8  # of long steps; three to five reach rounding
 _CHECKS, _NEAR = 64, 1e-2  # new questions, and the share of their deviation by which a network may be off
 _NO_PROFILE = 1e-2  # misfit of directions that are no neurons'; of neurons some 1e-5
 
@@ -95,12 +99,12 @@ def last_layer(asking: Asking, reach: Reach, space: RowSpace, candidates: list[A
     """
     found, n_found, rank = np.zeros((0, reach.rank, reach.rank)), 0, reach.rank
     for n_points in _POINTS:
-        if n_points * rank**2 > _AFFORDABLE:
+        if n_points > _POINTS[0] and n_points * rank**2 > _AFFORDABLE:
             break
         asking.tell("probe", len(found), 0)
         with asking.seconds.of("probe"):
             n_there = n_points - round(len(found) / (asking.teacher.fan_out or 1))
-            points = reach.middle + _NEARER * (reach.points(max(1, n_there), asking.rng) - reach.middle)
+            points = _nearer_to_the_middle(reach, max(1, n_there), asking)
             more = hessians(reach, points, precision=asking.teacher.precision, scale=reach.scale)
             found = np.concatenate([found, more])
             vectors, proposer = proposals(found, rng=asking.rng)
@@ -223,7 +227,7 @@ def _one_by_one(
 
 
 def _measured_within(asking: Asking, reach: Reach, directions: np.ndarray, candidates: list[Activation]) -> Shallow:
-    """The same in a box, where lines are short."""
+    """The same in a box, where lines are short, and no neuron is alone."""
     asking.tell("measure", 0, 1)
     with asking.seconds.of("measure"):
         dual, middle = np.linalg.inv(directions).T, reach.middle
@@ -233,9 +237,22 @@ def _measured_within(asking: Asking, reach: Reach, directions: np.ndarray, candi
         kind, fits = _fits(asking, candidates, places, lines)
         w = (np.array([fit.alpha for fit in fits]) / longest)[:, None] * directions
         b = np.array([fit.beta for fit in fits]) - w @ middle
-        net = polished(reach, kind, w, b, points=lambda n: reach.points(n, asking.rng))
+        fitted = lambda w, b: polished(reach, kind, w, b, points=lambda n: reach.points(n, asking.rng))
+        net, least = fitted(w, b), np.inf
+        taken = long_steps(reach, _nearer_to_the_middle(reach, _POINTS[0], asking))
+        for _ in range(_ROUNDS):
+            w = sharpened(net, taken)
+            change = float(np.abs(w - net.w).max())
+            if not change < least / 2:
+                break  # as small as rounding lets it become
+            net, least = fitted(w, net.b), change
     asking.tell("measure", 1, 1)
     return net
+
+
+def _nearer_to_the_middle(reach: Reach, n: int, asking: Asking) -> np.ndarray:
+    """Points of second differences, beside those of other probes."""
+    return reach.middle + _NEARER * (reach.points(n, asking.rng) - reach.middle)
 
 
 def _fits(
