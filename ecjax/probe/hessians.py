@@ -68,9 +68,10 @@ def proposals(
 
 def _start(first: Float[np.ndarray, "rank rank"], second: Float[np.ndarray, "rank rank"]) -> np.ndarray:
     """Generalised eigenvectors, one a column; of two that are complex by noise, the plane that they span."""
-    vectors = eig(first, second)[1]
-    later = np.cumsum(np.any(vectors.imag != 0, axis=0)) % 2 == 0
-    return np.where(later & np.any(vectors.imag != 0, axis=0), vectors.imag, vectors.real)
+    vectors = np.asarray(eig(first, second)[1])
+    real, imaginary = np.real(vectors), np.imag(vectors)
+    is_complex = np.any(imaginary != 0, axis=0)  # conjugates stand one after the other
+    return np.where(is_complex & (np.cumsum(is_complex) % 2 == 0), imaginary, real)
 
 
 def together(hessians: Float[np.ndarray, "hessians rank rank"], v: Float[np.ndarray, "rank rank"]) -> np.ndarray:
