@@ -116,7 +116,7 @@ def by_rank(
     alpha: Float[np.ndarray, " width"],
     beta: Float[np.ndarray, " width"],
 ) -> Slopes | None:
-    """Scales and biases with which divided gradients have the lowest rank, or None if they have no low one.
+    """Scales and biases with which divided gradients have the lowest rank, or None if none is found for all neurons.
 
     Args:
         activation: s.
@@ -142,7 +142,10 @@ def by_rank(
             break
     else:
         return None
-    alpha, beta, rank = problem.gathered(*found, rank)
+    gathered = problem.gathered(*found, rank)
+    if gathered is None:
+        return None
+    alpha, beta, rank = gathered
     divided, _, _, norm = problem.at(alpha, beta)
     left, singular, _ = np.linalg.svd(divided * (norm / alpha)[:, None], full_matrices=False)
     return Slopes(alpha, beta, left[:, :rank].T, singular / singular[0])
@@ -220,21 +223,23 @@ class _Divided(NamedTuple):
                 break
         return alpha, beta
 
-    def gathered(self, alpha: np.ndarray, beta: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray, int]:
-        """With neurons that span dimensions of their own brought back into the span of the others, if they can be."""
+    def gathered(self, alpha: np.ndarray, beta: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray, int] | None:
+        """With neurons that span dimensions of their own brought back into the span of others; None if some are not."""
         rows = self.at(alpha, beta)[0]
         left = np.linalg.svd(rows, full_matrices=False)[0][:, :rank]
         astray = np.flatnonzero(np.sum(left**2, axis=1) > _ALONE)
         fewer = rank - len(astray)
-        if not len(astray) or fewer < 1:
+        if not len(astray):
             return alpha, beta, rank
+        if fewer < 1:
+            return None
         span = np.linalg.svd(np.delete(rows, astray, axis=0), full_matrices=False)[2][:fewer]
         moved = alpha.copy(), beta.copy()
         for i in astray.tolist():
             moved[0][i], moved[1][i] = self._within(i, span)
         found = self.solved(*moved, fewer)
         _, drop = self.rank(*found, fewer - 1, fewer)
-        return (*found, fewer) if drop > _DROP else (alpha, beta, rank)
+        return (*found, fewer) if drop > _DROP else None
 
     def _within(self, i: int, span: Float[np.ndarray, "rank gradients"]) -> tuple[float, float]:
         """The scale and bias of one neuron whose row is nearest to lying in a span."""
