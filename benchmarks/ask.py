@@ -21,7 +21,7 @@ questions, error 1.4e-4, 65 minutes; 784-128-64-10 tanh, 1,790,000 questions, 4.
 import argparse
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -73,8 +73,8 @@ def in_other_terms(net: Network) -> Network:
     return Network(tuple(layers))
 
 
-def asked(net: Network, seed: int, precision: str = "float64") -> Row:
-    """Recover one teacher by asking, with answers of a precision."""
+def asked(net: Network, seed: int, precision: str = "float64", box: Sequence[float] | None = None) -> Row:
+    """Recover one teacher by asking, with answers of a precision, in a box or everywhere."""
     layers = [(np.asarray(each.w, float), np.asarray(each.b, float), each.activation) for each in net.layers]
 
     def answers(x):
@@ -84,7 +84,10 @@ def asked(net: Network, seed: int, precision: str = "float64") -> Row:
         return (x @ w.T + b).astype(precision)
 
     fan_in = net.shape[0]
-    teacher, name = ec.Teacher(answers, fan_in=fan_in), f"{'-'.join(map(str, net.shape))} {net.activations[0].name}"
+    teacher, name = (
+        ec.Teacher(answers, fan_in=fan_in, box=box),
+        f"{'-'.join(map(str, net.shape))} {net.activations[0].name}",
+    )
     start = time.process_time()
     try:
         found = ec.recover(teacher, activation="auto", hidden_layers=len(net.widths), key=jr.key(seed))
@@ -138,11 +141,12 @@ def main() -> None:
     parser.add_argument("--activations", nargs="+", choices=KNOWN)
     parser.add_argument("--teachers", type=Path, default=Path("teachers"))
     parser.add_argument("--answers", choices=("float64", "float32"), default="float64", help="their precision")
+    parser.add_argument("--box", nargs=2, type=float, metavar=("LOW", "HIGH"), help="ask there only")
     given = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     rows = []
     for net, seed in teachers(given.rows, given.seeds, given.teachers, given.activations):
-        rows.append(asked(net, seed, given.answers))
+        rows.append(asked(net, seed, given.answers, given.box))
         row = rows[-1]
         said = row.trouble or f"widths {row.widths}, {row.named}, error {row.error:.1e}"
         sure = ", certified" if row.certified else ""

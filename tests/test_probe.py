@@ -18,18 +18,22 @@ from ecjax.probe import (
     columns,
     fit_profile,
     hessians,
+    long_steps,
     named,
     natural_scale,
+    pieces,
     polished,
     proposals,
     row_space,
     shape_far_out,
+    sharpened,
     sweep,
 )
 from ecjax.probe.curves import bends, slope_values, values
 from ecjax.probe.differences import gradient, gradient_step, hessian, slopes
 from ecjax.probe.isolate import far
 from ecjax.probe.lines import Line, kinks
+from ecjax.probe.polish import Shallow
 
 EPS = float(np.finfo(float).eps)
 KNOWN = {name: one for name, one in ec.ACTIVATIONS.items() if not one.symmetry.polynomial}
@@ -107,6 +111,14 @@ def test_steps_among_kinks_are_short():
     assert np.abs(teacher.w - teacher.w @ space.basis.T @ space.basis).max() < 1e-5
 
 
+def test_a_neuron_that_is_rarely_heard_is_in_the_row_space():
+    """It is silent at fourteen of fifteen questions, so that most often none of the first gradients hears it."""
+    teacher = Planted((9, 5, 2), "relu")
+    teacher.b = teacher.b - 1.5 * 0.7 * 4.0 * np.linalg.norm(teacher.w, axis=1) * (np.arange(5) == 0)
+    space = row_space(teacher, 9, precision=EPS, scale=4.0, question=drawing(9, 4.0), is_straight=True)
+    assert space.rank == 5
+
+
 def test_row_space_of_more_neurons_than_inputs_is_everything():
     teacher = Planted((3, 8, 2), "tanh")
     space = row_space(teacher, 3, precision=EPS, scale=0.7, question=drawing(3, 0.7))
@@ -121,6 +133,42 @@ def test_pairs_of_hessians_propose_the_neurons(name):
     vectors, proposer = proposals(found, rng=rng)
     assert set(proposer) == set(range(N_PAIRS))
     assert angles(teacher.unit, vectors).max() < 1e-3
+
+
+def test_hessians_together_are_less_noisy_than_pairs_of_them():
+    rng, width, noise = np.random.default_rng(0), 12, 1e-3
+    w = np.linalg.qr(rng.standard_normal((width, width)))[0] + 0.1 * rng.standard_normal((width, width))
+    clean = np.einsum("ki,ij,il->kjl", rng.standard_normal((20, width)), w, w)
+    found = clean + noise * np.abs(clean).mean() * (lambda e: e + e.transpose(0, 2, 1))(
+        rng.standard_normal(clean.shape)
+    )
+    vectors, proposer = proposals(found, rng=rng)
+    assert len(vectors) == width * len(set(proposer))
+    unit = w / np.linalg.norm(w, axis=1, keepdims=True)
+    off = [angles(unit, vectors[proposer == pair]) for pair in set(proposer)]
+    assert np.max(off) < 3 * noise  # the worst of one pair's eigenvectors are off by some hundred times that
+
+
+@pytest.mark.parametrize("name", ["tanh", "softplus"])
+def test_long_steps_in_a_box_sharpen_directions(name):
+    """By a factor of some hundred each time, down to the rounding of the steps. No question leaves the box."""
+    teacher, rng = Planted((9, 5, 3), name), np.random.default_rng(0)
+    basis = np.linalg.qr(teacher.w.T)[0].T
+    reach = Reach.of(teacher, basis, 0.5, 0.0, 1.0)
+    w, b = teacher.w @ basis.T, teacher.b + teacher.w @ reach.rest
+    size = np.linalg.norm(w, axis=1, keepdims=True)
+    rough = w + 1e-4 * rng.standard_normal(w.shape)
+    rough *= size / np.linalg.norm(rough, axis=1, keepdims=True)
+    taken = long_steps(reach, reach.middle + 0.5 * (reach.points(2, rng) - reach.middle))
+    corner = np.ones(5) * taken.step
+    assert all(reach.holds(point + side * np.eye(5) * corner) for point in taken.points for side in (-1, 1))
+    off = lambda found: np.abs(found - w).max()
+    net = Shallow(teacher.activation, rough, b, teacher.a, teacher.c)
+    once = sharpened(net, taken)
+    assert off(once) < off(rough) / 20
+    for _ in range(6):
+        net = net._replace(w=sharpened(net, taken))
+    assert off(net.w) < 1e-9
 
 
 def test_hessians_that_miss_a_neuron_propose_nothing():
@@ -172,6 +220,18 @@ def test_isolated_neurons_are_exact_from_a_rough_start(name):
     if teacher.activation.symmetry.homogeneous:
         size = np.linalg.norm(teacher.w, axis=1) / np.linalg.norm(found.w, axis=1)
     np.testing.assert_allclose(found.w * np.reshape(size, (-1, 1)), teacher.w, atol=1e-9)
+
+
+@pytest.mark.parametrize("fan_out", [1, 3])
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "abs"])
+def test_gradients_on_pieces_are_exact_from_a_rough_start(name, fan_out):
+    teacher, rng = Planted((6, 6, fan_out), name), np.random.default_rng(0)
+    reach = Reach.of(teacher, np.eye(6), 1.0)
+    rough = teacher.w + 1e-2 * rng.standard_normal(teacher.w.shape)
+    teacher.asked = 0
+    found = pieces(reach, teacher.activation, rough, teacher.b + 1e-2, rng)
+    np.testing.assert_allclose(found, teacher.unit, atol=1e-12)
+    assert teacher.asked <= 1 + 7 * max(12, 3.2 * 6 / fan_out + 1)  # a gradient serves all neurons
 
 
 @pytest.mark.parametrize("name", ["sin", "cos"])

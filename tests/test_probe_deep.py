@@ -140,6 +140,21 @@ def test_the_rank_of_gradients_tells_scales_and_biases(name, seed):
     np.testing.assert_allclose(found.beta, beta, atol=1e-6)
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_neurons_astray_are_brought_back(seed):
+    """From one bias far off the search may end at a rank too high by one, that neuron in a dimension of its own."""
+    kind, rng, width, rank = ec.ACTIVATIONS["tanh"], np.random.default_rng(seed), 8, 3
+    alpha, beta = rng.uniform(0.5, 2, width), rng.uniform(-1, 1, width)
+    t = (rng.uniform(-1.5, 1.5, (24, width)) - beta) / alpha
+    above = rng.standard_normal((24, 2, rank)) @ rng.standard_normal((rank, width))
+    gradients = (above * (alpha * slope_values(kind, alpha * t + beta))[:, None, :]).transpose(0, 2, 1)
+    start = alpha * (1 + 3e-3 * rng.standard_normal(width)), beta + 1.5 * (np.arange(width) == 2)
+    found = by_rank(kind, t, gradients, *start)
+    assert found is not None
+    assert len(found.basis) == rank
+    np.testing.assert_allclose(found.beta, beta, atol=1e-6)
+
+
 def test_gradients_of_full_rank_tell_nothing():
     rng = np.random.default_rng(0)
     t, gradients = rng.uniform(-1, 1, (40, 6)), rng.standard_normal((40, 6, 2))

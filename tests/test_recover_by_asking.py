@@ -41,6 +41,25 @@ def test_a_network_is_recovered_by_asking(name, key):
     assert row.questions < 5000
 
 
+def test_questions_of_the_judgement_need_not_be_held_all_at_once(key, monkeypatch):
+    net, told = drawn.teacher(9, 3, 2, "tanh", key=key), []
+    for held in (2**27, 90):
+        monkeypatch.setattr("ecjax.road.asking._HELD", held)
+        found = ec.recover(ec.Teacher(answers_of(net), fan_in=9), activation="auto", hidden_layers=1, key=key)
+        assert found.is_exact
+        told.append((found.questions, found.certificate.n_numbers))
+    assert told[0] == told[1]
+    assert told[0][1] >= 2 * net.n_parameters
+
+
+def test_answers_in_float32_are_enough(key):
+    row = asked(drawn.teacher(9, 6, 3, "tanh", key=key), 0, "float32")
+    assert row.widths == (6,)
+    assert row.named == "tanh"
+    assert row.error < 1e-4
+    assert row.questions < 5000
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*SMOOTH, *KINKED, "selu", "sigmoid", "normal_cdf", "cos"])
 def test_every_activation_is_named_and_recovered(name):

@@ -17,6 +17,9 @@ from .inverse import growing as growing
 from .inverse import inverse as inverse
 from .isolate import Isolated as Isolated
 from .isolate import NoRestError as NoRestError
+from .long_steps import long_steps as long_steps
+from .long_steps import sharpened as sharpened
+from .pieces import pieces as pieces
 from .polish import Shallow as Shallow
 from .polish import polished as polished
 from .profile import LINE as LINE

@@ -13,6 +13,10 @@ of all divided gradients, each row of norm 1, and r the number of dimensions,
 
 a least squares problem whose residual X - X_r moves, to first order, by P dX Q with the projections P and Q away from
 the first r singular vectors: a row of dX belongs to one neuron, so that its normal equations are a product of entries.
+
+That search may end with a few neurons astray: the row of each spans a dimension of its own then, and the rank is too
+high by their number. Such a row is seen by its leverage, which is 1, and its neuron is sought again, by itself, within
+the span of all others.
 """
 
 from typing import NamedTuple
@@ -37,6 +41,9 @@ _CONDITIONS = 2.0  # for each scale and bias
 _SURE = (1e-2, 0.1)  # about how well scales, in their own units, and biases are known to begin with
 # Drop of the singular values at a rank that is tried, and at one that is true: there 1e4 and more where all is well.
 _HINT, _DROP = 4.0, 30.0
+# Leverage that only a row with a dimension of its own has. That of others is about rank / width.
+_ALONE = 1 - 1e-6
+_SHIFTS = np.linspace(-2.0, 2.0, 17)  # biases, beside the first guess, from which a neuron astray is sought
 
 
 class Behind(NamedTuple):
@@ -109,7 +116,7 @@ def by_rank(
     alpha: Float[np.ndarray, " width"],
     beta: Float[np.ndarray, " width"],
 ) -> Slopes | None:
-    """Scales and biases with which divided gradients have the lowest rank, or None if they have no low one.
+    """Scales and biases with which divided gradients have the lowest rank, or None if none is found for all neurons.
 
     Args:
         activation: s.
@@ -135,7 +142,10 @@ def by_rank(
             break
     else:
         return None
-    alpha, beta = found
+    gathered = problem.gathered(*found, rank)
+    if gathered is None:
+        return None
+    alpha, beta, rank = gathered
     divided, _, _, norm = problem.at(alpha, beta)
     left, singular, _ = np.linalg.svd(divided * (norm / alpha)[:, None], full_matrices=False)
     return Slopes(alpha, beta, left[:, :rank].T, singular / singular[0])
@@ -212,3 +222,35 @@ class _Divided(NamedTuple):
             if not reached < (1 - _SETTLED) * before:
                 break
         return alpha, beta
+
+    def gathered(self, alpha: np.ndarray, beta: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray, int] | None:
+        """With neurons that span dimensions of their own brought back into the span of others; None if some are not."""
+        rows = self.at(alpha, beta)[0]
+        left = np.linalg.svd(rows, full_matrices=False)[0][:, :rank]
+        astray = np.flatnonzero(np.sum(left**2, axis=1) > _ALONE)
+        fewer = rank - len(astray)
+        if not len(astray):
+            return alpha, beta, rank
+        if fewer < 1:
+            return None
+        span = np.linalg.svd(np.delete(rows, astray, axis=0), full_matrices=False)[2][:fewer]
+        moved = alpha.copy(), beta.copy()
+        for i in astray.tolist():
+            moved[0][i], moved[1][i] = self._within(i, span)
+        found = self.solved(*moved, fewer)
+        _, drop = self.rank(*found, fewer - 1, fewer)
+        return (*found, fewer) if drop > _DROP else None
+
+    def _within(self, i: int, span: Float[np.ndarray, "rank gradients"]) -> tuple[float, float]:
+        """The scale and bias of one neuron whose row is nearest to lying in a span."""
+        one = _Divided(self.activation, self.t[[i]], self.gradients[[i]], self.alpha[[i]], self.beta[[i]])
+
+        def outside(theta):
+            with np.errstate(all="ignore"):
+                row = one.at(theta[:1], theta[1:])[0][0]
+            row = np.where(np.isfinite(row), row, 1.0)  # where slopes vanish, as far outside as can be
+            return row - (row @ span.T) @ span
+
+        fits = [least_squares(outside, [self.alpha[i], self.beta[i] + shift], method="lm") for shift in _SHIFTS]
+        alpha, beta = min(fits, key=lambda fit: fit.cost).x
+        return float(alpha), float(beta)

@@ -37,9 +37,13 @@ class Shallow(NamedTuple):
         """The same as layers."""
         return (Weights(self.w, self.b, self.activation), Weights(self.a, self.c))
 
+    def answers(self, u: Float[np.ndarray, "samples fan_in"]) -> Float[np.ndarray, "samples fan_out"]:
+        """What it answers."""
+        return values(self.activation, self.z(u)) @ self.a.T + self.c
+
     def errors(self, u: Float[np.ndarray, "samples fan_in"], y: Float[np.ndarray, "samples fan_out"]):
         """What it answers too much."""
-        return values(self.activation, self.z(u)) @ self.a.T + self.c - y
+        return self.answers(u) - y
 
 
 def polished(

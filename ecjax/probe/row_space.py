@@ -11,15 +11,15 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from .differences import Asked, gradient_step
+from .differences import Asked, gradient, gradient_step
 
 # Gradients for each dimension of the space, before its end is believed to have been seen.
 _GRADIENTS = 1.3
 # Power of the precision. At 784-128-10 a fortieth of a kink is expected within all steps of that length; rounding is
 # 1e-8 of a gradient, which `columns` makes good for.
 _SHORT_STEP = 0.4
-# Points at least: a relu neuron is silent at half of them.
-_POINTS = 12
+_POINTS = 12  # at least: a relu neuron is silent at half of them
+_CHECKS = 50  # new questions beside the space; some relu neurons are silent at most of them
 # A drop of the singular values below the noise of the differences, eps^(2/3) of the largest, is the end of the space;
 # noise itself falls by much less from one to the next. Signals down to 1e-8 were seen in trained teachers.
 _DROP = 30.0
@@ -59,11 +59,12 @@ def row_space(
     precision: float,
     scale: float,
     question: Callable[[], Float[np.ndarray, " fan_in"]],
-    still: int = _POINTS,
     is_straight: bool = False,
     step: float | None = None,
 ) -> RowSpace:
     """Find it by central differences along all inputs, at as many points as it takes; 2 fan_in + 1 questions each.
+
+    No answer changes beside it, at 50 new questions.
 
     Args:
         ask: The teacher.
@@ -71,7 +72,6 @@ def row_space(
         precision: Relative error of its answers.
         scale: Of its inputs: about how far one has to go for its neurons to bend.
         question: A random one, among which neurons bend.
-        still: How many points in a row have to show nothing new.
         is_straight: Whether the answers are straight but for kinks. Steps are shorter then: a kink inside one makes a
             direction that is none.
         step: How short, if that is known better.
@@ -79,16 +79,37 @@ def row_space(
     usual = precision**_SHORT_STEP * scale if is_straight else gradient_step(precision, scale)
     short = usual if step is None else step
     tries = _TRIES if is_straight else 1
-    rows, ranks = np.zeros((0, fan_in)), []
+    rows, n_points, heard = np.zeros((0, fan_in)), 0, None
     while True:
-        rows = np.concatenate([rows, _gradients(ask, question, fan_in, short, tries)])
+        more = _gradients(ask, question if heard is None else (lambda here=heard: here), fan_in, short, tries)
+        rows, n_points, heard = np.concatenate([rows, more]), n_points + 1, None
         # Below twice the inputs a decomposition a point is cheap; the points are few.
         _, singular, basis = np.linalg.svd(rows, full_matrices=False)
         rank = _rank(singular, precision)
-        ranks.append(rank)
-        is_settled = len(ranks) >= max(_POINTS, still) and len(set(ranks[-still:])) == 1
-        if (is_settled and len(rows) > max(_GRADIENTS * rank, rank + 1)) or rank == fan_in:
-            return RowSpace(basis[:rank], singular / singular[0], scale)
+        if rank == fan_in:
+            return RowSpace(basis, singular / singular[0], scale)
+        if n_points >= _POINTS and len(rows) > max(_GRADIENTS * rank, rank + 1):
+            heard = _heard_beside(ask, question, basis[:rank], short, _DROP * float(singular[rank]))
+            if heard is None:
+                return RowSpace(basis[:rank], singular / singular[0], scale)
+
+
+def _heard_beside(
+    ask: Asked,
+    question: Callable[[], Float[np.ndarray, " fan_in"]],
+    basis: Float[np.ndarray, "rank fan_in"],
+    step: float,
+    noise: float,
+) -> Float[np.ndarray, " fan_in"] | None:
+    """A question from which a random direction beside the space changes the answers by more than noise, if one does."""
+    for _ in range(_CHECKS):
+        here = question()
+        beside = question() - here
+        beside -= beside @ basis.T @ basis
+        along = gradient(ask, here, beside[None] / np.linalg.norm(beside), step)
+        if np.abs(along).max() > noise:
+            return here
+    return None
 
 
 def _gradients(

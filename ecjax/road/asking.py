@@ -8,9 +8,10 @@ Every phase asks questions of its own. What they found is judged by questions th
 from dataclasses import replace
 from typing import Literal
 
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Float, PRNGKeyArray
 
 from ..base.precision import require_float64
 from ..base.progress import Progress
@@ -35,6 +36,7 @@ _SHARE_FRESH = 0.05  # of the last questions, kept for the certificate
 _FOR_STUDENTS = 4000  # questions, where probes do not reach
 _EVERY, _FARTHER = 4, 10.0  # some are far out: kinks that are nowhere else are part of the network, too
 _MORE = 1.02  # numbers asked beyond those that the judge wants
+_HELD = 2**27  # numbers of questions that are kept for the judgement, 1 GiB; the rest are asked, compared and forgotten
 
 
 def recover_by_asking(
@@ -108,15 +110,20 @@ def with_answers(teacher: Teacher, *, key: PRNGKeyArray) -> Data:
 def finished(asking: Asking, found: Found, config: RecoveryConfig) -> Recovery:
     """Judged on new questions, and refined if that is still needed."""
     teacher, seconds, network = asking.teacher, asking.seconds, network_of(found.stack)
+    n, n_fresh = _wanted(network)
+    n_held = min(n, _HELD // teacher.fan_in)
     with seconds.of("ask"):
-        data = _judged_on(asking, network, found.reach)
+        x = _questions(n_held + n_fresh, asking, found.reach)
+        y = teacher(x)
+        data = Data.of(x[:n_held], y[:n_held], fresh=(x[n_held:], y[n_held:]), ask=teacher)
     # All inputs as they are: outside the row space as it was found there may still be errors to refine.
     scale = scaling_of_outputs(data.y, teacher.fan_in)
     samples = scale.samples(data.x, data.y)
-    judge = Judge(eps=teacher.precision, n_numbers=data.n_numbers, accepted=config.exact_loss)
-    loss_of = lambda network: float(np.mean((np.asarray(Samples(data.x, data.y).errors(network)) / scale.y_scale) ** 2))
+    judge = Judge(eps=teacher.precision, n_numbers=data.n_numbers * n // n_held, accepted=config.exact_loss)
+    loss_over = lambda network, x, y: float(np.mean((np.asarray(Samples(x, y).errors(network)) / scale.y_scale) ** 2))
+    loss_of = lambda network: loss_over(network, data.x, data.y)
     loss = loss_of(network)
-    if not judge.fits(loss):
+    if not judge.fits(loss) and n_held == n:  # fewer numbers than weights have nothing to say of all of them
         asking.tell("finetune", 0, 1)
         with seconds.of("finetune"):
             refined = fitted(network, samples, scale, stop=config.finetune, judge=judge)
@@ -125,6 +132,11 @@ def finished(asking: Asking, found: Found, config: RecoveryConfig) -> Recovery:
             network, loss = refined, refined_loss
         asking.tell("finetune", 1, 1)
     network = with_unit_vectors(network)
+    with seconds.of("ask"):
+        for start in range(n_held, n, n_held):
+            some = _questions(min(n_held, n - start), asking, found.reach)
+            its = loss_over(network, jnp.asarray(some), jnp.asarray(teacher(some)))
+            loss += (its - loss) * len(some) / (start + len(some))
     with seconds.of("certify"):
         certificate = certify(network, data.x, data.y, judge=judge, fresh=data.fresh)
     kinds = " and ".join(dict.fromkeys(each.name for each in network.activations))
@@ -149,14 +161,15 @@ def finished(asking: Asking, found: Found, config: RecoveryConfig) -> Recovery:
     )
 
 
-def _judged_on(asking: Asking, network: Network, reach: Reach) -> Data:
-    """Questions that had no part in what was found, as many as explain the network's parameters."""
-    teacher, fan_out = asking.teacher, network.shape[-1]
-    wanted = Judge.numbers_for_each * network.n_parameters / fan_out
-    n = int(np.ceil(_MORE * wanted)) + 10
-    n_fresh = int(np.ceil(_SHARE_FRESH * n)) + 2
-    x = reach.questions(n + n_fresh, asking.rng)
+def _wanted(network: Network) -> tuple[int, int]:
+    """How many questions explain the network's parameters, and how many more are for the certificate."""
+    n = int(np.ceil(_MORE * Judge.numbers_for_each * network.n_parameters / network.shape[-1])) + 10
+    return n, int(np.ceil(_SHARE_FRESH * n)) + 2
+
+
+def _questions(n: int, asking: Asking, reach: Reach) -> Float[np.ndarray, "n fan_in"]:
+    """Questions that had no part in what was found, near and far."""
+    x = reach.questions(n, asking.rng)
     if reach.is_open:
         x[::_EVERY] *= _FARTHER
-    y = teacher(x)
-    return Data.of(x[:n], y[:n], fresh=(x[n:], y[n:]), ask=teacher)
+    return x

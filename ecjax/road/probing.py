@@ -20,7 +20,6 @@ FAR = 1e5  # of a sweep, in units of the inputs' scale
 # Of differences above another layer: their step, and the precision of answers to questions that are right to 1e-6 only.
 _STEP_ABOVE, _PRECISION_ABOVE = 1e-4, 1e-12
 _FAINT_ABOVE = 1e-10  # the same of answers in whose bends kinks are looked for
-_STILL, _OFTEN_SILENT = 5, 20  # points in a row that show nothing new; relu neurons are silent at many of them
 SWEEPS = 12  # at most
 LOOKED_AT = 7  # neurons whose profiles name the activation
 
@@ -120,7 +119,6 @@ class Asking:
             scale=room.scale,
             question=lambda: room.questions(1, self.rng)[0],
             is_straight=is_straight,
-            still=_OFTEN_SILENT if is_straight else _STILL,
             step=_STEP_ABOVE * room.scale if is_above else None,
         )
 

@@ -26,10 +26,13 @@ from ..probe import (
     columns,
     fit_profile,
     hessians,
+    long_steps,
     named,
+    pieces,
     polished,
     proposals,
     shape_far_out,
+    sharpened,
 )
 from ..probe.stack import Weights
 from ..reconstruct.assemble import Tools, assemble
@@ -41,8 +44,10 @@ _PRECISE = 1e-12  # answers from which one round of isolated neurons is exact
 _AGAIN = 3  # how often in a row sweeps have to show as many neurons
 _ENOUGH = 8  # questions for each incoming weight, of a refinement with more neurons than inputs
 _POINTS = (2, 4, 8, 16, 32)  # at which Hessians are taken, more and more as long as neurons are missing
-_AFFORDABLE = 100_000  # questions about Hessians, before sweeps are tried
+# Questions about Hessians, before sweeps are tried. Those at the first points are half of what two sweeps need.
+_AFFORDABLE = 100_000
 _NEARER = 0.7  # of the points, beside those of other probes
+_ROUNDS = 8  # of long steps; three to five reach rounding
 _CHECKS, _NEAR = 64, 1e-2  # new questions, and the share of their deviation by which a network may be off
 _NO_PROFILE = 1e-2  # misfit of directions that are no neurons'; of neurons some 1e-5
 
@@ -94,12 +99,12 @@ def last_layer(asking: Asking, reach: Reach, space: RowSpace, candidates: list[A
     """
     found, n_found, rank = np.zeros((0, reach.rank, reach.rank)), 0, reach.rank
     for n_points in _POINTS:
-        if n_points * rank**2 > _AFFORDABLE:
+        if n_points > _POINTS[0] and n_points * rank**2 > _AFFORDABLE:
             break
         asking.tell("probe", len(found), 0)
         with asking.seconds.of("probe"):
             n_there = n_points - round(len(found) / (asking.teacher.fan_out or 1))
-            points = reach.middle + _NEARER * (reach.points(max(1, n_there), asking.rng) - reach.middle)
+            points = _nearer_to_the_middle(reach, max(1, n_there), asking)
             more = hessians(reach, points, precision=asking.teacher.precision, scale=reach.scale)
             found = np.concatenate([found, more])
             vectors, proposer = proposals(found, rng=asking.rng)
@@ -124,8 +129,8 @@ def by_sweeps(asking: Asking, reach: Reach, space: RowSpace, candidates: list[Ac
     swept, kept = Swept([], []), []
     for number in range(SWEEPS):
         swept = asking.swept(reach, shape, swept)
-        if number == 0 or len(swept.crossings) < 2:
-            continue
+        if len(swept.crossings) < 2 or swept.proposer[-1] < 1:
+            continue  # nothing to agree with
         layer = asking.agreed(swept, space)
         width = layer.clustering.width
         kept.append(width)
@@ -190,7 +195,6 @@ def _overcomplete(
 def _measured(asking: Asking, reach: Reach, directions: np.ndarray, candidates: list[Activation]) -> Shallow:
     """Activation, scales, biases and output layer of as many neurons as directions."""
     asking.tell("measure", 0, 1)
-    precision = asking.teacher.precision
     with asking.seconds.of("measure"):
         dual = np.linalg.inv(directions)
         size = np.linalg.norm(dual, axis=0)
@@ -200,19 +204,30 @@ def _measured(asking: Asking, reach: Reach, directions: np.ndarray, candidates: 
         alpha, b = np.array([fit.alpha for fit in fits]) * size, np.array([fit.beta for fit in fits])
         shrink = 1 / np.abs(alpha) if kind.symmetry.homogeneous else np.ones_like(alpha)  # their scale is anything
         w, b = (shrink * alpha)[:, None] * directions, shrink * b
-        try:
-            for _ in range(1 if precision < _PRECISE else 2):  # the first is as rough as its start
-                isolated = Isolated(reach, kind, w, b, asking.rng)
-                w, b = isolated.w, isolated.b
-        except NoRestError:
-            pass  # sin and cos: what is left to do is the refinement's
+        if kind.symmetry.homogeneous:
+            w = pieces(reach, kind, w, b, asking.rng)
+        else:
+            w, b = _one_by_one(asking, reach, kind, w, b)
         net = polished(reach, kind, w, b, points=lambda n: reach.points(n, asking.rng))
     asking.tell("measure", 1, 1)
     return net
 
 
+def _one_by_one(
+    asking: Asking, reach: Reach, kind: Activation, w: np.ndarray, b: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights and biases of neurons measured where the others have come to rest."""
+    try:
+        for _ in range(1 if asking.teacher.precision < _PRECISE else 2):  # the first is as rough as its start
+            isolated = Isolated(reach, kind, w, b, asking.rng)
+            w, b = isolated.w, isolated.b
+    except NoRestError:
+        pass  # sin and cos: what is left to do is the refinement's
+    return w, b
+
+
 def _measured_within(asking: Asking, reach: Reach, directions: np.ndarray, candidates: list[Activation]) -> Shallow:
-    """The same in a box, where lines are short."""
+    """The same in a box, where lines are short, and no neuron is alone."""
     asking.tell("measure", 0, 1)
     with asking.seconds.of("measure"):
         dual, middle = np.linalg.inv(directions).T, reach.middle
@@ -222,9 +237,22 @@ def _measured_within(asking: Asking, reach: Reach, directions: np.ndarray, candi
         kind, fits = _fits(asking, candidates, places, lines)
         w = (np.array([fit.alpha for fit in fits]) / longest)[:, None] * directions
         b = np.array([fit.beta for fit in fits]) - w @ middle
-        net = polished(reach, kind, w, b, points=lambda n: reach.points(n, asking.rng))
+        fitted = lambda w, b: polished(reach, kind, w, b, points=lambda n: reach.points(n, asking.rng))
+        net, least = fitted(w, b), np.inf
+        taken = long_steps(reach, _nearer_to_the_middle(reach, _POINTS[0], asking))
+        for _ in range(_ROUNDS):
+            w = sharpened(net, taken)
+            change = float(np.abs(w - net.w).max())
+            if not change < least / 2:
+                break  # as small as rounding lets it become
+            net, least = fitted(w, net.b), change
     asking.tell("measure", 1, 1)
     return net
+
+
+def _nearer_to_the_middle(reach: Reach, n: int, asking: Asking) -> np.ndarray:
+    """Points of second differences, beside those of other probes."""
+    return reach.middle + _NEARER * (reach.points(n, asking.rng) - reach.middle)
 
 
 def _fits(
