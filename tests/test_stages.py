@@ -140,7 +140,8 @@ STAGES = {
     "adam_lbfgs": (Adam, LBFGS),
     "minibatch": (NarrowedMinibatch,),
     "minibatch_lbfgs": (NarrowedMinibatch, LBFGS),
-    "minibatch_conjugate": (NarrowedMinibatch, Inexact),
+    "minibatch_inexact": (NarrowedMinibatch, Inexact),
+    "minibatch_conjugate": (NarrowedMinibatch, Conjugate),
 }
 CONFIG = ExpandConfig(
     adam=Adam(n_steps=100),
@@ -168,7 +169,15 @@ def test_every_name_stands_for_its_stages():
 
 
 # Of stages that other tests and methods have too: these are slow.
-COMBINED = ("flow_newton", "flow_bfgs", "adam_conjugate", "adam_lbfgs", "minibatch_lbfgs", "minibatch_conjugate")
+COMBINED = (
+    "flow_newton",
+    "flow_bfgs",
+    "adam_conjugate",
+    "adam_lbfgs",
+    "minibatch_lbfgs",
+    "minibatch_inexact",
+    "minibatch_conjugate",
+)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ adam_conjugate             Adam on some samples in each step, then Levenberg-Mar
 adam_lbfgs                 Adam, then L-BFGS: other students with as many
 minibatch                  Adam on mini-batches, all students at once: many samples (`ecjax.expand.minibatch`)
 minibatch_lbfgs            the same, then L-BFGS on all samples in the precision of the data
-minibatch_conjugate        the same, then Levenberg-Marquardt by conjugate gradients with quick steps: for images, whose
-                           students Adam leaves in bent valleys
+minibatch_inexact          the same, then Levenberg-Marquardt by conjugate gradients in quick steps: students of images
+minibatch_conjugate        the same, then Levenberg-Marquardt by conjugate gradients to the end: deep ones, whom Adam
+                           leaves in bent valleys
 """
 
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from ..base.checks import check_settings
 from ..network import Network
 from .adam import Adam
 from .bfgs import BFGS
+from .conjugate import Conjugate
 from .descent import Stopping
 from .flow import Flow
 from .inexact import Inexact
@@ -121,7 +123,8 @@ METHODS: dict[str, Callable[[ExpandConfig], Stages]] = {
     "adam_lbfgs": lambda its: (its.adam, LBFGS(its.lbfgs)),
     "minibatch": lambda its: (_minibatch(its),),
     "minibatch_lbfgs": lambda its: (_minibatch(its), LBFGS(its.lbfgs)),
-    "minibatch_conjugate": lambda its: (_minibatch(its), Inexact(its.descent)),
+    "minibatch_inexact": lambda its: (_minibatch(its), Inexact(its.descent)),
+    "minibatch_conjugate": lambda its: (_minibatch(its), Conjugate(its.descent)),
 }
 
 

@@ -144,7 +144,7 @@ class RecoveryConfig:
             "standardise": "common",
             "cluster": ClusterConfig(gamma=0.5, beta=np.pi / 6),
             "expand": ExpandConfig(
-                method="minibatch_conjugate",
+                method="minibatch_inexact",
                 descent=Stopping(max_steps=15, patience=10, target_loss=1e-11),
                 minibatch=Minibatch(
                     batch=250, learning_rate=1e-2, max_shift=3.0, patience=15, factor=0.5, cooldown=5,
@@ -163,6 +163,7 @@ class RecoveryConfig:
         shallow = RecoveryConfig.images()
         expand = replace(
             shallow.expand,
+            method="minibatch_conjugate",
             minibatch=replace(shallow.expand.minibatch, learning_rate=3e-3, min_learning_rate=3e-5),
             narrowing=replace(shallow.expand.narrowing, learning_rate=0.5),
             descent=Stopping(max_steps=60, patience=10, target_loss=1e-11),
