@@ -60,6 +60,17 @@ def test_a_linear_neuron_that_two_stand_for_is_found():
     assert abs(cosine) > 0.99
 
 
+@pytest.mark.parametrize("activation", SMOOTH)
+def test_two_that_cancel_cost_nothing(activation):
+    teacher, samples = planted(activation)
+    first, a = teacher.layers[0], jnp.array([1.0, -2.0, 0.5, 1.5])
+    net = grow(teacher, first.w[0], float(first.b[0]), a, layer=0)
+    net = grow(net, first.w[0], float(first.b[0]), -a, layer=0)
+    found = joined(net, 0, (5, 6), samples)
+    assert found.widths == (6,)
+    assert float(samples.value(found)) < 1e-20
+
+
 def test_towards_one_output_parallel_says_nothing():
     teacher, _ = planted("tanh", (6, 5, 1))
     assert parallel_pairs(teacher, 0) == []

@@ -5,8 +5,8 @@ opposite incoming vectors, whose sum is as linear. No small step leads from ther
 all others are right (784-16-10 of g on MNIST: 15 of 16 neurons within 1e-4, and two at a loss of 2e-6 for the last).
 
 What gives them away are their outgoing vectors. Those of two neurons of the teacher have no reason to be parallel;
-those of two that share the work of one are (0.9999998 there, where no other pair exceeded 0.66). The one neuron is
-looked for among those that see a combination of what the two saw.
+those of two that share the work of one are (0.9999998 there, where no other pair exceeded 0.66). The one neuron sees
+the linear map of the inputs that is nearest to what the two do together, at the scale and shift that explain most.
 """
 
 import itertools
@@ -68,7 +68,8 @@ def joined(net: Network, layer: int, pair: Pair, samples: Samples) -> Network:
     vector, *_ = np.linalg.lstsq(inputs_1, done, rcond=None)
     along = inputs_1 @ vector
     vector[-1] -= along.mean()
-    along, vector = (along - along.mean()) / along.std(), vector / along.std()
+    spread = along.std() + np.finfo(float).tiny  # nothing, where two cancel
+    along, vector = (along - along.mean()) / spread, vector / spread
 
     # Its scale and shift, by how much of what the next layer wants such a neuron explains that the others can't.
     others, _ = np.linalg.qr(np.column_stack([h[:, other], np.ones(len(h))]))
@@ -81,7 +82,7 @@ def joined(net: Network, layer: int, pair: Pair, samples: Samples) -> Network:
         candidates = alone(responses(neurons, jnp.asarray(along[:, None], inputs.dtype)))
         size = np.linalg.norm(candidates, axis=0)
         told = np.linalg.norm(goal.T @ candidates, axis=0) / np.where(size > _SEEN * np.sqrt(len(h)), size, np.inf)
-        return 1 - told**2 / np.sum(goal**2)
+        return 1 - told**2 / (np.sum(goal**2) + np.finfo(float).tiny)
 
     trials = np.array(list(itertools.product([*-_SCALES, *_SCALES], _SHIFTS)))
     start = trials[np.argmin(left(trials))]

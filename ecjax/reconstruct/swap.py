@@ -97,7 +97,7 @@ def swapped(
     some, held = fewer(samples, net, ANSWERS), list(held)
     most = max(1, int(_LACKING * max(net.widths)))
     widths = [width + most for width in net.widths]  # one compiled program for all that is tried
-    target = max(stop.target_loss, judge.rounding)
+    target = max(stop.target_loss, min(judge.rounding, judge.limit))
     stop = Stopping(max_steps=_STEPS, patience=QUICK_PATIENCE, gradient_norm=0.0, target_loss=target)
     refine = lambda net, careful=False: quick_steps(net, some, stop=stop, widths=widths, careful=careful)
 
