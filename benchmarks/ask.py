@@ -84,10 +84,8 @@ def asked(net: Network, seed: int, precision: str = "float64", box: Sequence[flo
         return (x @ w.T + b).astype(precision)
 
     fan_in = net.shape[0]
-    teacher, name = (
-        ec.Teacher(answers, fan_in=fan_in, box=box),
-        f"{'-'.join(map(str, net.shape))} {net.activations[0].name}",
-    )
+    teacher = ec.Teacher(answers, fan_in=fan_in, box=box)
+    name = f"{'-'.join(map(str, net.shape))} {net.activations[0].name}"
     start = time.process_time()
     try:
         found = ec.recover(teacher, activation="auto", hidden_layers=len(net.widths), key=jr.key(seed))

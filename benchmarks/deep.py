@@ -23,7 +23,7 @@ import numpy as np
 
 import ecjax as ec
 
-from .rows import Table, as_text, quality, solved, three, timed
+from .rows import RATE, Table, as_text, rate, recovered, solved
 
 # shape of the teacher, activations, queries, students, their widths
 TABLES = {
@@ -57,32 +57,21 @@ def draw(table: str, activation: str, seed: int) -> tuple[ec.Network, jax.Array]
 
 def solve(table: str, activation: str, seed: int, upper: str = "carried") -> dict[str, Any]:
     """Recover one teacher; what came out, and what it cost."""
-    shape, _, _, n_students, widths = TABLES[table]
+    _, _, _, n_students, widths = TABLES[table]
     teacher, x = draw(table, activation, seed)
     y, key = ec.respond(teacher, x), jr.split(jr.key(seed), 3)[2]
     config = ec.RecoveryConfig.toy(widths, n_students, upper=upper)
     settings = {"activation": activation, "hidden_layers": len(widths), "config": config, "key": key}
-    recovery, seconds, cpu = timed(lambda: ec.recover(x, y, **settings))
-    return {
-        "teacher": "-".join(map(str, shape)),
-        "widths": list(recovery.widths),
-        **quality(recovery, teacher, x),
-        "student_losses": three(recovery.expansion.loss),
-        **{"seconds": seconds, "cpu_seconds": cpu},
-    }
+    return recovered(lambda: ec.recover(x, y, **settings), teacher, x)[1]
 
 
 def rates(rows: list[dict[str, Any]]) -> Table:
     """A row for each table and activation."""
-    header = ["teacher", "activation", "all widths and weights", "largest error of these"]
-    table = [[*header, "median CPU s", "largest CPU s", "largest s"]]
+    table = [["teacher", "activation", "all widths and weights", *RATE]]
     for (teacher, activation), same in itertools.groupby(rows, key=lambda row: (row["teacher"], row["activation"])):
         same = list(same)
-        right = [row["parameter_error"] for row in same if row["parameter_error"] < 1e-6]
-        cpu = [row["cpu_seconds"] for row in same]
-        worst = f"{max(right):.0e}" if right else ""
-        seconds = [f"{each:.0f}" for each in (np.median(cpu), max(cpu), max(row["seconds"] for row in same))]
-        table.append([teacher, activation, f"{len(right)} of {len(same)}", worst, *seconds])
+        errors = [row["parameter_error"] for row in same if row["parameter_error"] < 1e-6]
+        table.append([teacher, activation, *rate(same, errors)])
     return table
 
 

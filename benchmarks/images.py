@@ -23,7 +23,7 @@ import ecjax as ec
 from ecjax.cli.commands import Teach
 from ecjax.data.images import load_images
 
-from .rows import Table, as_text, quality, solved, three, timed
+from .rows import RATE, Table, as_text, rate, recovered, solved
 
 ACTIVATIONS = ("g", "tanh", "sigmoid", "softplus", "relu")
 DATASETS = ("mnist", "fashion-mnist", "cifar-10")
@@ -45,30 +45,18 @@ def solve(dataset: str, hidden: list[int], activation: str, seed: int) -> dict[s
     narrow = {"student_width": 32} if dataset == "cifar-10" else {}  # fewer answers for each weight of wider ones
     settings = {"activation": activation, "hidden_layers": len(hidden), "key": jr.key(seed)}
     config = preset(n_students=N_STUDENTS, **narrow)
-    recovery, seconds, cpu = timed(lambda: ec.recover(x, ec.respond(teacher, x), config=config, **settings))
-    comparison = ec.compare(recovery, teacher, x)
-    distances = [np.nanmax(layer.cosine_in) for layer in comparison.layers]
-    return {
-        "teacher": "-".join(map(str, teacher.shape)),
-        "widths": list(recovery.widths),
-        **quality(recovery, teacher, x),
-        "pre_activation_distance": float(max(distances)),
-        "student_losses": three(recovery.expansion.loss),
-        **{"seconds": seconds, "cpu_seconds": cpu},
-    }
+    recovery, row = recovered(lambda: ec.recover(x, ec.respond(teacher, x), config=config, **settings), teacher, x)
+    distances = [np.nanmax(layer.cosine_in) for layer in ec.compare(recovery, teacher, x).layers]
+    return row | {"pre_activation_distance": float(max(distances))}
 
 
 def rates(rows: list[dict[str, Any]]) -> Table:
-    """A row for each data set and activation."""
-    header = ["teacher", "activation", "all found, none in excess", "largest cosine distance of these"]
-    table = [[*header, "median s", "largest s", "largest CPU s"]]
+    """A row for each data set and activation; errors are cosine distances of pre-activations."""
+    table = [["teacher", "activation", "all found, none in excess", *RATE]]
     for (dataset, activation), same in itertools.groupby(rows, key=lambda row: (row["dataset"], row["activation"])):
         same = list(same)
-        right = [row["pre_activation_distance"] for row in same if row["n_missing"] == row["n_excess"] == 0]
-        seconds, cpu = [row["seconds"] for row in same], max(row["cpu_seconds"] for row in same)
-        worst = f"{max(right):.0e}" if right else ""
-        times = [f"{each:.0f}" for each in (np.median(seconds), max(seconds), cpu)]
-        table.append([f"{dataset} {same[0]['teacher']}", activation, f"{len(right)} of {len(same)}", worst, *times])
+        errors = [row["pre_activation_distance"] for row in same if row["n_missing"] == row["n_excess"] == 0]
+        table.append([f"{dataset} {same[0]['teacher']}", activation, *rate(same, errors)])
     return table
 
 

@@ -42,6 +42,29 @@ def quality(recovery: Recovery, teacher, x, fresh=None) -> dict[str, Any]:
     }
 
 
+def recovered(work: Callable[[], Recovery], teacher, x) -> tuple[Recovery, dict[str, Any]]:
+    """The recovery that `work()` makes; what came out, and what it cost."""
+    recovery, seconds, cpu = timed(work)
+    row = {
+        "teacher": "-".join(map(str, teacher.shape)),
+        "widths": list(recovery.widths),
+        **quality(recovery, teacher, x),
+        "student_losses": three(recovery.expansion.loss),
+        **{"seconds": seconds, "cpu_seconds": cpu},
+    }
+    return recovery, row
+
+
+RATE = ["largest error of these", "median CPU s", "largest CPU s", "largest s"]  # after a column of its own name
+
+
+def rate(rows: list[dict[str, Any]], errors: list[float]) -> list[str]:
+    """How many of some problems came out, with these errors, and what all of them cost: cells of a table."""
+    cpu, worst = [row["cpu_seconds"] for row in rows], f"{max(errors):.0e}" if errors else ""
+    seconds = (np.median(cpu), max(cpu), max(row["seconds"] for row in rows))
+    return [f"{len(errors)} of {len(rows)}", worst, *(f"{each:.0f}" for each in seconds)]
+
+
 def from_file(value: Any) -> Any:
     """A value as it was before JSON, which has no infinity."""
     if isinstance(value, dict):

@@ -14,7 +14,7 @@ from ecjax.judge import Judge
 from ecjax.network.moves import grow, split_neuron, with_layers
 from ecjax.objective import Samples
 from ecjax.reconstruct import eliminate_in_all_layers
-from ecjax.reconstruct.faint import without_faint
+from ecjax.reconstruct.faint import faintest_first, without_faint
 from ecjax.reconstruct.pairs import joined, parallel_pairs
 from ecjax.reconstruct.swap import swapped
 
@@ -92,7 +92,7 @@ def test_weights_that_nothing_depends_on_begin_anew():
     judge = Judge.of(samples)
     first = teacher.layers[0]
     wild = with_layers(teacher, 0, replace(first, w=first.w + 3 * turn[:3].sum(axis=0)[None]), teacher.output)
-    found, n = without_faint(wild, samples, judge)
+    found, n = without_faint(wild, samples, faintest_first(x), judge)
     assert n == 3
     np.testing.assert_allclose(found.layers[0].w @ turn[:3].T, 0, atol=1e-4)
     np.testing.assert_allclose(found.layers[0].w @ turn[3:].T, first.w @ turn[3:].T, atol=1e-3)
@@ -100,7 +100,7 @@ def test_weights_that_nothing_depends_on_begin_anew():
 
 def test_among_white_inputs_no_weight_begins_anew():
     teacher, samples = planted("tanh")
-    found, n = without_faint(teacher, samples, Judge.of(samples))
+    found, n = without_faint(teacher, samples, faintest_first(samples.x), Judge.of(samples))
     assert n == 0
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), found, teacher)
 

@@ -13,16 +13,25 @@ from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from ..base.precision import in_full_precision
 from ..judge import Judge
 from ..network import Network
 from ..network.moves import with_layers
-from ..objective import Samples
+from ..objective import Inputs, Samples
+
+Directions = Float[np.ndarray, "fan_in fan_in"]
+
+
+def faintest_first(x: Inputs) -> Directions:
+    """Directions of the inputs, those along which they are smallest first, one a column."""
+    rows = np.asarray(x, float)
+    return np.linalg.eigh(rows.T @ rows)[1]
 
 
 @in_full_precision
-def without_faint(net: Network, samples: Samples, judge: Judge) -> tuple[Network, int]:
+def without_faint(net: Network, samples: Samples, directions: Directions, judge: Judge) -> tuple[Network, int]:
     """The network without weights along the faintest directions of its inputs, and how many directions these are.
 
     As many, faintest first, as leave the network nearly right.
@@ -30,17 +39,17 @@ def without_faint(net: Network, samples: Samples, judge: Judge) -> tuple[Network
     Args:
         net: Nearly right.
         samples: Queries, and targets in units of their deviation.
+        directions: Of the queries, from `faintest_first`.
         judge: Says what is nearly right.
     """
-    x, w = np.asarray(samples.x, float), np.asarray(net.layers[0].w, float)
-    _, directions = np.linalg.eigh(x.T @ x)  # faintest first
+    w = np.asarray(net.layers[0].w, float)
 
     def without(n: int) -> Network:
         rest = directions[:, n:]
         first = replace(net.layers[0], w=jnp.asarray(w @ rest @ rest.T, net.dtype))
         return with_layers(net, 0, first, net.layers[1])
 
-    least, most = 0, x.shape[1]  # the loss rises with their number, if not always
+    least, most = 0, len(directions)  # the loss rises with their number, if not always
     while most - least > 1:
         n = (least + most) // 2
         least, most = (n, most) if judge.is_nearly_right(float(samples.value(without(n)))) else (least, n)

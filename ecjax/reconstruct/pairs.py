@@ -75,10 +75,9 @@ def joined(net: Network, layer: int, pair: Pair, samples: Samples) -> Network:
     others, _ = np.linalg.qr(np.column_stack([h[:, other], np.ones(len(h))]))
     alone = lambda columns: columns - others @ (others.T @ columns)
     goal = alone(np.asarray(wanted(Network(net.layers[layer:]), inputs, samples.y[: len(h)]), float))
-    kind = own.take(np.array(one[:1])).activation
 
     def left(trials: Float[np.ndarray, "trials 2"]) -> Float[np.ndarray, " trials"]:
-        neurons = Neurons(trials, kind.take(np.zeros(len(trials), int)))
+        neurons = Neurons(trials, own.activation.take([one[0]] * len(trials)))
         candidates = alone(responses(neurons, jnp.asarray(along[:, None], inputs.dtype)))
         size = np.linalg.norm(candidates, axis=0)
         told = np.linalg.norm(goal.T @ candidates, axis=0) / np.where(size > _SEEN * np.sqrt(len(h)), size, np.inf)

@@ -33,7 +33,7 @@ from ..network.moves import grow, with_layers
 from ..objective import Samples
 from ..objective.derivatives import sensitivities
 from .eliminate import removal, removals
-from .faint import without_faint
+from .faint import Directions, faintest_first, without_faint
 from .finetune import ANSWERS, QUICK_PATIENCE, quick_steps
 from .output import Neurons, responses
 from .pairs import joined, parallel_pairs
@@ -110,15 +110,20 @@ def swapped(
         above = missing.layer + 1
         if above < len(held):  # students above have never seen it
             held[above] = np.insert(held[above], -1, 0, axis=1)
+    if loss <= target:
+        return net
+    directions = faintest_first(some.x)
     while loss > target and not deadline.leaves_out("neurons that the network does not need"):
-        better = next(_better(net, loss, some, judge, refine), None)
+        better = next(_better(net, loss, some, directions, judge, refine), None)
         if better is None:
             break
         net, loss = better
     return net
 
 
-def _better(net: Network, loss: float, samples: Samples, judge: Judge, refine) -> Iterator[tuple[Network, float]]:
+def _better(
+    net: Network, loss: float, samples: Samples, directions: Directions, judge: Judge, refine
+) -> Iterator[tuple[Network, float]]:
     """Networks that do as well with a neuron less, or better with as many, and their losses; cheap moves first."""
     layers, is_wrong = range(len(net.widths)), not judge.fits(loss)
     pairs = [(layer, pair) for layer in layers for pair in parallel_pairs(net, layer)] if is_wrong else []
@@ -126,7 +131,7 @@ def _better(net: Network, loss: float, samples: Samples, judge: Judge, refine) -
         without, after = refine(joined(net, layer, pair, samples))
         if judge.does_without(after, loss):
             yield without, after
-    rested, n_faint = without_faint(net, samples, judge)
+    rested, n_faint = without_faint(net, samples, directions, judge)
     if n_faint:
         again, after = refine(rested)
         if after < loss / _PROGRESS:
@@ -139,7 +144,7 @@ def _better(net: Network, loss: float, samples: Samples, judge: Judge, refine) -
             without, after = refine(removal(net, layer, neuron, samples))
             if judge.does_without(after, loss):
                 yield without, after
-        if number == 0:
+        if number == 0:  # a network that lacks nothing is exact after these: further trials would be in vain
             more, after = refine(net, careful=True)
             if after < loss / _PROGRESS:
                 yield more, after
