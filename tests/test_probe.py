@@ -16,6 +16,7 @@ from ecjax.probe import (
     NoRestError,
     Reach,
     columns,
+    crossing_places,
     fit_profile,
     hessians,
     long_steps,
@@ -264,6 +265,40 @@ def test_sweeps_see_neurons_one_by_one(name, shape):
     directions = np.stack([crossing.direction for crossing in found])
     assert angles(directions, teacher.unit).max() < 1e-3
     assert np.sum(angles(teacher.unit, directions) < 1e-4) >= 6
+
+
+def test_answers_at_rest_do_not_grow_by_their_rounding():
+    at_rest = lambda x: 0.3 + 1e-16 * np.arange(len(x))[:, None]
+    assert shape_far_out(Reach.of(at_rest, np.eye(3), 1.0), distance=1e5, rng=np.random.default_rng(0)) == "steps"
+
+
+@pytest.mark.parametrize(("name", "sloped"), [("tanh", False), ("sigmoid", False), ("softplus", True), ("gelu", True)])
+def test_a_neuron_is_where_its_profile_is(name, sloped):
+    """On lines that add constants of their own, and slopes where others are straight, in two outputs."""
+    kind, rng = ec.ACTIVATIONS[name], np.random.default_rng(0)
+    answer = lambda t, place: np.outer(values(kind, 1.5 * (t - place)), [0.7, -0.2])
+    profile = fit_profile(kind, LINE, answer(LINE, 0.0), sloped=sloped)
+    t, places = np.linspace(-3, 3, 7) / 1.5, rng.uniform(-0.3, 0.3, 5)
+    others = [rng.standard_normal(2) + sloped * np.outer(t, rng.standard_normal(2)) for _ in places]
+    lines = [answer(t, place) + other for place, other in zip(places, others, strict=True)]
+    found, misfit = crossing_places(kind, profile, t, lines, sloped=sloped)
+    np.testing.assert_allclose(found, places, atol=1e-9)
+    assert misfit.max() < 1e-9
+    _, misfit = crossing_places(kind, profile, t, [lines[0] + answer(t, 1.0)], sloped=sloped)
+    assert misfit[0] > 1e-3  # another neuron is near
+
+
+def test_bends_take_no_more_questions_than_kinks():
+    """A bend is some scales wide: halving it further says nothing more of where its neuron is."""
+    counts = {}
+    for name in ("relu", "softplus"):
+        teacher = Planted((4, 12, 1), name)
+        reach = Reach.of(teacher, np.eye(4), 1.0)
+        line = reach.line(1e5, np.random.default_rng(0))
+        found = kinks(teacher, line, EPS, is_sharp=name == "relu")
+        assert len(found) <= 13
+        counts[name] = teacher.asked
+    assert counts["softplus"] < 1.5 * counts["relu"]
 
 
 def test_a_line_without_crossings_has_none():

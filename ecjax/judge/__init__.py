@@ -10,4 +10,5 @@ from .evidence import Evidence as Evidence
 from .exactness import Judge as Judge
 from .intervals import half_widths as half_widths
 from .intervals import standard_errors as standard_errors
+from .jacobian import answers_by_weights as answers_by_weights
 from .unidentified import unrecoverable_neurons as unrecoverable_neurons

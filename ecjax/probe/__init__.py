@@ -24,8 +24,10 @@ from .polish import Shallow as Shallow
 from .polish import polished as polished
 from .profile import LINE as LINE
 from .profile import Profile as Profile
+from .profile import crossing_places as crossing_places
 from .profile import fit_profile as fit_profile
 from .profile import named as named
+from .reach import SPREAD as SPREAD
 from .reach import Reach as Reach
 from .record import DIRECTIONS as DIRECTIONS
 from .record import STUDENTS as STUDENTS

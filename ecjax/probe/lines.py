@@ -15,6 +15,8 @@ _ASKEW = 1e-3  # so that the point nearest to the origin is no end of an interva
 # Length of an interval, in units of the distance, at which a kink counts as located; two that are nearer to each other
 # are seen as one of rank two, and left to the next sweep.
 _LOCATED = 3e-5
+# The same of a bend, some ten scales wide to both sides at a distance of 1e5 of them: halving goes no further inside.
+_BEND_LOCATED = 3e-4
 # The same of a step, which is some scales wide where its neuron lies flat on the line.
 _STEP_LOCATED = 5e-4
 _OFF = 100.0  # roundings by which the middle of a chord is off it, if something happens in between
@@ -51,8 +53,16 @@ class Line(NamedTuple):
         )
 
 
-def kinks(ask: Asked, line: Line, precision: float) -> list[Interval]:
-    """Disjoint intervals of a line in each of which the answers bend."""
+def kinks(ask: Asked, line: Line, precision: float, *, is_sharp: bool = True) -> list[Interval]:
+    """Disjoint intervals of a line in each of which the answers bend.
+
+    Args:
+        ask: The teacher.
+        line: Where to look.
+        precision: Relative error of the answers.
+        is_sharp: Whether they bend at a point, and not along some scales.
+    """
+    located = _LOCATED if is_sharp else _BEND_LOCATED
     s = line.grid()
     f = ask(line(s))
     a, b, fa, fb = s[:-1], s[1:], f[:-1], f[1:]
@@ -69,7 +79,7 @@ def kinks(ask: Asked, line: Line, precision: float) -> list[Interval]:
         lost = set(range(len(before))) - set(parents[off].tolist())
         done += [before[i] for i in sorted(lost)]
         a, b, fa, fb, middle, fm = a[off], b[off], fa[off], fb[off], middle[off], fm[off]
-        short = b - a < _LOCATED * (line.distance + np.abs(middle))
+        short = b - a < located * (line.distance + np.abs(middle))
         done += list(zip(a[short].tolist(), b[short].tolist(), strict=True))
         a, b, fa, fb, middle, fm = a[~short], b[~short], fa[~short], fb[~short], middle[~short], fm[~short]
         before = list(zip(a.tolist(), b.tolist(), strict=True))

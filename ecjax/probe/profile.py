@@ -26,6 +26,7 @@ _REACH = 2.0 ** np.arange(-5, 7, 0.75)
 LINE = np.concatenate([-_REACH[::-1], [0.0], _REACH])
 _PIECES = (1.0, 4.0, 16.0)  # of the line, in units of its median distance
 _SCALES = 2.0 ** np.arange(-5, 6, 0.5)  # of the first guess, in units of one over that distance
+_TO_ROUNDING = dict.fromkeys(("xtol", "ftol", "gtol"), 1e-15)
 _EVALUATIONS = 50  # of a fit; those that are right need ten
 _NOTHING = 1e-9  # share of a curve that is left when its slope is gone, below which it is rounding
 _HOPEFUL, _ROUGH = 10.0, 0.1  # misfit beside the best in the tables, and as such, up to which an activation is fitted
@@ -105,14 +106,49 @@ def fit_profile(
         return moved - columns @ np.linalg.lstsq(columns, moved, rcond=None)[0]  # Kaufman's, of variable projection
 
     begin = [beta] if activation.symmetry.homogeneous else [alpha, beta]
-    to_rounding = dict.fromkeys(("xtol", "ftol", "gtol"), 1e-15)
-    options: dict[str, Any] = {"jac": jacobian, "max_nfev": _EVALUATIONS, **to_rounding}
+    options: dict[str, Any] = {"jac": jacobian, "max_nfev": _EVALUATIONS, **_TO_ROUNDING}
     found = least_squares(residuals, begin, method="lm", **options)
     alpha, beta = scaled(found.x)
     weights, *_ = np.linalg.lstsq(basis(found.x), y, rcond=None)
     left = basis(found.x) @ weights - y
     misfit = np.sqrt(np.sum(left**2) / max(np.sum(rest**2), np.finfo(float).tiny))
     return Profile(float(alpha), float(beta), weights[0], weights[1], float(misfit))
+
+
+def crossing_places(
+    activation: Activation,
+    profile: Profile,
+    t: Float[np.ndarray, " line"],
+    lines: Sequence[Float[np.ndarray, "line fan_out"]],
+    *,
+    sloped: bool = False,
+) -> tuple[Float[np.ndarray, " lines"], Float[np.ndarray, " lines"]]:
+    """Where on each of several lines a neuron is that crosses them all, by the profile of one.
+
+    Scale and outgoing weights are known; the constant that the others add is not.
+
+    Args:
+        activation: Of the neuron.
+        profile: Along its incoming weights, which all these lines follow, in the same sense.
+        t: Places on the lines, near the neuron's.
+        lines: Answers there.
+        sloped: Whether others add a slope.
+
+    Returns:
+        How far along each line the pre-activation is 0, and the misfit there, beside the deviation of the profile.
+    """
+    rest = lambda of_line: _without(t, of_line.T, sloped).T
+    shape = lambda place: np.outer(values(activation, profile.alpha * (t - place[0])), profile.a)
+    slope = lambda place: np.outer(slope_values(activation, profile.alpha * (t - place[0])), profile.a)
+    options: dict[str, Any] = {
+        "jac": lambda place, _: -profile.alpha * rest(slope(place)).reshape(-1, 1),
+        "max_nfev": _EVALUATIONS,
+        **_TO_ROUNDING,
+    }
+    residuals = lambda place, y: rest(shape(place) - y).reshape(-1)
+    found = [least_squares(residuals, [0.0], args=(y,), method="lm", **options) for y in lines]
+    size = float(np.linalg.norm(rest(shape([0.0])))) or 1.0
+    return np.array([one.x[0] for one in found]), np.array([np.linalg.norm(one.fun) / size for one in found])
 
 
 def _main(y: Float[np.ndarray, "line fan_out"]) -> tuple[float, Float[np.ndarray, " fan_out"]]:

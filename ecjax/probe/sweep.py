@@ -36,6 +36,7 @@ _STEP = 1e-2  # of slopes, in units of the gap between crossings
 _STEEP_STEP = 1e-3
 _STEP_HEIGHT = 1e-4  # beside the highest; a neuron that is heard less is left to refinement
 # Jump beside the largest, below which it may be a kink of a layer below that is known to rounding only.
+_GROWN = 1e-6  # share of the answers that is no rounding: where all has come to rest, that is all that changes
 _FAINT = 1e-5
 _CHECKS = 4  # random directions along which a crossing is compared with one that is known
 _SAME = 1e-3  # part of it that is not along the known one
@@ -76,7 +77,8 @@ def shape_far_out(reach: Reach, *, distance: float, rng: np.random.Generator) ->
     ray = reach.questions(1, rng, distance=distance)[0] - origin
     near, far, twice = reach.teacher(origin + np.outer([0.01, 1.0, 2.0], ray))
     grown = np.abs(twice - far).max()
-    return "kinks" if grown > 0.1 * np.abs(far - near).max() else "steps"
+    is_more = grown > 0.1 * np.abs(far - near).max() and grown > _GROWN * np.abs(far).max()
+    return "kinks" if is_more else "steps"
 
 
 def sweep(
@@ -87,6 +89,7 @@ def sweep(
     precision: float,
     rng: np.random.Generator,
     known: Sequence[Crossing] = (),
+    is_sharp: bool = True,
 ) -> list[Crossing]:
     """All crossings that are alone on one random line.
 
@@ -97,9 +100,10 @@ def sweep(
         precision: Relative error of the answers.
         rng: For the line.
         known: Crossings of earlier sweeps.
+        is_sharp: Whether kinks are points, or neurons bend along some scales.
     """
     line = reach.line(distance, rng)
-    found = kinks(reach.teacher, line, precision) if shape == "kinks" else steps(reach.teacher, line)
+    found = kinks(reach.teacher, line, precision, is_sharp=is_sharp) if shape == "kinks" else steps(reach.teacher, line)
     sites = _suspected(found, reach, line, known)
     return (_kinks if shape == "kinks" else _steps)(reach, line, sites, rng) if sites else []
 

@@ -69,7 +69,7 @@ class Asking:
     ):
         self.teacher, self.progress, self.seconds, self.stop = teacher, progress, Stopwatch(), stop
         self.key, self.rng = key, np.random.default_rng(np.asarray(jr.key_data(key), np.uint32))
-        self.activations = activations
+        self.activations, self.is_sharp = activations, True
 
     def candidates(self, layer: int, is_straight: bool) -> list[Activation]:
         """What the activation of a hidden layer may be.
@@ -104,6 +104,7 @@ class Asking:
                 room = Reach.of(teacher, np.eye(teacher.fan_in), unit, box.low, box.high)
             space = self.row_space(room, is_straight)
         self.tell("row space", 1, 1)
+        self.is_sharp = is_straight
         return room.along(space.basis), space, is_straight
 
     def row_space(self, room: Reach, is_straight: bool, *, is_above: bool = False) -> RowSpace:
@@ -134,6 +135,7 @@ class Asking:
                 precision=max(self.teacher.precision, _FAINT_ABOVE if is_above else 0.0),
                 rng=self.rng,
                 known=so_far.crossings,
+                is_sharp=self.is_sharp or is_above,  # a kink above others is as sharp as these let it be
             )
         return Swept(so_far.crossings + found, so_far.proposer + [number] * len(found))
 

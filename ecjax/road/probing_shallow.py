@@ -7,8 +7,9 @@ Every phase asks questions of its own.
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
-from ..judge import Judge
+from ..judge import Judge, answers_by_weights, certify
 from ..network import Activation, Layer, Network
 from ..objective import Samples
 from ..objective.scaling import scaling_of_outputs
@@ -24,6 +25,7 @@ from ..probe import (
     Shallow,
     Shape,
     columns,
+    crossing_places,
     fit_profile,
     hessians,
     long_steps,
@@ -39,14 +41,19 @@ from ..reconstruct.assemble import Tools, assemble
 from ..reconstruct.eliminate import eliminate
 from ..reconstruct.output import Neurons
 from .probing import FAR, LOOKED_AT, SWEEPS, Asking, Found, Layered, ProbesFailedError, Swept, directions_of
+from .probing_refine import network_of
 
 _PRECISE = 1e-12  # answers from which one round of isolated neurons is exact
 _AGAIN = 3  # how often in a row sweeps have to show as many neurons
 _ENOUGH = 8  # questions for each incoming weight, of a refinement with more neurons than inputs
+_CHOICE = 5  # times as many questions to choose these from
+_NEAR_AND_FAR = (-2.0, 5.0)  # of them, in powers of two
 _POINTS = (2, 4, 8, 16, 32)  # at which Hessians are taken, more and more as long as neurons are missing
 # Questions about Hessians, before sweeps are tried. Those at the first points are half of what two sweeps need.
 _AFFORDABLE = 100_000
 _NEARER = 0.7  # of the points, beside those of other probes
+_BESIDE = np.array([-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0])  # pre-activations, where a crossing is looked at again
+_ALONE = 1e-6  # misfit there of a neuron that no other is near
 _ROUNDS = 8  # of long steps; three to five reach rounding
 _CHECKS, _NEAR = 64, 1e-2  # new questions, and the share of their deviation by which a network may be off
 _NO_PROFILE = 1e-2  # misfit of directions that are no neurons'; of neurons some 1e-5
@@ -171,11 +178,14 @@ def _overcomplete(
         lines = [reach(each[0].place + line[:, None] * each[0].direction) for each in members]
         kind, _ = named(candidates, line, lines[:LOOKED_AT], sloped=sloped)
         fits = [fit_profile(kind, line, one, sloped=sloped) for one in lines]
+        if not kind.symmetry.homogeneous:  # whose straight pieces meet where it crosses
+            members = [_centred(reach, kind, each, fit, sloped) for each, fit in zip(members, fits, strict=True)]
         found = np.stack([_plane(each, fit) for each, fit in zip(members, fits, strict=True)])
     if kind.symmetry.homogeneous:
         found = found / np.linalg.norm(found[:, :-1], axis=1, keepdims=True)
     with asking.seconds.of("measure"):
-        x = reach.points(_ENOUGH * found.size, asking.rng)
+        roughly = Shallow(kind, found[:, :-1], found[:, -1], np.stack([fit.a for fit in fits], axis=1), fits[0].c)
+        x = _telling(roughly, reach, _ENOUGH * found.size, asking.rng)
         samples = Samples(jnp.asarray(x), jnp.asarray(reach(x)))
         scale = scaling_of_outputs(samples.y, reach.rank)
         samples = scale.samples(samples.x, samples.y)
@@ -184,8 +194,8 @@ def _overcomplete(
         within = Network((Layer(jnp.asarray(found[:, :-1]), jnp.asarray(found[:, -1]), kind), output))
         tools = Tools(asking.stop, judge, keep_linear=False)
         done = assemble(Neurons(found, kind), samples, within, tools)
-        if done.fits:
-            done = eliminate(done, samples, tools)
+        if done.fits and not certify(done.network, samples.x, samples.y, judge=judge).certified:
+            done = eliminate(done, samples, tools)  # a neuron too many has a direction in which no answer changes
         network, _ = scale.undo(done.network, None)
     asking.tell("measure", 1, 1)
     first, last = network.layers
@@ -269,6 +279,41 @@ def _fits(
     if np.median([fit.misfit for fit in fits]) > asking.rough(_NO_PROFILE):
         raise ProbesFailedError(f"Along {len(lines)} directions the answers are no profiles of single neurons.")
     return kind, fits
+
+
+def _telling(net: Shallow, reach: Reach, n: int, rng: np.random.Generator) -> Float[np.ndarray, "n rank"]:
+    """Of many possible questions, near and far, those whose answers say most of the weights.
+
+    These are the ones with the highest leverage, which needs no answers: neurons that nearly do the same are apart only
+    where few of the random questions are. Of 2-8-1 teachers the weights are known some thousand times better.
+    """
+    pool = reach.points(_CHOICE * n, rng) * 2.0 ** rng.uniform(*_NEAR_AND_FAR, (_CHOICE * n, 1))
+    by_weights = np.asarray(answers_by_weights(network_of(list(net.stack)), jnp.asarray(pool)))
+    basis = np.linalg.qr(by_weights.reshape(len(pool) * len(net.c), -1))[0]
+    telling = np.sum(basis.reshape(len(pool), -1) ** 2, axis=1)
+    return pool[np.argsort(telling)[-n:]]
+
+
+def _centred(reach: Reach, kind: Activation, crossings: list[Crossing], fit: Profile, sloped: bool) -> list[Crossing]:
+    """The crossings of one neuron, whose places a sweep knows to a share of the scale, moved to where the first one is.
+
+    Along the first one's line the profile says where the neuron is; along the others the same profile, shifted, does.
+    Those that others come too near to are left out, as far as a plane does without them.
+    """
+    typical, t = crossings[0].direction, _BESIDE / abs(fit.alpha)
+    signs = [float(np.sign(each.direction @ typical)) for each in crossings]
+    lines = reach(
+        np.concatenate(
+            [each.place + sign * t[:, None] * each.direction for each, sign in zip(crossings, signs, strict=True)]
+        )
+    )
+    places, misfit = crossing_places(kind, fit, t, np.split(lines, len(crossings)), sloped=sloped)
+    order = np.argsort(misfit, kind="stable")
+    kept = order[: max(len(typical), int(np.sum(misfit < _ALONE)))]
+    shift = places + fit.beta / fit.alpha
+    return [
+        crossings[i]._replace(place=crossings[i].place + signs[i] * shift[i] * crossings[i].direction) for i in kept
+    ]
 
 
 def _plane(crossings: list[Crossing], fit: Profile) -> np.ndarray:
