@@ -30,9 +30,10 @@ from .evidence import Evidence
 from .exactness import Judge
 from .intervals import half_widths
 from .jacobian import AT_ONCE, answers_by_weights, by_pre_activations, n_invisible, n_rescaled
+from .without_matrix import determined
 
 _AFFORDABLE = 1e11  # operations of the spectrum that a recovery spends on its certificate: some seconds
-
+_WITHOUT_MATRIX = 4.0  # times as many where it takes products alone, which seldom need all of them
 
 # Numbers for each parameter that the spectrum of J is taken of: more change its smallest value by less than 1 / 20.
 _ENOUGH = 1000
@@ -169,7 +170,7 @@ def certify(
             "parameters"
         )
 
-    condition = bound = of_pre_activations = None
+    condition = bound = of_pre_activations = found = None
     n_affordable = int(affordable / (2 * y.shape[1] * n_parameters**2))
     n_samples = min(len(x), n_affordable, math.ceil(_ENOUGH * n_parameters / y.shape[1]))
     if n_samples * y.shape[1] >= judge.numbers_for_each * n_parameters:
@@ -186,13 +187,24 @@ def certify(
         else:
             seen = _singular(by_pre_activations(triangle, network, some.x), n_rescaled(network))[-1]
             of_pre_activations = float(noise / seen) if seen > 0 else None
+    elif judge.explains(n_parameters) and not judge.is_noisy and weights is None:
+        residuals = (np.asarray(respond(network, x), float) - np.asarray(y, float)) / y_scale
+        least = {"numbers_for_each": judge.numbers_for_each, "affordable": _WITHOUT_MATRIX * affordable}
+        found = determined(network, x, residuals, y_scale, **least)
+        if found is not None and np.isfinite(found.distance):
+            bound, of_pre_activations, condition = found
+    if bound is not None:
         largest = max(float(np.abs(part).max()) for layer in network.layers for part in (layer.w, layer.b))
         if not judge.is_sure(bound, largest):
             what = "some parameter" if judge.is_noisy else "some combination of parameters"
             known = "" if of_pre_activations is None else f", pre-activations to {of_pre_activations:.0e}"
             doubts.append(f"{what} is known to {bound:.0e} only{known}")
     elif judge.explains(n_parameters):  # too few queries are said to be too few, above
-        doubts.append(f"the Jacobian of {n_parameters} parameters was not looked at: it is too large")
+        doubts.append(
+            f"the Jacobian of {n_parameters} parameters was not looked at: it is too large"
+            if found is None
+            else f"the Jacobian of {n_parameters} parameters is too large, and products show no bound"
+        )
     remaining = loss * judge.n_numbers / max(1, judge.n_numbers - n_parameters)
     doubts += filter(None, [judge.contradicts(remaining)])
     return Certificate(

@@ -11,21 +11,23 @@ from typing import Literal
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Float, PRNGKeyArray
+from jaxtyping import Float, Int, PRNGKeyArray
 
 from ..base.precision import require_float64
 from ..base.progress import Progress
 from ..data import Data, Teacher
+from ..expand import is_small
 from ..judge import Judge, certify
-from ..network import Activations, Mixture, Network
+from ..network import Activations, Mixture, Network, hidden_states
 from ..network.moves import with_unit_vectors
 from ..objective import Samples
+from ..objective.derivatives import sensitivities
 from ..objective.scaling import scaling_of_outputs
-from ..probe import Reach, natural_scale
+from ..probe import SPREAD, Reach, natural_scale
 from .following import checked_activations
 from .probing import LOOKED_AT, Asking, Found, ProbesFailedError
 from .probing_deep import deep
-from .probing_refine import fitted, network_of
+from .probing_refine import averaged, fitted, network_of
 from .probing_shallow import shallow
 from .recovery import Recovery
 from .settings import RecoveryConfig
@@ -36,6 +38,9 @@ _SHARE_FRESH = 0.05  # of the last questions, kept for the certificate
 _FOR_STUDENTS = 4000  # questions, where probes do not reach
 _EVERY, _FARTHER = 4, 10.0  # some are far out: kinks that are nowhere else are part of the network, too
 _MORE = 1.02  # numbers asked beyond those that the judge wants
+_PRECISE = 1e-12  # answers that have no errors to be averaged over many of them
+_FEWER = 2  # times as many inputs as neurons, from which what no neuron sees is most of the inputs
+_GROUPS = 32  # of questions that are moved along directions that no neuron sees
 _HELD = 2**27  # numbers of questions that are kept for the judgement, 1 GiB; the rest are asked, compared and forgotten
 
 
@@ -111,11 +116,15 @@ def finished(asking: Asking, found: Found, config: RecoveryConfig) -> Recovery:
     """Judged on new questions, and refined if that is still needed."""
     teacher, seconds, network = asking.teacher, asking.seconds, network_of(found.stack)
     n, n_fresh = _wanted(network)
-    n_held = min(n, _HELD // teacher.fan_in)
+    n_held, is_rounded = min(n, _HELD // teacher.fan_in), teacher.precision > _PRECISE
+    if is_rounded and not is_small(network) and n_held == n:  # the judge's questions are for the network that it judges
+        network = averaged(asking, network, _questions(n, asking, found.reach))
     with seconds.of("ask"):
-        x = _questions(n_held + n_fresh, asking, found.reach)
-        y = teacher(x)
-        data = Data.of(x[:n_held], y[:n_held], fresh=(x[n_held:], y[n_held:]), ask=teacher)
+        x = _in_families(network, asking.rng, found.reach) if n_held == n else None
+        x = _questions(n_held, asking, found.reach) if x is None else x
+        n_held, n = len(x), max(n, len(x))
+        fresh = _questions(n_fresh, asking, found.reach)
+        data = Data.of(x, teacher(x), fresh=(fresh, teacher(fresh)), ask=teacher)
     # All inputs as they are: outside the row space as it was found there may still be errors to refine.
     scale = scaling_of_outputs(data.y, teacher.fan_in)
     samples = scale.samples(data.x, data.y)
@@ -123,7 +132,8 @@ def finished(asking: Asking, found: Found, config: RecoveryConfig) -> Recovery:
     loss_over = lambda network, x, y: float(np.mean((np.asarray(Samples(x, y).errors(network)) / scale.y_scale) ** 2))
     loss_of = lambda network: loss_over(network, data.x, data.y)
     loss = loss_of(network)
-    if not judge.fits(loss) and n_held == n:  # fewer numbers than weights have nothing to say of all of them
+    # Fewer numbers than weights say nothing of all of them. Roundings are averaged over all answers, if that is cheap.
+    if n_held == n and (not judge.fits(loss) or (is_rounded and is_small(network))):
         asking.tell("finetune", 0, 1)
         with seconds.of("finetune"):
             refined = fitted(network, samples, scale, stop=config.finetune, judge=judge)
@@ -167,9 +177,55 @@ def _wanted(network: Network) -> tuple[int, int]:
     return n, int(np.ceil(_SHARE_FRESH * n)) + 2
 
 
+def _in_families(network: Network, rng: np.random.Generator, reach: Reach) -> Float[np.ndarray, "n fan_in"] | None:
+    """Questions in families that differ in what no neuron sees: then a large network, too, has a bound of its weights.
+
+    The first ones of the families have nothing beside the neurons' directions, the others one new direction each. See
+    `ecjax.judge.without_matrix`.
+
+    Returns:
+        None where there are not many such directions, or not all questions may be asked.
+    """
+    first = np.asarray(network.layers[0].w)
+    (width, fan_in), fan_out = first.shape, network.shape[-1]
+    if is_small(network) or not reach.is_open or fan_in < _FEWER * width:
+        return None
+    rotation = np.linalg.qr(first.T, mode="complete")[0]
+    basis, beside = rotation[:, :width].T, rotation[:, width:].T
+    within = network.n_parameters - width * len(beside)
+    wanted = lambda weights: int(np.ceil(_MORE * Judge.numbers_for_each * weights / fan_out))
+    u = _far_and_near(SPREAD * reach.scale * rng.standard_normal((wanted(within) + 10, width)))
+    near = np.delete(np.arange(len(u)), np.s_[::_EVERY])
+    step = SPREAD * reach.scale * np.sqrt(len(beside))  # as long as that of a random question
+    groups = _hearing_all(network, (u @ basis)[near], wanted(width), rng)
+    of = near[np.resize(groups, (len(beside), wanted(width)))]
+    moved = (u @ basis)[of] + step * beside[:, None]
+    return rng.permutation(np.concatenate([u @ basis, moved.reshape(-1, fan_in)]))
+
+
+def _hearing_all(
+    network: Network, x: Float[np.ndarray, "questions fan_in"], size: int, rng: np.random.Generator
+) -> Int[np.ndarray, "groups size"]:
+    """Groups of questions in each of which all first-layer neurons are heard, apart from each other.
+
+    Some neurons are at rest at most questions. Of random groups the better half is taken.
+    """
+    groups = np.stack([rng.choice(len(x), size, replace=False) for _ in range(2 * _GROUPS)])
+    heard = []
+    for group in groups:
+        by_z = sensitivities(network, hidden_states(network, jnp.asarray(x[group])))[0]
+        rows = np.asarray(by_z).reshape(-1, by_z.shape[-1])
+        heard.append(np.linalg.eigvalsh(rows.T @ rows)[0])
+    return groups[np.argsort(heard)[_GROUPS:]]
+
+
 def _questions(n: int, asking: Asking, reach: Reach) -> Float[np.ndarray, "n fan_in"]:
     """Questions that had no part in what was found, near and far."""
     x = reach.questions(n, asking.rng)
-    if reach.is_open:
-        x[::_EVERY] *= _FARTHER
+    return _far_and_near(x) if reach.is_open else x
+
+
+def _far_and_near(x: Float[np.ndarray, "n inputs"]) -> Float[np.ndarray, "n inputs"]:
+    """Some of them farther out."""
+    x[::_EVERY] *= _FARTHER
     return x
