@@ -289,3 +289,27 @@ for name in {[*names, "synthetic"]}:
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, cwd=ROOT)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_committee_asks_where_it_disagrees_and_learns(benchmark_named, monkeypatch):
+    rival = benchmark_named("rival_committee")
+    net = drawn.network((4, 3, 2), "tanh", key=jr.key(0))
+    row = rival.asked.__globals__["Row"]("4-3-2", 0, (3,), "tanh", 1e-12, 100, 1.0, True)
+    monkeypatch.setattr(rival, "asked", lambda *_: row)
+    few = rival.Committee(students=3, rounds=2, questions=64, steps=60, last=2, batch=32, moves=5)
+    monkeypatch.setattr(rival, "find_spec", lambda name: None)
+    *ours, said = rival.beside(net, few, 0)
+    assert len(ours) == 2
+    assert "PyTorch is not installed" in said
+    torch = pytest.importorskip("torch")
+    model, seen = ec.to_torch(net).to(torch.float32), []
+
+    def answers(x):
+        seen.append(len(x))
+        return model(x).detach()
+
+    found = rival.committee(answers, net, few, seed=0)
+    assert found.questions == sum(seen) == 128
+    assert found.losses == tuple(sorted(found.losses))
+    assert found.losses[0] < 0.1
+    assert found.network.shape == net.shape
