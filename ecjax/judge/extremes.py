@@ -22,7 +22,7 @@ Vector = Float[np.ndarray, " n"]
 _FAILURE = 1e-6  # probability, over the start, that a bound does not hold
 _MOST = 2500  # products
 _EVERY = 25  # of these a bound is asked for
-_GOOD = 0.1  # of the smallest Ritz value, from which no further products are spent on the bound
+_GOOD = 0.03  # of the smallest Ritz value, from which no further products are spent on the bound
 _ROUNDINGS = 1e3  # of the largest eigenvalue, by which products with full orthogonalisation may err
 _HALVINGS = 60
 
