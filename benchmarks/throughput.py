@@ -76,21 +76,21 @@ def compare(case, *, n_rounds):
         ours, theirs = [], []
         epochs = 3 if case["n_batches"] > 1 else 20  # of one call
         n_steps = epochs * case["n_batches"]
-        start = _clocks()
+        start = clocks()
 
         def turn(state):
             nonlocal start
             jax.block_until_ready(state)
-            ours.append((_clocks() - start) / n_steps)
+            ours.append((clocks() - start) / n_steps)
             if reference:
                 theirs.append(reference.step(max(1, round(1.0 / reference.warm))))
-            start = _clocks()
+            start = clocks()
 
         config = Minibatch(batch=case["batch"], max_epochs=(n_rounds + 1) * epochs, epochs_per_call=epochs)
         config.train(students, Samples(x, y), key=jr.key(3), on_epochs=turn)
-        result = {"case": case, "ours_ms": _ms(ours[1:])}  # the first call compiles
+        result = {"case": case, "ours_ms": milliseconds(ours[1:])}  # the first call compiles
         if reference:
-            result |= {"theirs_ms": _ms(theirs[1:]), "loss_differs_by": reference.loss_differs_by}
+            result |= {"theirs_ms": milliseconds(theirs[1:]), "loss_differs_by": reference.loss_differs_by}
             result["ratio"] = {each: result["theirs_ms"][each] / result["ours_ms"][each] for each in RATIOS}
             reference.close()
         best, peak = result["ours_ms"]["best"] / 1e3, matmul_peak(case["dtype"])
@@ -100,7 +100,7 @@ def compare(case, *, n_rounds):
         return result | {"parts_ms": step_parts(students, x[: case["batch"]], y[: case["batch"]], best)}
 
 
-def _clocks():
+def clocks():
     """Seconds by the wall and by this process's work."""
     return np.array([time.perf_counter(), time.process_time()])
 
@@ -124,7 +124,7 @@ def matmul_peak(dtype, sizes=(512, 1024, 2048)):
     rates = []
     for n in sizes:
         a = jr.normal(jr.key(0), (n, n), dtype)
-        rates.append(2 * n**3 / _best(jax.jit(lambda a: a @ a), a, tries=5) / 1e9)
+        rates.append(2 * n**3 / best_time(jax.jit(lambda a: a @ a), a, tries=5) / 1e9)
     return max(rates)
 
 
@@ -136,14 +136,14 @@ def step_parts(students, x, y, epoch_step):
     cheap = with_activation(students, lambda _: ACTIVATIONS["relu"])
     moments = optax.scale_by_adam().init(students)
     rate = jnp.full(len(students.layers[0].w), 1e-3, x.dtype)
-    products = n_chunks * _best(gradient, cheap, x, y)
-    gradients = n_chunks * _best(gradient, students, x, y)
-    step = n_chunks * _best(jax.jit(train_step), students, moments, x, y, rate)
+    products = n_chunks * best_time(gradient, cheap, x, y)
+    gradients = n_chunks * best_time(gradient, students, x, y)
+    step = n_chunks * best_time(jax.jit(train_step), students, moments, x, y, rate)
     parts = {"products": products, "activation": gradients - products, "adam": step - gradients}
     return {name: 1e3 * seconds for name, seconds in (parts | {"shuffle": epoch_step - step}).items()}
 
 
-def _best(fn, *arguments, tries=12):
+def best_time(fn, *arguments, tries=12):
     jax.block_until_ready(fn(*arguments))
     seconds = []
     for _ in range(tries):
@@ -153,7 +153,7 @@ def _best(fn, *arguments, tries=12):
     return min(seconds)
 
 
-def _ms(clocks):
+def milliseconds(clocks):
     wall, cpu = 1e3 * np.array(clocks).T
     return {"median": float(np.median(wall)), "best": wall.min(), "worst": wall.max(), "cpu": cpu.min()}
 
@@ -223,12 +223,12 @@ def _serve_steps(pipe, weights, x, y):
 
     pipe.send(losses().detach().numpy())
     while n_steps := pipe.recv():
-        start = _clocks()
+        start = clocks()
         for _ in range(n_steps):
             optimiser.zero_grad()
             losses().sum().backward()
             optimiser.step()
-        pipe.send((_clocks() - start) / n_steps)
+        pipe.send((clocks() - start) / n_steps)
 
 
 if __name__ == "__main__":
