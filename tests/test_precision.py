@@ -33,6 +33,7 @@ from ecjax.expand import (
     Newton,
     Orthogonal,
     Road,
+    Subsampled,
     minibatch,
     narrowing,
     students_axis,
@@ -60,6 +61,7 @@ STAGES = {
     "orthogonal": Orthogonal(),
     "conjugate": Conjugate(),
     "inexact": Inexact(),
+    "subsampled": Subsampled(n_steps=2),
     "bfgs": BFGS(),
     "lbfgs": LBFGS(),
 }

@@ -29,6 +29,7 @@ from ecjax.expand import (
     StackStage,
     Stage,
     Stopping,
+    Subsampled,
     choose_method,
     expand,
     judged,
@@ -141,6 +142,7 @@ STAGES = {
     "minibatch": (NarrowedMinibatch,),
     "minibatch_lbfgs": (NarrowedMinibatch, LBFGS),
     "minibatch_inexact": (NarrowedMinibatch, Inexact),
+    "minibatch_subsampled": (NarrowedMinibatch, Subsampled, Inexact),
     "minibatch_conjugate": (NarrowedMinibatch, Conjugate),
 }
 CONFIG = ExpandConfig(
@@ -150,6 +152,7 @@ CONFIG = ExpandConfig(
     minibatch=Minibatch(batch=40, learning_rate=1e-2, max_epochs=20),
     descent=SHORT,
     conjugate=SHORT,
+    subsampled=Subsampled(n_steps=20),
     lbfgs=SHORT,
 )
 
@@ -176,6 +179,7 @@ COMBINED = (
     "adam_lbfgs",
     "minibatch_lbfgs",
     "minibatch_inexact",
+    "minibatch_subsampled",
     "minibatch_conjugate",
 )
 
@@ -192,7 +196,7 @@ def test_every_method_goes_its_road(method):
     assert (expansion.loss < 0.5 * start).all()
     # Every stage counts its steps.
     first = {Adam: 100, Flow: 30, NarrowedMinibatch: 20}.get(STAGES[method][0], 0)
-    more = 20 if method != "minibatch" else 0
+    more = {"minibatch": 0, "minibatch_subsampled": 40}.get(method, 20)
     assert ((first + min(more, 1) <= expansion.n_steps) & (expansion.n_steps <= first + more)).all()
     assert (expansion.history is not None) == method.startswith("minibatch")
     np.testing.assert_allclose(expansion.loss, jax.vmap(samples.value)(expansion.students), rtol=1e-6)

@@ -27,7 +27,8 @@ class NamedExpandConfig(ExpandConfig):
             adam_conjugate: for more parameters of deep students.
             flow: gradient flow, then second-order steps; flow_newton and flow_bfgs: then what the paper ends with.
             minibatch: Adam on mini-batches, for many samples; minibatch_lbfgs, minibatch_inexact and
-            minibatch_conjugate: then a second-order end, of few steps or, for deep students, many.
+            minibatch_conjugate: then a second-order end, of few steps or many; minibatch_subsampled: second-order
+            steps on other samples each before it, for deep students.
     """
 
     method: Method = AUTO

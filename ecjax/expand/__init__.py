@@ -35,6 +35,7 @@ from .stage import Road as Road
 from .stage import StackStage as StackStage
 from .stage import Stage as Stage
 from .students_axis import over_students as over_students
+from .subsampled import Subsampled as Subsampled
 from .training import expand as expand
 from .training import expand_problems as expand_problems
 from .width import sufficient_width as sufficient_width

@@ -57,8 +57,8 @@ class Inexact(Descent):
     def search(self, like: Network, objective: Any, free: Free) -> Search:
         require(objective, Samples, self)
         _, unflatten = flatten(like)
-        single = _single(objective)
-        descent = InexactStep(like, single, free, spectrum(second_moment(single.x)), self.products)
+        samples = single(objective)
+        descent = InexactStep(like, samples, free, spectrum(second_moment(samples.x)), self.products)
         residuals = lambda theta: objective.residuals(unflatten(theta))
         return Search(residuals, optx.least_squares, GaussNewton(descent=descent, search=Trust()))
 
@@ -70,7 +70,7 @@ class InexactStep(PreconditionedStep):
 
     def step(self, step_size, state):
         damping = (DAMPING * state.error / step_size).astype(jnp.float32)
-        _, unflatten = flatten(_single(self.like))
+        _, unflatten = flatten(single(self.like))
         net = unflatten(state.theta.astype(jnp.float32))
         along, back = self.samples.products(net)
         freed = lambda v: jnp.where(self.free, v, 0)
@@ -95,7 +95,7 @@ class InexactStep(PreconditionedStep):
         return length * (step + bent * turn), optx.RESULTS.successful
 
     def factors(self, theta):
-        net = _single(flatten(self.like)[1](theta))
+        net = single(flatten(self.like)[1](theta))
         return kronecker_factors(net, self.samples.x, self.of_inputs, self.moving())
 
 
@@ -138,5 +138,6 @@ def _norm(v: Float[Array, " n"]) -> Float[Array, ""]:
     return jnp.linalg.norm(v) + jnp.finfo(v.dtype).tiny
 
 
-def _single(tree: Tree) -> Tree:
+def single(tree: Tree) -> Tree:
+    """All numbers in float32."""
     return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)

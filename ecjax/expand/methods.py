@@ -11,6 +11,8 @@ adam_lbfgs                 Adam, then L-BFGS: other students with as many
 minibatch                  Adam on mini-batches, all students at once: many samples (`ecjax.expand.minibatch`)
 minibatch_lbfgs            the same, then L-BFGS on all samples in the precision of the data
 minibatch_inexact          the same, then Levenberg-Marquardt by conjugate gradients in quick steps: students of images
+minibatch_subsampled       the same with Levenberg-Marquardt on other samples in every step in between: deep ones,
+                           which end in minima otherwise
 minibatch_conjugate        the same, then Levenberg-Marquardt by conjugate gradients to the end: deep ones, whom Adam
                            leaves in bent valleys
 """
@@ -35,6 +37,7 @@ from .newton import Newton
 from .on_fewer import OnFewer
 from .stage import StackStage, Stage
 from .students_axis import Placement
+from .subsampled import Subsampled
 
 Stages = tuple[Stage | StackStage, ...]
 
@@ -55,6 +58,7 @@ class ExpandConfig:
         narrowing: Whether and how students trained on mini-batches then become narrower.
         descent: When the second-order end of a method stops.
         sampled: Adam in "adam_conjugate", on some samples in each step.
+        subsampled: Its settings, where the method has it.
         conjugate: When conjugate gradients stop, where "adam_conjugate" ends with them; a step costs some 60 gradients.
         lbfgs: When L-BFGS stops, where the method ends with it: many cheap steps, and patience with slow ones.
         placement: "map", "vmap", "mesh" or "auto"; see `ecjax.expand.students_axis`.
@@ -69,6 +73,7 @@ class ExpandConfig:
     narrowing: Narrowing = field(default_factory=Narrowing)
     descent: Stopping = field(default_factory=Stopping)
     sampled: Adam = field(default_factory=lambda: Adam(n_steps=10_000, learning_rate=5e-3, batch=256))
+    subsampled: Subsampled = field(default_factory=Subsampled)
     conjugate: Stopping = field(default_factory=lambda: Stopping(max_steps=200, patience=20, target_loss=1e-9))
     lbfgs: Stopping = field(default_factory=lambda: Stopping(max_steps=3000, patience=300))
     placement: Placement = "auto"
@@ -124,6 +129,7 @@ METHODS: dict[str, Callable[[ExpandConfig], Stages]] = {
     "minibatch": lambda its: (_minibatch(its),),
     "minibatch_lbfgs": lambda its: (_minibatch(its), LBFGS(its.lbfgs)),
     "minibatch_inexact": lambda its: (_minibatch(its), Inexact(its.descent)),
+    "minibatch_subsampled": lambda its: (_minibatch(its), its.subsampled, Inexact(its.descent)),
     "minibatch_conjugate": lambda its: (_minibatch(its), Conjugate(its.descent)),
 }
 
