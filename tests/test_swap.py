@@ -106,8 +106,7 @@ def test_silent_neurons_change_no_step():
     ("shape", "activation", "settings", "expected"),
     [
         ((64, 24, 24, 4), "tanh", {}, True),
-        ((64, 24, 24, 4), "tanh", {"accepted": 1e-8}, False),  # of images
-        ((64, 48, 4), "tanh", {"accepted": 1e-8}, True),
+        ((64, 24, 24, 4), "tanh", {"accepted": 1e-8}, True),  # of images
         ((64, 24, 24, 4), "relu", {}, False),  # quick steps are not for kinks, nor are swaps
         ((64, 24, 24, 4), ec.mixture(tanh=12, softplus=12), {}, False),
         ((64, 48, 4), "tanh", {}, True),

@@ -71,20 +71,15 @@ def finetune(
     return take_neurons(refined.network, range(width), layer=0), float(refined.loss)
 
 
-def _takes_quick_steps(net: Network, judge: Judge) -> bool:
-    """Whether quick steps bring a network near; deep ones of images stay in bent valleys."""
-    return net.smooth and (len(net.hidden) == 1 or judge.accepted is None)
-
-
 def are_judged_together(students: Network, judge: Judge) -> bool:
     """Whether layers are taken in passing, and judged when all of them are there.
 
-    Those of students too large for a matrix, which quick steps bring near, and whose neurons can be swapped. Of a
-    single layer errors in the answers weigh the neurons (`ecjax.reconstruct.evidence`).
+    Those of smooth students too large for a matrix, whose neurons can be swapped. Of a single layer errors in the
+    answers weigh the neurons (`ecjax.reconstruct.evidence`).
     """
     if is_small(students) or any(isinstance(kind, Mixture) for kind in students.activations):
         return False
-    return _takes_quick_steps(students, judge) and not (len(students.hidden) == 1 and judge.is_noisy)
+    return students.smooth and not (len(students.hidden) == 1 and judge.is_noisy)
 
 
 def quick_steps(
@@ -123,7 +118,7 @@ def _large(net: Network, samples: Samples, stop: Stopping, judge: Judge, is_near
         if is_near:
             return _descend(Conjugate, stop, net, samples, everything)
         start = _past_kinks(net, everything, samples, stop, judge)
-        if not _takes_quick_steps(net, judge):
+        if not net.smooth:
             return _descend(Conjugate, stop, start, samples, everything)
         hasty = replace(stop, patience=min(stop.patience, QUICK_PATIENCE))
         quick = _descend(Inexact, hasty, start, samples, everything)

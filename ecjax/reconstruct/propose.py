@@ -25,7 +25,6 @@ from ..network import student
 from ..objective import Samples
 from .assemble import Candidate, Tools, assemble
 from .eliminate import eliminate
-from .finetune import are_judged_together
 from .merge import merge
 from .output import contributions, neurons_of, wanted
 from .select import nested_choices
@@ -45,6 +44,7 @@ def reconstruct_layer(
     stop: Stopping,
     judge: Judge | None = None,
     frozen_below: bool = False,
+    in_passing: bool = False,
     propose: bool = True,
     progress: Progress = silent,
     deadline: Deadline = NEVER,
@@ -61,6 +61,7 @@ def reconstruct_layer(
         stop: When a refinement stops.
         judge: What counts as exact; by default what rounding explains.
         frozen_below: Whether the queries are answers of reconstructed layers, right but for small errors.
+        in_passing: Whether the layer is taken as it is, to be judged with all others.
         propose: Whether to go beyond the clusters that were kept.
         progress: Called before every proposal.
         deadline: After which nothing more is proposed, once there is an answer.
@@ -77,7 +78,6 @@ def reconstruct_layer(
     wide_above = len(students.widths) > 1
     judge = Judge.of(samples) if judge is None else judge
     small = is_small(students)
-    in_passing = are_judged_together(students, judge)
     where = {"frozen_below": frozen_below, "wide_above": wide_above, "in_passing": in_passing}
     judge = judge.beside_students(expansion.lowest_loss, **where)
     tools = Tools(

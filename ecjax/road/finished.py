@@ -175,5 +175,7 @@ def rebuild(
     judge = replace(recovery.judge, reached=float("inf"))
     with one_blas_thread():
         with seconds.of("reconstruct"):
-            found = reconstructed(recovery.expansion, clustering, samples, config, judge, progress=progress)
+            passing = are_judged_together(recovery.expansion.students, judge)
+            told = {"in_passing": passing, "progress": progress}
+            found = reconstructed(recovery.expansion, clustering, samples, config, judge, **told)
         return finished(data, [found], recovery.scaling, Choice(config, recovery.chosen), judge, seconds, progress)

@@ -135,6 +135,7 @@ def _layers(
                 # Students use up fold_in(key, 0), fold_in(key, 1), ...: everything else comes from the other end.
                 key=jr.fold_in(key, 2**32 - number),
                 frozen_below=number > 1,
+                in_passing=in_passing,
                 store=store if number == 1 else None if seconds.deadline.left_out else part(store, name),
                 progress=progress if number == 1 else _numbered(progress, number),
                 seconds=seconds,

@@ -63,6 +63,7 @@ def next_layer(
     progress: Progress,
     seconds: Stopwatch,
     trained: Expansion | None = None,
+    in_passing: bool = False,
     patient: bool = True,
     before: Found | None = None,
     doubts: Doubts | None = None,
@@ -86,6 +87,7 @@ def next_layer(
         progress: Called as the work advances.
         seconds: Where time is noted, and how much there is.
         trained: The first round's students, if they have been trained already.
+        in_passing: Whether the layer is left to the judgement of the whole network.
         patient: Whether rounds go on where the layer is not certain.
         before: What earlier rounds have found.
         doubts: Given the students' lowest loss, names a kind of network that imitates better, if there is one.
@@ -120,7 +122,7 @@ def next_layer(
             judged = judge if floor is None or floor.noise is None else judge.seeing(floor.noise)
             look = partial(
                 _looked_at, expansion, clustering, samples, judge=judge, judged=judged, floor=floor,
-                frozen_below=frozen_below, progress=progress, deadline=deadline,
+                frozen_below=frozen_below, in_passing=in_passing, progress=progress, deadline=deadline,
             )  # fmt: skip
             try:
                 if turn == 0 and doubts is not None and judge.is_suspicious(expansion.lowest_loss):
@@ -155,11 +157,12 @@ def _looked_at(
     judged: Judge,
     floor: SharedFloor | None,
     frozen_below: bool,
+    in_passing: bool,
     progress: Progress,
     deadline: Deadline,
 ) -> Found:
     """The layer as reconstructed, and its width by the evidence where answers have errors."""
-    told = {"progress": progress, "deadline": deadline}
+    told = {"in_passing": in_passing, "progress": progress, "deadline": deadline}
     found = reconstructed(expansion, clustering, samples, config, judged, frozen_below=frozen_below, **told)
     if frozen_below:
         return found
@@ -228,6 +231,7 @@ def reconstructed(
     judge: Judge,
     *,
     frozen_below: bool = False,
+    in_passing: bool = False,
     progress: Progress,
     deadline: Deadline = NEVER,
 ) -> Found:
@@ -239,6 +243,7 @@ def reconstructed(
         stop=config.finetune,
         judge=judge,
         frozen_below=frozen_below,
+        in_passing=in_passing,
         propose=config.propose,
         progress=progress,
         deadline=deadline,

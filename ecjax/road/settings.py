@@ -159,14 +159,14 @@ class RecoveryConfig:
 
     @staticmethod
     def images_deep(student_width: Width = 48, n_students: int = 6, **settings: Any) -> "RecoveryConfig":
-        """The same for teachers with several hidden layers, whose students need a second-order end."""
+        """The same for teachers with several hidden layers, whose students need second-order steps past minima."""
         shallow = RecoveryConfig.images()
         expand = replace(
             shallow.expand,
-            method="minibatch_conjugate",
+            method="minibatch_subsampled",
             minibatch=replace(shallow.expand.minibatch, learning_rate=3e-3, min_learning_rate=3e-5),
             narrowing=replace(shallow.expand.narrowing, learning_rate=0.5),
-            descent=Stopping(max_steps=60, patience=10, target_loss=1e-11),
+            descent=Stopping(max_steps=20, patience=10, target_loss=1e-11),
         )
         return RecoveryConfig.images(student_width, n_students, **{"expand": expand, **settings})
 
