@@ -68,6 +68,13 @@ def test_the_distance_is_no_less_than_with_the_matrix(shape, activation):
         assert found.condition >= 0.5 * singular[0] / singular[-1]  # of parts, each over its own numbers
 
 
+def test_in_float32_products_are_not_asked():
+    """They would say little of small singular values, and need not be looked at by the test of precision."""
+    network = drawn.network((5, 4, 2), "tanh", key=jr.key(1), dtype="float32")
+    x = drawn.queries(80, 5, key=jr.key(2)).astype("float32")
+    assert determined(network, x, np.zeros((80, 2)), np.ones(2), **LOOK) is None
+
+
 def test_without_families_a_network_is_looked_at_as_it_is():
     network = drawn.network((5, 4, 2), "tanh", key=jr.key(1), biases=0.5)
     x = drawn.queries(80, 5, key=jr.key(2))

@@ -26,9 +26,8 @@ class NamedExpandConfig(ExpandConfig):
             adam_levenberg_marquardt: Adam before them, for activations with kinks. adam_lbfgs: for more parameters;
             adam_conjugate: for more parameters of deep students.
             flow: gradient flow, then second-order steps; flow_newton and flow_bfgs: then what the paper ends with.
-            minibatch: Adam on mini-batches, for many samples; minibatch_lbfgs, minibatch_inexact and
-            minibatch_conjugate: then a second-order end, of few steps or many; minibatch_subsampled: second-order
-            steps on other samples each before it, for deep students.
+            minibatch: Adam on mini-batches, for many samples; minibatch_lbfgs, minibatch_inexact,
+            minibatch_subsampled and minibatch_conjugate: then a second-order end.
     """
 
     method: Method = AUTO
