@@ -12,9 +12,7 @@ its inputs, and so has J^T u; the first layer's inputs do not move. Ratios are t
 ones, of the least processor time.
 """
 
-import argparse
 import itertools
-import json
 import multiprocessing
 import os
 import time
@@ -31,7 +29,7 @@ from ecjax.expand.conjugate import kronecker_factors, precondition, second_momen
 from ecjax.network import random_students, student
 from ecjax.objective import Samples, flatten
 
-from .throughput import RATIOS, best_time, clocks, matmul_peak, milliseconds
+from .throughput import RATIOS, best_time, clocks, matmul_peak, milliseconds, run
 
 CASES = {
     "images": {"shape": (784, 192, 10), "n_samples": 20_000},
@@ -42,25 +40,6 @@ HEADER = (
     f"{'case':8}{'ours ms':>9}{'torch ms':>10}{'ratio':>8}{'best':>8}{'cpu':>8}"
     f"{'products/s':>12}{'GFLOP/s':>9}{'peak':>7}{'share':>7}"
 )
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
-    parser.add_argument("--out", default=None, help="JSON file")
-    parser.add_argument("--threads", type=int, default=2)
-    arguments = parser.parse_args()
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.threads])  # before JAX and PyTorch count cores
-    results = {}
-    print(HEADER)
-    for name in arguments.cases:
-        results[name] = compare(CASES[name], n_rounds=arguments.rounds)
-        print(row(name, results[name]), flush=True)
-    if arguments.out:
-        about = {"jax": jax.__version__, "device": jax.devices()[0].device_kind, "threads": arguments.threads}
-        with open(arguments.out, "w") as file:
-            json.dump({"about": about, "results": results}, file, indent=1)
 
 
 def compare(case, *, n_rounds):
@@ -222,4 +201,4 @@ def _serve_steps(pipe, weights, x, y):
 
 
 if __name__ == "__main__":
-    main()
+    run(__doc__, CASES, HEADER, compare, row)

@@ -49,18 +49,19 @@ HEADER = (
 )
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def run(description, cases, header, compare, row):
+    """The command: compare the cases that are asked for, and show a row for each."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--cases", nargs="+", choices=cases, default=list(cases))
     parser.add_argument("--out", default=None, help="JSON file")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.threads])  # before JAX and PyTorch count cores
     results = {}
-    print(HEADER)
+    print(header)
     for name in arguments.cases:
-        results[name] = compare(CASES[name], n_rounds=arguments.rounds)
+        results[name] = compare(cases[name], n_rounds=arguments.rounds)
         print(row(name, results[name]), flush=True)
     if arguments.out:
         about = {"jax": jax.__version__, "device": jax.devices()[0].device_kind, "threads": arguments.threads}
@@ -232,4 +233,4 @@ def _serve_steps(pipe, weights, x, y):
 
 
 if __name__ == "__main__":
-    main()
+    run(__doc__, CASES, HEADER, compare, row)
