@@ -42,6 +42,10 @@ HEADER = (
 )
 
 
+def main():
+    run(__doc__, CASES, HEADER, compare, row)
+
+
 def compare(case, *, n_rounds):
     """One case: both sides in turn, then our products alone beside the peak."""
     net, samples = _problem(case)
@@ -201,4 +205,4 @@ def _serve_steps(pipe, weights, x, y):
 
 
 if __name__ == "__main__":
-    run(__doc__, CASES, HEADER, compare, row)
+    main()

@@ -69,6 +69,10 @@ def run(description, cases, header, compare, row):
             json.dump({"about": about, "results": results}, file, indent=1)
 
 
+def main():
+    run(__doc__, CASES, HEADER, compare, row)
+
+
 def compare(case, *, n_rounds):
     """One case: both sides in turn, then the peak and the parts of ours."""
     with jax.enable_x64(case["dtype"] == "float64"):
@@ -233,4 +237,4 @@ def _serve_steps(pipe, weights, x, y):
 
 
 if __name__ == "__main__":
-    run(__doc__, CASES, HEADER, compare, row)
+    main()
