@@ -99,6 +99,8 @@ def determined(
         if variation(x).rank < x.shape[1]:
             return None  # weights that no query shows would have to be left out
     else:
+        if (np.bincount(found.along) * fan_out < numbers_for_each * network.widths[0]).any():
+            return None
         first, basis = found.first, _complement(found.directions)
     bottom = network.layers[0]
     narrow = Network((Layer(bottom.w @ basis, bottom.b, bottom.activation), *network.layers[1:]))
@@ -117,8 +119,6 @@ def determined(
     beyond = stretch = 0.0
     if found is not None:
         by_direction = _along_directions(network, x, found, y_scale)
-        if (np.bincount(found.along) * fan_out < numbers_for_each * network.widths[0]).any():
-            return None
         differences = residuals[found.moved] - residuals[found.of]
         noise = np.sqrt(np.mean(differences**2)) + np.sqrt(2) * eps
         least, most = min(least, by_direction[0]), max(most, by_direction[1])
