@@ -540,6 +540,9 @@ def test_progress_shows_students_and_the_range_of_their_losses():
         screen("expand", 2, 3, losses=[1e-30, np.nan])
         screen._bars.refresh()
         screen("cluster", 1, 1)
+        screen("finetune", 0, 1, widths=(16, 12), losses=[3e-6])
+        screen._bars.refresh()
     shown = console.file.getvalue()
     assert "2/3" in shown
     assert "loss 1e-30 to 1e-30, 1 failed" in shown
+    assert "16-12 neurons, loss 3e-06" in shown

@@ -216,6 +216,12 @@ def _descend_to():
     assert_full(FINETUNE._descend_to, LevenbergMarquardt(), target, net, samples, free)
 
 
+@program("finetune._stir", some=())
+def _stir():
+    net, samples = problem()
+    assert_full(FINETUNE._stir, net, samples, jnp.ones(net.n_parameters, bool))
+
+
 @program("jacobian.answers_by_weights", shallow=(SHAPES[0],), deep=(SHAPES[1],))
 def _answers_by_weights(shape):
     net, samples = problem(shape)

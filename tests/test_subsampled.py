@@ -47,6 +47,17 @@ def test_an_exact_network_stays_where_it_is():
     np.testing.assert_allclose(flatten(end.network)[0], flatten(teacher)[0], atol=1e-5)
 
 
+def test_frozen_parameters_stay_to_the_last_digit():
+    teacher, samples = problem()
+    start = disturbed(teacher)
+    theta, _ = flatten(start)
+    free = np.arange(len(theta)) % 3 > 0
+    end = jax.jit(Subsampled(n_steps=20))(start, samples, free=free)
+    after, _ = flatten(end.network)
+    np.testing.assert_array_equal(after[~free], theta[~free])
+    assert (np.asarray(after[free]) != np.asarray(theta[free])).all()
+
+
 def test_chance_repeats_itself():
     """A run that was interrupted goes on as it would have gone."""
     teacher, samples = problem()

@@ -15,7 +15,8 @@ from ecjax.network.moves import shrink, split_neuron, with_layers
 from ecjax.objective import Samples
 from ecjax.reconstruct import eliminate_in_all_layers, finetune
 from ecjax.reconstruct.finetune import are_judged_together, quick_steps
-from ecjax.reconstruct.swap import explained, most_wanted, swapped
+from ecjax.reconstruct.missing import explained, most_wanted, with_room
+from ecjax.reconstruct.swap import swapped
 
 SHAPE = (6, 5, 4, 3)
 
@@ -85,6 +86,37 @@ def test_a_network_is_swapped_into_the_teacher(planted, change):
     assert found.widths == SHAPE[1:-1]
     assert judge.fits(loss)
     assert ec.compare(found, teacher, samples.x).parameter_error < 1e-9
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_what_no_student_held_is_found_by_giving_room(planted, layer):
+    teacher, samples, judge = planted
+    net = jax.tree.map(lambda leaf: leaf * (1 + 1e-3 * jr.normal(jr.key(leaf.size), leaf.shape)), teacher)
+    net, nobody = shrink(net, 2, layer=layer), [np.ones((1, 7)), np.ones((1, 5 if layer == 0 else 6))]
+    stop, told = Stopping(max_steps=50, gradient_norm=0.0), []
+    note = lambda phase, done, total, *, widths, losses: told.append((widths, losses[0]))
+    found = swapped(net, samples, nobody, stop=stop, judge=judge, progress=note)
+    assert told[0][0] == net.widths
+    assert all(loss < told[0][1] for _, loss in told[-1:])
+    found, loss = eliminate_in_all_layers(found, float(samples.value(found)), samples, stop=stop, judge=judge)
+    assert found.widths == SHAPE[1:-1]
+    assert judge.fits(loss)
+    assert ec.compare(found, teacher, samples.x).parameter_error < 1e-9
+
+
+@pytest.mark.parametrize("activation", ["tanh", "g", "softplus"])
+def test_room_changes_little(activation):
+    """Each new neuron takes a first-order step downhill, beside which it does nothing."""
+    teacher = ec.random_network(SHAPE, activation, key=jr.key(3))
+    x = jr.normal(jr.key(4), (500, SHAPE[0]))
+    samples = Samples(x, ec.respond(teacher, x))
+    net = jax.tree.map(lambda leaf: leaf * (1 + 0.02 * jr.normal(jr.key(leaf.size), leaf.shape)), teacher)
+    wide = with_room(net, samples, 2, seed=0)
+    assert wide.widths == (7, 6)
+    assert 0.3 * samples.value(net) < samples.value(wide) < 1.05 * samples.value(net)
+    again, other = with_room(net, samples, 2, seed=0), with_room(net, samples, 2, seed=1)
+    assert jnp.array_equal(again.layers[0].w, wide.layers[0].w)
+    assert not jnp.array_equal(other.layers[0].w, wide.layers[0].w)
 
 
 def test_silent_neurons_change_no_step():

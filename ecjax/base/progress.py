@@ -18,7 +18,8 @@ class Progress(Protocol):
             phase: "expand", "cluster", "reconstruct" or "finetune".
             done: Pieces finished; students in "expand".
             total: Pieces in all.
-            info: What there is to say: `losses`, the losses of the finished students.
+            info: What there is to say: `losses`, the losses of the finished students, or of the network at the end;
+                `widths`, of its hidden layers.
         """
 
 

@@ -69,9 +69,11 @@ class ProgressBars:
 
 
 def _note(info: Mapping[str, Any]) -> str:
-    """The questions asked; the epoch, and the range of the students' losses; where there are any."""
+    """The questions asked; the widths of a network; the epoch, and the range of the losses; where there are any."""
     if "questions" in info:
         return f"{info['questions']:,} questions"
+    if "widths" in info:
+        return f"{'-'.join(map(str, info['widths']))} neurons, loss {min(info['losses']):.0e}"
     epoch = [f"epoch {info['epoch']:,}"] if "epoch" in info else []
     losses = np.asarray(info.get("losses", ()), float)
     finite = losses[np.isfinite(losses)]

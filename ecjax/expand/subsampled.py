@@ -29,7 +29,7 @@ from ..base.precision import in_full_precision
 from ..network import Network
 from ..objective import Objective, Samples, Theta, flatten
 from .conjugate import kronecker_factors, precondition, second_moment, spectrum
-from .descent import require
+from .descent import Free, require
 from .expansion import RESULTS, Student, judged
 from .inexact import conjugate_gradients, single
 from .stage import Stage
@@ -69,25 +69,28 @@ class Subsampled(Stage):
         check_settings(self, from_1=("n_steps", "products"), above_0=("answers", "damping"), finite=("target_loss",))
 
     @in_full_precision
-    def __call__(self, student: Network, objective: Objective) -> Student:
+    def __call__(self, student: Network, objective: Objective, *, free: Free | None = None) -> Student:
         require(objective, Samples, self)
         assert isinstance(objective, Samples)  # or `require` would have refused
+        start, _ = flatten(student)
         samples, (theta, unflatten) = single(objective), flatten(single(student))
-        moving = unflatten(jnp.ones_like(theta))
+        free = jnp.ones(start.shape, bool) if free is None else free
+        moving = unflatten(free.astype(theta.dtype))
         n_rows = min(len(samples.x), math.ceil(self.answers * len(theta) / samples.y.shape[1]))
         of_inputs = spectrum(second_moment(samples.x))
+        freed = lambda v: jnp.where(free, v, 0)
 
         def step(at: _At) -> _At:
             net = unflatten(at.theta)
             seen = samples.take(_drawn(at.number, len(samples.x), n_rows))
             factors = kronecker_factors(net, seen.x, of_inputs, moving)
             along, back = seen.products(net)
-            downhill = -back(seen.residuals(net))
+            downhill = freed(-back(seen.residuals(net)))
             size = jnp.linalg.norm(downhill) + jnp.finfo(theta.dtype).tiny
             way = size * conjugate_gradients(
-                lambda v: back(along(v)) + at.damping * v,
+                lambda v: freed(back(along(v))) + at.damping * v,
                 downhill / size,
-                lambda v: flatten(precondition(factors, at.damping, unflatten(v)))[0],
+                lambda v: freed(flatten(precondition(factors, at.damping, unflatten(v)))[0]),
                 most=self.products,
             )
             before, after = seen.value(net), seen.value(unflatten(at.theta + way))
@@ -100,7 +103,7 @@ class Subsampled(Stage):
         begun = _At(jnp.array(0), theta, first, jnp.asarray(jnp.inf, theta.dtype))
         goes_on = lambda at: (at.number < self.n_steps) & (at.loss > self.target_loss)
         end = jax.lax.while_loop(goes_on, step, begun)
-        theta = end.theta.astype(student.dtype)
+        theta = jnp.where(free, end.theta.astype(start.dtype), start)
         told = {"n_steps": end.number, "result": RESULTS.max_steps, "target_loss": 0.0}
         return judged(theta, student, objective, **told)
 

@@ -268,6 +268,10 @@ class Judge:
         good, or so nearly exact as no wrong network is."""
         return bool(loss <= max(_AS_GOOD * than, _NEARLY))
 
+    def may_be_wrong(self, loss: float) -> bool:
+        """Whether a network that leaves this loss after refinement needs other neurons, not further steps alone."""
+        return bool(not self.fits(loss) and not loss <= _NEARLY)
+
     def target(self, asked: float) -> float:
         """The loss at which a refinement may stop, where `asked` is wanted: no further than what is exact."""
         return max(asked, self.limit)

@@ -11,7 +11,18 @@ import jax
 import jax.numpy as jnp
 
 from ..base.precision import compiled
-from ..expand import Conjugate, Descent, Inexact, LevenbergMarquardt, Orthogonal, Stopping, Student, fewer, is_small
+from ..expand import (
+    Conjugate,
+    Descent,
+    Inexact,
+    LevenbergMarquardt,
+    Orthogonal,
+    Stopping,
+    Student,
+    Subsampled,
+    fewer,
+    is_small,
+)
 from ..judge import Judge
 from ..network import Mixture, Network
 from ..network.moves import pad_neurons, take_neurons, with_unit_pre_activations
@@ -25,6 +36,7 @@ ANSWERS = 10.0  # for each parameter, before all of them are looked at
 _SOFT_STEPS = 10  # of a refinement with soft kinks, whose network is not the end
 _FURTHER = 1e-4  # of the loss that rounding may explain, for networks that are nearly right from the start
 QUICK_PATIENCE = 10  # with quick steps, which show whether careful ones are worth their cost
+_STIR = Subsampled(n_steps=100)
 _CAREFUL = partial(Inexact, products=600)  # near the end some hundred are what makes a step Newton's
 
 
@@ -99,10 +111,31 @@ def quick_steps(
     """
     padded, free = _padded(net, widths)
     refined = _descend(_CAREFUL if careful else Inexact, stop, padded, samples, free)
-    found = refined.network
-    for layer, width in enumerate(net.widths):
-        found = take_neurons(found, range(width), layer=layer)
-    return found, float(refined.loss)
+    return _as_wide(refined.network, net.widths), float(refined.loss)
+
+
+def stirred(net: Network, samples: Samples, *, widths: Sequence[int], times: int = 1) -> tuple[Network, float]:
+    """Take a smooth network past minima, by a hundred steps that see other samples each.
+
+    Args:
+        net: Where to start.
+        samples: Queries and targets.
+        widths: Of its hidden layers and of others that share the compiled program, at least its own.
+        times: How often a hundred steps are taken.
+
+    Returns:
+        The network, and its loss, which may be above that of the start.
+    """
+    padded, free = _padded(net, widths)
+    for _ in range(times):
+        padded, loss = _stir(padded, samples, free)
+    return _as_wide(padded, net.widths), float(loss)
+
+
+@compiled
+def _stir(net: Network, samples: Samples, free) -> tuple[Network, jax.Array]:
+    end = _STIR(net, samples, free=free)
+    return end.network, end.loss
 
 
 def _large(net: Network, samples: Samples, stop: Stopping, judge: Judge, is_near: bool) -> tuple[Network, float]:
@@ -153,6 +186,13 @@ def _past_kinks(net: Network, free, samples: Samples, stop: Stopping, judge: Jud
 
 def _shared_width(width: int, pad_to: int) -> int:
     return next((shared for shared in (pad_to // 4, pad_to // 2, pad_to) if width <= shared), width)
+
+
+def _as_wide(net: Network, widths: Sequence[int]) -> Network:
+    """The first neurons of each hidden layer, so many."""
+    for layer, width in enumerate(widths):
+        net = take_neurons(net, range(width), layer=layer)
+    return net
 
 
 def _padded(net: Network, widths: Sequence[int]) -> tuple[Network, jax.Array]:

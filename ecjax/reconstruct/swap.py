@@ -1,78 +1,82 @@
 """Neurons swapped: those that a large network lacks come in, those that it has no need of go.
 
 Layers found one by one may lack a neuron that too few students held, or have one too many that two students held by
-chance. Once all are there, the network is nearly right, and small, and says so itself. At its minimum the residuals r
-are orthogonal to all that its own weights can do; so what explains them is what it lacks. To first order a neuron with
-responses f, and outgoing weights a to the next layer, whose pre-activations z the answers y depend on, changes these by
+chance. Once all are there, the network is nearly right, and small, and says so itself: what it leaves tells which
+neuron it lacks (`missing`). What can go, where the network is still not exact, is tried: neurons that do the work of
+one (`parallel`), and those without which least squares do best. What can be otherwise is tried, too: scale and shift of
+neurons for which others do nearly as well (`profile`), and weights that nearly nothing depends on, which begin anew
+(`faint`). Steps that see other samples each take a trial past minima, and refinement judges.
 
-    f (dy/dz) a,
+Where none of this leads on and the network is still wrong, it gets room: neurons of random vectors in each layer, with
+which such steps find what no student held, and as many go again. 784-16-10 of g on Fashion-MNIST, whose students all
+lacked the same neuron: 16 neurons at 3e-4, twelve of them within 1 - cosine < 1e-2 and none within 1e-4; 20 at 5e-6
+after 300 steps, fifteen and twelve, and five of these 20 in the place of the last one, which they become.
 
-and the share of r that the best a explains tells the missing neuron from all others that students ever had (40-32-24-
-16-6 sigmoid, one of 32 neurons missing: 0.39 for the four students' vectors within 3e-3 of it, at most 0.03 for 236
-others; 0.014 for the best of 200 random ones). Of f only that counts which the neurons of its layer do not do already.
-
-What can go, where the network is still not exact, is tried: two neurons that do the work of one (`pairs`), and those
-without which least squares do best. Refinement judges. From an exact network needless neurons go in
-`eliminate_in_all_layers`. Weights that nearly nothing depends on begin anew (`faint`).
+From an exact network needless neurons go in `eliminate_in_all_layers`.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain, islice
 
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
 
 from ..base.deadline import NEVER, Deadline
-from ..base.precision import in_full_precision
+from ..base.progress import Progress, silent
 from ..expand import Stopping, fewer
 from ..judge import Judge
-from ..network import Network, hidden_states
-from ..network.moves import grow, with_layers
+from ..network import Network
 from ..objective import Samples
-from ..objective.derivatives import sensitivities
 from .eliminate import removal, removals
 from .faint import Directions, faintest_first, without_faint
-from .finetune import ANSWERS, QUICK_PATIENCE, quick_steps
-from .output import Neurons, responses
-from .pairs import joined, parallel_pairs
-
-Vectors = Float[np.ndarray, "_ _"]  # candidates, inputs and the bias
+from .finetune import ANSWERS, QUICK_PATIENCE, quick_steps, stirred
+from .missing import Vectors, most_wanted, with_room
+from .parallel import parallel_groups
+from .profile import TRIALS, profile_of_many, profile_of_one
 
 _WORTH = 0.1  # share of the residuals that a neuron explains if it is missing; others do not reach a third of it
 _LACKING = 0.25  # of the neurons of the widest layer may come in
 _TRIED = 3  # of the neurons that cost least; a missing one's twin may cost more than the least of the teacher's
 _PROGRESS = 2.0  # by which refinement has to lower a loss to be repeated
 _STEPS = 30  # of a refinement that judges, which is at its minimum after ten to thirty
-_ROWS = 3000  # on which candidates are compared
-_RIDGE = 1e-9  # of the mean eigenvalue: neurons of the next layer may be copies
+_HOPELESS = 10.0  # times the loss after stirring, beyond which a trial is not refined
+_STIRS = 3  # of a network with room
+_ROOMS = 2  # with other vectors each, before a network counts as wrong for good
+_LOOSE = 0.5  # by how much of the loss it may rise with another scale and shift of a neuron, to be worth a trial
+_OTHER = 0.5  # change of its pre-activations from which they are others, in units of their deviation
+
+Refined = tuple[Network, float]
 
 
-class Missing(NamedTuple):
-    """A neuron that explains some of what a network leaves.
+@dataclass(frozen=True)
+class _Tools:
+    """How trials are refined and judged."""
 
-    Attributes:
-        share: Of the residuals' squares.
-        layer: The hidden layer that it belongs to.
-        vector: Incoming weights and bias.
-        outgoing: To each neuron of the next layer.
-        instead: What the layer's neurons, and the next one's biases, did in its place, in units of its answers.
-    """
+    samples: Samples
+    judge: Judge
+    stop: Stopping
+    widths: tuple[int, ...]  # of hidden layers, those of nearly all trials, which share a compiled program
 
-    share: float
-    layer: int
-    vector: Float[np.ndarray, " _"]
-    outgoing: Float[np.ndarray, " _"]
-    instead: Float[np.ndarray, " _"]
+    @cached_property
+    def directions(self) -> Directions:
+        """Of the queries."""
+        return faintest_first(self.samples.x)
 
-    def within(self, net: Network) -> Network:
-        """The network with this neuron."""
-        *w, b = self.vector
-        wider = grow(net, jnp.asarray(w), float(b), jnp.asarray(self.outgoing), layer=self.layer)
-        outer, change = wider.layers[self.layer + 1], np.outer(self.outgoing, self.instead)
-        relieved = replace(outer, w=outer.w.at[:, :-1].add(-change[:, :-1]), b=outer.b - change[:, -1])
-        return with_layers(wider, self.layer, wider.layers[self.layer], relieved)
+    def padded(self, net: Network) -> list[int]:
+        """The widths that a network is computed with."""
+        return [max(both) for both in zip(net.widths, self.widths, strict=True)]
+
+    def refined(self, net: Network, *, careful: bool = False) -> Refined:
+        return quick_steps(net, self.samples, stop=self.stop, widths=self.padded(net), careful=careful)
+
+    def stirred(self, net: Network, times: int = 1) -> Refined:
+        return stirred(net, self.samples, widths=self.padded(net), times=times)
+
+    def tried(self, net: Network, than: float) -> Refined:
+        """A network after steps past minima, and refined if it comes near that loss."""
+        net, loss = self.stirred(net)
+        return self.refined(net) if loss < _HOPELESS * than else (net, loss)
 
 
 def swapped(
@@ -82,6 +86,7 @@ def swapped(
     *,
     stop: Stopping,
     judge: Judge,
+    progress: Progress = silent,
     deadline: Deadline = NEVER,
 ) -> Network:
     """The network with the neurons that it lacks, and without those that keep it from being exact.
@@ -92,102 +97,122 @@ def swapped(
         held: For each hidden layer the incoming vectors (w, b) of students' neurons, in the answers of the layer below.
         stop: When a refinement stops at the latest.
         judge: What counts as exact.
+        progress: Called with every better network.
         deadline: After which no neuron is tried.
     """
     some, held = fewer(samples, net, ANSWERS), list(held)
     most = max(1, int(_LACKING * max(net.widths)))
-    widths = [width + most for width in net.widths]  # one compiled program for all that is tried
     target = max(stop.target_loss, min(judge.rounding, judge.limit))
     stop = Stopping(max_steps=_STEPS, patience=QUICK_PATIENCE, gradient_norm=0.0, target_loss=target)
-    refine = lambda net, careful=False: quick_steps(net, some, stop=stop, widths=widths, careful=careful)
+    tools = _Tools(some, judge, stop, tuple(width + most for width in net.widths))
+    tell = lambda: progress("finetune", 0, 1, widths=net.widths, losses=[loss])
 
-    net, loss = refine(net)
+    net, loss = tools.refined(net)
     for _ in range(most):
+        tell()
         missing = most_wanted(net, some, held)
         if judge.fits(loss) or missing.share < _WORTH or deadline.leaves_out("neurons that the network lacks"):
             break
-        net, loss = refine(missing.within(net))
+        net, loss = tools.refined(missing.within(net))
         above = missing.layer + 1
         if above < len(held):  # students above have never seen it
             held[above] = np.insert(held[above], -1, 0, axis=1)
-    if loss <= target:
-        return net
-    directions = faintest_first(some.x)
+    rooms = 0
     while loss > target and not deadline.leaves_out("neurons that the network does not need"):
-        better = next(_better(net, loss, some, directions, judge, refine), None)
+        tell()
+        better = next(_better(net, loss, tools), None)
+        while better is None and rooms < _ROOMS and judge.may_be_wrong(loss) and not deadline.is_up:
+            better, rooms = _renewed(net, loss, most, rooms, tools), rooms + 1
         if better is None:
             break
         net, loss = better
     return net
 
 
-def _better(
-    net: Network, loss: float, samples: Samples, directions: Directions, judge: Judge, refine
-) -> Iterator[tuple[Network, float]]:
+def _better(net: Network, loss: float, tools: _Tools) -> Iterator[Refined]:
     """Networks that do as well with a neuron less, or better with as many, and their losses; cheap moves first."""
-    layers, is_wrong = range(len(net.widths)), not judge.fits(loss)
-    pairs = [(layer, pair) for layer in layers for pair in parallel_pairs(net, layer)] if is_wrong else []
-    for layer, pair in pairs[:_TRIED]:
-        without, after = refine(joined(net, layer, pair, samples))
+    judge, samples, is_wrong = tools.judge, tools.samples, not tools.judge.fits(loss)
+    for without in _few(_joined(net, samples)) if is_wrong else []:
+        without, after = tools.tried(without, loss)
         if judge.does_without(after, loss):
             yield without, after
-    rested, n_faint = without_faint(net, samples, directions, judge)
+    for other in _few(_loose(net, loss, samples)) if judge.may_be_wrong(loss) else []:
+        other, after = tools.stirred(other)
+        if after < loss / _PROGRESS:
+            yield tools.refined(other)
+    rested, n_faint = without_faint(net, samples, tools.directions, judge)
     if n_faint:
-        again, after = refine(rested)
+        again, after = tools.refined(rested)
         if after < loss / _PROGRESS:
             yield again, after
     if not is_wrong:
         return
-    costs = [(cost, layer, i) for layer in layers for i, cost in enumerate(removals(net, layer, samples))]
-    for number, (_, layer, neuron) in enumerate(sorted(costs)[:_TRIED]):
-        if net.widths[layer] > 1:
-            without, after = refine(removal(net, layer, neuron, samples))
-            if judge.does_without(after, loss):
-                yield without, after
-        if number == 0:  # a network that lacks nothing is exact after these: further trials would be in vain
-            more, after = refine(net, careful=True)
+    for number, without in enumerate(islice(_without_one(net, samples), max(_TRIED, len(net.widths)))):
+        without, after = tools.tried(without, loss)
+        if judge.does_without(after, loss):
+            yield without, after
+        if number == len(net.widths) - 1:  # a network that lacks nothing is exact after these: others are in vain
+            more, after = tools.refined(net, careful=True)
             if after < loss / _PROGRESS:
                 yield more, after
 
 
-@in_full_precision
-def most_wanted(net: Network, samples: Samples, held: Sequence[Vectors]) -> Missing:
-    """The candidate that explains most of what the network leaves, of those for any hidden layer."""
-    samples = samples.take(jnp.arange(min(len(samples.x), _ROWS)))
-    states = hidden_states(net, samples.x)
-    left = np.asarray(-samples.errors(net), float)
-    fan_out = left.shape[1]
-    itself = np.broadcast_to(np.eye(fan_out)[:, None], (fan_out, len(left), fan_out))
-    by_z = [*(np.asarray(one, float) for one in sensitivities(net, states)[1:]), itself]
-    inputs = [samples.x, *(state.h for state in states)]
-    best = Missing(0.0, 0, np.zeros(0), np.zeros(0), np.zeros(0))
-    for layer, vectors in enumerate(held):
-        candidates = responses(Neurons(vectors, net.hidden[layer].activation), inputs[layer])
-        present = np.column_stack([inputs[layer + 1], np.ones(len(left))])
-        instead = np.linalg.lstsq(present, candidates, rcond=None)[0]
-        share, outgoing = explained(candidates - present @ instead, by_z[layer], left)
-        first = int(np.argmax(share))
-        if share[first] > best.share:
-            best = Missing(float(share[first]), layer, vectors[first], outgoing[first], instead[:, first])
-    return best
-
-
-def explained(
-    candidates: Float[np.ndarray, "samples candidates"],
-    by_z: Float[np.ndarray, "fan_out samples width"],
-    left: Float[np.ndarray, "samples fan_out"],
-) -> tuple[Float[np.ndarray, " candidates"], Float[np.ndarray, "candidates width"]]:
-    """The share of the residuals that each candidate explains to first order, and its outgoing weights for that.
+def _renewed(net: Network, loss: float, n: int, seed: int, tools: _Tools) -> Refined | None:
+    """A better network with as many neurons, or fewer, or with those that it lacks, by way of a wider one; or none.
 
     Args:
-        candidates: Their responses, without what others make good for.
-        by_z: Derivatives of the answers by the next layer's pre-activations.
-        left: Residuals, targets minus answers.
+        net: That is wrong.
+        loss: Which it leaves.
+        n: How many neurons each layer gets on the way.
+        seed: Of their vectors.
+        tools: How trials are refined and judged.
     """
-    width = by_z.shape[-1]
-    squares = np.einsum("onk,onl->nkl", by_z, by_z).reshape(len(left), -1)
-    grams = (candidates.T**2 @ squares).reshape(-1, width, width)
-    wanted = candidates.T @ np.einsum("onk,no->nk", by_z, left)
-    ridge = _RIDGE * np.trace(grams, axis1=1, axis2=2) / width + np.finfo(float).tiny
-    outgoing = np.linalg.solve(grams + ridge[:, None, None] * np.eye(width), wanted[..., None])[..., 0]
-    return np.einsum("ck,ck->c", outgoing, wanted) / (np.sum(left**2) + np.finfo(float).tiny), outgoing
+    goal = loss / _PROGRESS
+    wide, left = tools.stirred(with_room(net, tools.samples, n, seed=seed), _STIRS)
+    if left > goal:
+        return None
+    while sum(wide.widths) > sum(net.widths):
+        trials = chain(_few(_joined(wide, tools.samples)), _few(_without_one(wide, tools.samples)))
+        narrower = (tools.stirred(trial) for trial in trials)
+        found = next((each for each in narrower if each[1] < goal), None)
+        if found is None:
+            break
+        wide, left = found
+    return wide, left
+
+
+def _few(networks: Iterator[Network]) -> Iterator[Network]:
+    return islice(networks, _TRIED)
+
+
+def _joined(net: Network, samples: Samples) -> Iterator[Network]:
+    """Networks with one neuron in the place of several that do its work."""
+    for layer in range(len(net.widths)):
+        for places in parallel_groups(net, layer)[:_TRIED]:
+            profile = profile_of_many(net, layer, places, samples)
+            yield profile.within(profile.best(), samples)
+
+
+def _loose(net: Network, loss: float, samples: Samples) -> Iterator[Network]:
+    """Networks with a neuron of another scale and shift, with which least squares do nearly as well, best first."""
+    found = []
+    for layer, width in enumerate(net.widths):
+        for neuron in range(width):
+            profile = profile_of_one(net, layer, neuron, samples)
+            others = TRIALS[np.linalg.norm(TRIALS - profile.now, axis=1) > _OTHER * profile.now[0]]
+            cost = profile.left(others) - profile.left(profile.now[None])
+            found += [(cost[i], profile, others[i]) for i in np.flatnonzero(cost < _LOOSE * loss)]
+    for _, profile, trial in sorted(found, key=lambda each: each[0]):
+        yield profile.within(trial, samples)
+
+
+def _without_one(net: Network, samples: Samples) -> Iterator[Network]:
+    """Networks without one neuron: of each layer the one that costs least, then the next ones.
+
+    Costs of different layers do not compare: each is in units of what the next layer wants.
+    """
+    costs = {layer: removals(net, layer, samples) for layer, width in enumerate(net.widths) if width > 1}
+    order = {layer: np.argsort(of_layer, kind="stable") for layer, of_layer in costs.items()}
+    for number in range(max(net.widths)):
+        for layer in sorted(layer for layer in costs if number < net.widths[layer]):
+            yield removal(net, layer, int(order[layer][number]), samples)

@@ -55,7 +55,8 @@ def finished(
         together = are_judged_together(students, judge)
         if together:
             held = [_held(each) for each in found]
-            network = swapped(network, samples, held, stop=config.finetune, judge=judge, deadline=seconds.deadline)
+            told = {"progress": progress, "deadline": seconds.deadline}
+            network = swapped(network, samples, held, stop=config.finetune, judge=judge, **told)
         loss = float(rest.value(network))
         if not judge.is_at_rounding(loss):
             network, loss = finetune(network, rest, stop=config.finetune, judge=judge, pad_to=pad_to)
