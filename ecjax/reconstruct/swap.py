@@ -121,7 +121,9 @@ def swapped(
     while loss > target and not deadline.leaves_out("neurons that the network does not need"):
         tell()
         better = next(_better(net, loss, tools), None)
-        while better is None and rooms < _ROOMS and judge.may_be_wrong(loss) and not deadline.is_up:
+        while better is None and judge.may_be_wrong(loss) and rooms < _ROOMS:
+            if deadline.leaves_out("neurons that no student had"):
+                break
             better, rooms = _renewed(net, loss, most, rooms, tools), rooms + 1
         if better is None:
             break
