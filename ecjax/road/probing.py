@@ -112,8 +112,11 @@ class Asking:
 
         Above another layer rounding is that of all the way back, so that steps are longer; and of hidden states that
         are never negative some neurons hardly ever hear.
+
+        Raises:
+            ProbesFailedError: If there are none.
         """
-        return row_space(
+        space = row_space(
             room.teacher,
             len(room.low),
             precision=max(self.teacher.precision, _PRECISION_ABOVE if is_above else 0.0),
@@ -122,6 +125,9 @@ class Asking:
             is_straight=is_straight,
             step=_STEP_ABOVE * room.scale if is_above else None,
         )
+        if not space.rank:
+            raise ProbesFailedError("the answers do not change with the questions.")
+        return space
 
     def swept(self, reach: Reach, shape: Shape, so_far: Swept, *, is_above: bool = False) -> Swept:
         """With the crossings of one sweep more; above other layers, not those that their errors make."""
