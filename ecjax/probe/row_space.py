@@ -15,9 +15,9 @@ from .differences import Asked, gradient, gradient_step
 
 # Gradients for each dimension of the space, before its end is believed to have been seen.
 _GRADIENTS = 1.3
-# Power of the precision. At 784-128-10 a fortieth of a kink is expected within all steps of that length; rounding is
-# 1e-8 of a gradient, which `columns` makes good for.
-_SHORT_STEP = 0.4
+# Of steps where answers are straight but for kinks, in units of the scale. Along single inputs neurons move by a
+# hundredth of that: of 784-128-80-40-32-10 some few per cent of the questions have a kink within all their steps.
+_STEP = 1e-3
 _POINTS = 12  # at least: a relu neuron is silent at half of them
 _CHECKS = 50  # new questions beside the space; some relu neurons are silent at most of them
 # A drop of the singular values below the noise of the differences, eps^(2/3) of the largest, is the end of the space;
@@ -73,11 +73,11 @@ def row_space(
         precision: Relative error of its answers.
         scale: Of its inputs: about how far one has to go for its neurons to bend.
         question: A random one, among which neurons bend.
-        is_straight: Whether the answers are straight but for kinks. Steps are shorter then: a kink inside one makes a
-            direction that is none.
+        is_straight: Whether the answers are straight but for kinks. Steps are longer then, for rounding is all they err
+            by, at questions without a kink within them: one inside makes a direction that is none.
         step: How short, if that is known better.
     """
-    usual = precision**_SHORT_STEP * scale if is_straight else gradient_step(precision, scale)
+    usual = _STEP * scale if is_straight else gradient_step(precision, scale)
     short = usual if step is None else step
     tries = _TRIES if is_straight else 1
     rows, n_points, heard = np.zeros((0, fan_in)), 0, None
