@@ -62,6 +62,16 @@ def test_answers_in_float32_are_enough(key):
     assert row.questions < 5000
 
 
+@pytest.mark.parametrize("name", KINKED)
+@pytest.mark.parametrize("seed", [0, 3])
+def test_kinks_are_told_from_the_rounding_of_float32(name, seed):
+    """Of |x| at these seeds a kink within a difference was a ninth direction."""
+    row = asked(ec.synthetic_teacher(16, 8, 3, name, key=jr.key(seed)), seed, "float32")
+    assert row.named == name
+    assert row.error < 1e-5
+    assert row.questions < 6000
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*SMOOTH, *KINKED, "selu", "sigmoid", "normal_cdf", "cos"])
 def test_every_activation_is_named_and_recovered(name):
@@ -71,7 +81,7 @@ def test_every_activation_is_named_and_recovered(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["tanh", "softplus"])
-@pytest.mark.parametrize("shape", [(2, 8, 1), (4, 16, 1)])
+@pytest.mark.parametrize("shape", [(2, 8, 1), (4, 16, 1), (8, 64, 1)])
 def test_more_neurons_than_inputs(shape, name):
     rows = [asked(ec.synthetic_teacher(*shape, name, key=jr.key(seed)), seed) for seed in range(3)]
     assert sum(row.exact and row.certified for row in rows) >= 2, rows
@@ -315,3 +325,10 @@ def test_roundings_are_averaged_over_many_answers(key):
     error = lambda found: float(np.abs(jax.flatten_util.ravel_pytree(found)[0] - theta).max())
     assert error(found) < 1e-6 < error(start)
     assert teacher.asked <= 402
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_answers_that_never_change_are_said_to(depth, key):
+    teacher = ec.Teacher(lambda x: np.ones((len(x), 2)), fan_in=3)
+    with pytest.raises(ProbesFailedError, match="do not change"):
+        ec.recover(teacher, activation="auto", hidden_layers=depth, key=key)

@@ -36,6 +36,7 @@ from .row_space import RowSpace as RowSpace
 from .row_space import row_space as row_space
 from .scale import Scale as Scale
 from .scale import natural_scale as natural_scale
+from .signs import signed as signed
 from .sweep import Crossing as Crossing
 from .sweep import Shape as Shape
 from .sweep import shape_far_out as shape_far_out

@@ -18,7 +18,7 @@ _AGREED = 1e-3  # distance of vectors that agree, in units of their norm; probes
 _ROUGH = 4.0  # of eps^(1/4): in float32 the worst of 128 neurons is 0.03 off
 FAR = 1e5  # of a sweep, in units of the inputs' scale
 # Of differences above another layer: their step, and the precision of answers to questions that are right to 1e-6 only.
-_STEP_ABOVE, _PRECISION_ABOVE = 1e-4, 1e-12
+_STEP_ABOVE, PRECISION_ABOVE = 1e-4, 1e-12
 _FAINT_ABOVE = 1e-10  # the same of answers in whose bends kinks are looked for
 SWEEPS = 12  # at most
 LOOKED_AT = 7  # neurons whose profiles name the activation
@@ -112,16 +112,22 @@ class Asking:
 
         Above another layer rounding is that of all the way back, so that steps are longer; and of hidden states that
         are never negative some neurons hardly ever hear.
+
+        Raises:
+            ProbesFailedError: If there are none.
         """
-        return row_space(
+        space = row_space(
             room.teacher,
             len(room.low),
-            precision=max(self.teacher.precision, _PRECISION_ABOVE if is_above else 0.0),
+            precision=max(self.teacher.precision, PRECISION_ABOVE if is_above else 0.0),
             scale=room.scale,
             question=lambda: room.questions(1, self.rng)[0],
             is_straight=is_straight,
-            step=_STEP_ABOVE * room.scale if is_above else None,
+            step=_STEP_ABOVE * room.scale if is_above and not is_straight else None,
         )
+        if not space.rank:
+            raise ProbesFailedError("the answers do not change with the questions.")
+        return space
 
     def swept(self, reach: Reach, shape: Shape, so_far: Swept, *, is_above: bool = False) -> Swept:
         """With the crossings of one sweep more; above other layers, not those that their errors make."""

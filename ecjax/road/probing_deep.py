@@ -43,7 +43,7 @@ def deep(asking: Asking, n_hidden: int) -> Found:
             first, output = net.stack
             stack += [_in_states(first, reach, is_above), output]
         else:
-            found = far_out(asking, reach, space, candidates, is_above=is_above)
+            found = far_out(asking, reach, space, candidates, is_above=is_above, is_exact=n_hidden > 2)
             layer = found.layer
             stack.append(_in_states(found.weights, found.reach, is_above))
             if not is_last:

@@ -18,9 +18,10 @@ from ..probe.behind import DEGREES, Slopes, by_rank, profile_behind
 from ..probe.differences import gradient, gradient_step, slopes
 from ..probe.inverse import growing, inverse
 from ..probe.isolate import far
+from ..probe.jumps import jumps
 from ..probe.lines import kink
 from ..probe.stack import Weights
-from .probing import FAR, LOOKED_AT, SWEEPS, Asking, Layered, ProbesFailedError, Swept, directions_of
+from .probing import FAR, LOOKED_AT, PRECISION_ABOVE, SWEEPS, Asking, Layered, ProbesFailedError, Swept, directions_of
 
 _MORE = 4  # sweeps above other layers, whose crossings are among many, or on lines that end at walls
 _DRAWS = 16  # of questions from which a place is made
@@ -35,6 +36,7 @@ _STRAIGHT = 1e-6  # misfit of a profile where nothing else happens
 _CLOSER = ((1e4, 16.0), (1e3, 4.0), (100.0, 1.0), (10.0, 0.25))
 _LOOKS = 3  # at each distance: two kinks may be as near as not to be told from one
 _ACROSS = np.array([-1.0, -0.75, -0.5, -0.25, 0.25, 0.5, 0.75, 1.0])
+_LOOSER = (1.0, 1e3, 1e6, 1e8)  # precision of answers whose halves are straight: layers below may have errors
 _BESIDE = 1e-2  # how far from a kink slopes are taken, in units of the way to the next thing
 
 
@@ -68,7 +70,15 @@ class FarOut(NamedTuple):
     reach: Reach
 
 
-def far_out(asking: Asking, reach: Reach, space: RowSpace, candidates: list[Activation], *, is_above: bool) -> FarOut:
+def far_out(
+    asking: Asking,
+    reach: Reach,
+    space: RowSpace,
+    candidates: list[Activation],
+    *,
+    is_above: bool,
+    is_exact: bool = False,
+) -> FarOut:
     """A layer from sweeps.
 
     Args:
@@ -77,6 +87,7 @@ def far_out(asking: Asking, reach: Reach, space: RowSpace, candidates: list[Acti
         space: The layer's row space.
         candidates: What its activation may be.
         is_above: Whether there are layers below.
+        is_exact: Whether straight layers have to be right to rounding, because several others are asked through them.
 
     Raises:
         ProbesFailedError: If sweeps do not come to agree on as many neurons as there are directions, or what is found
@@ -105,6 +116,14 @@ def far_out(asking: Asking, reach: Reach, space: RowSpace, candidates: list[Acti
         if is_above and shape == "kinks":
             crossed = _sharpened(crossed)
         weights, found = (_stepped if shape == "steps" else _kinked)(asking, crossed, candidates)
+        if is_exact and weights.activation is not None and weights.activation.symmetry.homogeneous:
+            precision = max(asking.teacher.precision, PRECISION_ABOVE if is_above else 0.0)
+            weights, is_faint = jumps(crossed.reach, weights, precision=precision, rng=asking.rng)
+            if is_faint.any():
+                raise ProbesFailedError(
+                    f"{is_faint.sum()} of {len(is_faint)} kinks that sweeps agree on are as faint as the errors of the "
+                    "layers below."
+                )
     asking.tell("measure", 1, 1)
     return FarOut(weights, found, layer, crossed.reach)
 
@@ -243,7 +262,8 @@ def _nearer(asking: Asking, reach: Reach, kind: Activation, w: np.ndarray, b: fl
                 continue
             y = here(place + line[:, None] * along)
             if is_straight:
-                middle = kink(line, y, asking.teacher.precision)
+                tried = (kink(line, y, looser * asking.teacher.precision) for looser in _LOOSER)
+                middle = next((one for one in tried if one is not None), None)
             else:
                 fit = fit_profile(kind, line, y, (slope, 0.0))
                 middle = -fit.beta / fit.alpha if fit.misfit < _STRAIGHT else None

@@ -35,6 +35,7 @@ from ..probe import (
     proposals,
     shape_far_out,
     sharpened,
+    signed,
 )
 from ..probe.stack import Weights
 from ..reconstruct.assemble import Tools, assemble
@@ -186,7 +187,11 @@ def _overcomplete(
     with asking.seconds.of("measure"):
         roughly = Shallow(kind, found[:, :-1], found[:, -1], np.stack([fit.a for fit in fits], axis=1), fits[0].c)
         x = _telling(roughly, reach, _ENOUGH * found.size, asking.rng)
-        samples = Samples(jnp.asarray(x), jnp.asarray(reach(x)))
+        y = reach(x)
+        if kind.symmetry.linear:
+            roughly = signed(roughly, x, y)
+            found = np.concatenate([roughly.w, roughly.b[:, None]], axis=1)
+        samples = Samples(jnp.asarray(x), jnp.asarray(y))
         scale = scaling_of_outputs(samples.y, reach.rank)
         samples = scale.samples(samples.x, samples.y)
         judge = Judge.of(samples)
