@@ -88,7 +88,7 @@ def test_a_network_is_swapped_into_the_teacher(planted, change):
     assert ec.compare(found, teacher, samples.x).parameter_error < 1e-9
 
 
-@pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.parametrize("layer", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_what_no_student_held_is_found_by_giving_room(planted, layer):
     teacher, samples, judge = planted
     net = jax.tree.map(lambda leaf: leaf * (1 + 1e-3 * jr.normal(jr.key(leaf.size), leaf.shape)), teacher)

@@ -40,10 +40,11 @@ _LACKING = 0.25  # of the neurons of the widest layer may come in
 _TRIED = 3  # of the neurons that cost least; a missing one's twin may cost more than the least of the teacher's
 _PROGRESS = 2.0  # by which refinement has to lower a loss to be repeated
 _STEPS = 30  # of a refinement that judges, which is at its minimum after ten to thirty
-_HOPELESS = 10.0  # times the loss after stirring, beyond which a trial is not refined
+_HOPELESS = 10.0  # times the loss after stirring, beyond which a trial is not refined ...
+_WARM = 1e-6  # ... or this, at which such steps leave networks of images that are right
 _STIRS = 3  # of a network with room
 _ROOMS = 2  # with other vectors each, before a network counts as wrong for good
-_LOOSE = 0.5  # by how much of the loss it may rise with another scale and shift of a neuron, to be worth a trial
+_LOOSE = 4  # scales and shifts that are tried, of neurons that few samples tell
 _OTHER = 0.5  # change of its pre-activations from which they are others, in units of their deviation
 
 Refined = tuple[Network, float]
@@ -76,7 +77,7 @@ class _Tools:
     def tried(self, net: Network, than: float) -> Refined:
         """A network after steps past minima, and refined if it comes near that loss."""
         net, loss = self.stirred(net)
-        return self.refined(net) if loss < _HOPELESS * than else (net, loss)
+        return self.refined(net) if loss < _HOPELESS * max(than, _WARM) else (net, loss)
 
 
 def swapped(
@@ -138,10 +139,6 @@ def _better(net: Network, loss: float, tools: _Tools) -> Iterator[Refined]:
         without, after = tools.tried(without, loss)
         if judge.does_without(after, loss):
             yield without, after
-    for other in _few(_loose(net, loss, samples)) if judge.may_be_wrong(loss) else []:
-        other, after = tools.stirred(other)
-        if after < loss / _PROGRESS:
-            yield tools.refined(other)
     rested, n_faint = without_faint(net, samples, tools.directions, judge)
     if n_faint:
         again, after = tools.refined(rested)
@@ -149,14 +146,22 @@ def _better(net: Network, loss: float, tools: _Tools) -> Iterator[Refined]:
             yield again, after
     if not is_wrong:
         return
-    for number, without in enumerate(islice(_without_one(net, samples), max(_TRIED, len(net.widths)))):
+    narrower = _without_one(net, samples)
+    for without in islice(narrower, len(net.widths)):
         without, after = tools.tried(without, loss)
         if judge.does_without(after, loss):
             yield without, after
-        if number == len(net.widths) - 1:  # a network that lacks nothing is exact after these: others are in vain
-            more, after = tools.refined(net, careful=True)
-            if after < loss / _PROGRESS:
-                yield more, after
+    for other in islice(_loose(net, samples, judge), _LOOSE) if judge.may_be_wrong(loss) else []:
+        other, after = tools.tried(other, loss)
+        if after < loss / _PROGRESS:
+            yield other, after
+    more, after = tools.refined(net, careful=True)
+    if after < loss / _PROGRESS:  # a network that lacks nothing is exact after these: further trials would be in vain
+        yield more, after
+    for without in islice(narrower, _TRIED - 1):
+        without, after = tools.tried(without, loss)
+        if judge.does_without(after, loss):
+            yield without, after
 
 
 def _renewed(net: Network, loss: float, n: int, seed: int, tools: _Tools) -> Refined | None:
@@ -195,15 +200,20 @@ def _joined(net: Network, samples: Samples) -> Iterator[Network]:
             yield profile.within(profile.best(), samples)
 
 
-def _loose(net: Network, loss: float, samples: Samples) -> Iterator[Network]:
-    """Networks with a neuron of another scale and shift, with which least squares do nearly as well, best first."""
+def _loose(net: Network, samples: Samples, judge: Judge) -> Iterator[Network]:
+    """Networks with a neuron of another scale and shift, as far as least squares leave them nearly right, best first.
+
+    Few samples may see where a neuron bends, and the scale that refinement gave it is then any (784-16-10 of g: 1.27
+    for 2.98, at a loss of 7e-6 and a right direction; exact from 2.24, and from 3.77).
+    """
     found = []
     for layer, width in enumerate(net.widths):
         for neuron in range(width):
             profile = profile_of_one(net, layer, neuron, samples)
             others = TRIALS[np.linalg.norm(TRIALS - profile.now, axis=1) > _OTHER * profile.now[0]]
             cost = profile.left(others) - profile.left(profile.now[None])
-            found += [(cost[i], profile, others[i]) for i in np.flatnonzero(cost < _LOOSE * loss)]
+            cheapest = np.argsort(cost, kind="stable")[:_TRIED]
+            found += [(cost[i], profile, others[i]) for i in cheapest if judge.is_nearly_right(float(cost[i]))]
     for _, profile, trial in sorted(found, key=lambda each: each[0]):
         yield profile.within(trial, samples)
 
