@@ -146,8 +146,7 @@ def _better(net: Network, loss: float, tools: _Tools) -> Iterator[Refined]:
             yield again, after
     if not is_wrong:
         return
-    narrower = _without_one(net, samples)
-    for without in islice(narrower, len(net.widths)):
+    for without in islice(_without_one(net, samples), len(net.widths) + _TRIED - 1):
         without, after = tools.tried(without, loss)
         if judge.does_without(after, loss):
             yield without, after
@@ -156,12 +155,8 @@ def _better(net: Network, loss: float, tools: _Tools) -> Iterator[Refined]:
         if after < loss / _PROGRESS:
             yield other, after
     more, after = tools.refined(net, careful=True)
-    if after < loss / _PROGRESS:  # a network that lacks nothing is exact after these: further trials would be in vain
+    if after < loss / _PROGRESS:
         yield more, after
-    for without in islice(narrower, _TRIED - 1):
-        without, after = tools.tried(without, loss)
-        if judge.does_without(after, loss):
-            yield without, after
 
 
 def _renewed(net: Network, loss: float, n: int, seed: int, tools: _Tools) -> Refined | None:
@@ -175,13 +170,13 @@ def _renewed(net: Network, loss: float, n: int, seed: int, tools: _Tools) -> Ref
         tools: How trials are refined and judged.
     """
     goal = loss / _PROGRESS
-    wide, left = tools.stirred(with_room(net, tools.samples, n, seed=seed), _STIRS)
+    wide, left = tools.refined(tools.stirred(with_room(net, tools.samples, n, seed=seed), _STIRS)[0])
     if left > goal:
         return None
-    while sum(wide.widths) > sum(net.widths):
+    while sum(wide.widths) > sum(net.widths) and not tools.judge.fits(left):
         trials = chain(_few(_joined(wide, tools.samples)), _few(_without_one(wide, tools.samples)))
-        narrower = (tools.stirred(trial) for trial in trials)
-        found = next((each for each in narrower if each[1] < goal), None)
+        narrower = (tools.tried(trial, goal) for trial in trials)
+        found = next((each for each in narrower if each[1] < min(goal, _HOPELESS * left)), None)
         if found is None:
             break
         wide, left = found
