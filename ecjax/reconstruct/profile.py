@@ -62,7 +62,7 @@ class Profile(NamedTuple):
     def left(self, trials: Trials) -> Float[np.ndarray, " trials"]:
         """What the best outgoing weights leave at each scale and shift: a loss, in units of what is wanted."""
         neurons = Neurons(trials, self.activation.take([0] * len(trials)))
-        alone = beside(self.others, responses(neurons, jnp.asarray(self.along[:, None])))
+        alone = _beside(self.others, responses(neurons, jnp.asarray(self.along[:, None])))
         size = np.linalg.norm(alone, axis=0)
         visible = size > _SEEN * np.sqrt(len(alone))
         told = np.linalg.norm(self.goal.T @ alone, axis=0) / np.where(visible, size, np.inf)
@@ -83,7 +83,8 @@ class Profile(NamedTuple):
         scale, shift = trial
         own = neurons_of(self.net, self.layer)
         first, *gone = self.places
-        own.vectors[first] = scale * self.vector + shift * (np.arange(len(self.vector)) == len(self.vector) - 1)
+        own.vectors[first] = scale * self.vector
+        own.vectors[first, -1] += shift
         rest = own.take(np.delete(np.arange(own.width), gone))
         return with_neurons(self.net, self.layer, rest, samples)
 
@@ -111,7 +112,7 @@ def profile_of_many(net: Network, layer: int, places: tuple[int, ...], samples: 
     return _profile(net, layer, places, vector, inputs, h, samples)
 
 
-def beside(
+def _beside(
     others: Float[np.ndarray, "samples columns"], columns: Float[np.ndarray, "samples n"]
 ) -> Float[np.ndarray, "samples n"]:
     """What is left of columns beside what orthonormal ones explain."""
@@ -127,13 +128,14 @@ def _profile(
     h: Float[np.ndarray, "samples width"],
     samples: Samples,
 ) -> Profile:
-    z, constant = _with_constant(inputs) @ vector, np.arange(len(vector)) == len(vector) - 1
+    z = _with_constant(inputs) @ vector
     mean, spread = z.mean(), z.std() + np.finfo(float).tiny  # nothing, where several cancel
-    along, vector = (z - mean) / spread, (vector - mean * constant) / spread
+    along, vector = (z - mean) / spread, vector / spread
+    vector[-1] -= mean / spread
     others, _ = np.linalg.qr(_with_constant(np.delete(h, places, axis=1)))
     all_wanted = np.asarray(wanted(Network(net.layers[layer:]), inputs, samples.y[: len(h)]), float)
     unit = float(all_wanted.size * np.mean(np.var(all_wanted, axis=0)))
-    goal = beside(others, all_wanted)
+    goal = _beside(others, all_wanted)
     return Profile(net, layer, places, np.array([spread, mean]), vector, along, others, goal, unit)
 
 

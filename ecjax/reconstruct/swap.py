@@ -208,9 +208,10 @@ def _loose(net: Network, samples: Samples, judge: Judge) -> Iterator[Network]:
             others = TRIALS[np.linalg.norm(TRIALS - profile.now, axis=1) > _OTHER * profile.now[0]]
             cost = profile.left(others) - profile.left(profile.now[None])
             cheapest = np.argsort(cost, kind="stable")[:_TRIED]
-            found += [(cost[i], profile, others[i]) for i in cheapest if judge.is_nearly_right(float(cost[i]))]
-    for _, profile, trial in sorted(found, key=lambda each: each[0]):
-        yield profile.within(trial, samples)
+            nearly = (i for i in cheapest if judge.is_nearly_right(float(cost[i])))
+            found += [(cost[i], layer, neuron, others[i]) for i in nearly]
+    for _, layer, neuron, trial in sorted(found, key=lambda each: each[0]):  # profiles are large: made anew
+        yield profile_of_one(net, layer, neuron, samples).within(trial, samples)
 
 
 def _without_one(net: Network, samples: Samples) -> Iterator[Network]:
