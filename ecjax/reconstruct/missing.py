@@ -12,7 +12,7 @@ others; 0.014 for the best of 200 random ones). Of f only that counts which the 
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -31,6 +31,34 @@ Vectors = Float[np.ndarray, "_ _"]  # candidates, inputs and the bias
 _ROWS = 3000  # on which candidates are compared
 _RIDGE = 1e-9  # of the mean eigenvalue: neurons of the next layer may be copies
 _DRAWN = 200  # random candidates for a neuron
+
+
+@dataclass(frozen=True)
+class Held:
+    """Neurons that students had in each hidden layer.
+
+    Those above the first are told by their pre-activations, which stay theirs when the layers below become others.
+
+    Attributes:
+        first: Incoming vectors of those in the first hidden layer.
+        above: Pre-activations of the others, layer by layer, of the first samples.
+    """
+
+    first: Vectors
+    above: tuple[Float[np.ndarray, "samples _"], ...]
+
+    @classmethod
+    def by(cls, net: Network, samples: Samples, vectors: Sequence[Vectors]) -> "Held":
+        """Those of these incoming vectors, in the answers of this network's layer below."""
+        first, *above = vectors
+        below = _answers_below(net, samples)
+        return cls(first, tuple(inputs @ each.T for inputs, each in zip(below, above, strict=True)))
+
+    def vectors(self, net: Network, samples: Samples) -> list[Vectors]:
+        """Incoming vectors in this network, by least squares where its layers below are others, layer by layer."""
+        below = _answers_below(net, samples)
+        pairs = zip(below, self.above, strict=True)
+        return [self.first, *(np.linalg.lstsq(inputs, z, rcond=None)[0].T for inputs, z in pairs)]
 
 
 class Missing(NamedTuple):
@@ -90,6 +118,13 @@ def most_wanted(net: Network, samples: Samples, held: Sequence[Vectors]) -> Miss
     """The candidate that explains most of what the network leaves, of those for each hidden layer."""
     best = (_best_in(net, samples, layer, vectors) for layer, vectors in enumerate(held) if len(vectors))
     return max(best, key=lambda missing: missing.share)
+
+
+@in_full_precision
+def _answers_below(net: Network, samples: Samples) -> list[Float[np.ndarray, "samples _"]]:
+    """What each hidden layer but the first sees of the first samples, and a column of ones."""
+    states = hidden_states(net, samples.x[:_ROWS])[: len(net.widths) - 1]
+    return [np.column_stack([np.asarray(state.h, float), np.ones(len(state.h))]) for state in states]
 
 
 @in_full_precision

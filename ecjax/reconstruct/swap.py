@@ -31,11 +31,12 @@ from ..objective import Samples
 from .eliminate import removal, removals
 from .faint import Directions, faintest_first, without_faint
 from .finetune import ANSWERS, QUICK_PATIENCE, quick_steps, stirred
-from .missing import Vectors, most_wanted, with_room
+from .missing import Held, Vectors, most_wanted, with_room
 from .parallel import parallel_groups
 from .profile import TRIALS, profile_of_many, profile_of_one
 
-_WORTH = 0.1  # share of the residuals that a neuron explains if it is missing; others do not reach a third of it
+_WORTH = 0.1  # share of the residuals that a neuron explains if it is missing; others do not reach a third of it ...
+_PERHAPS = 0.03  # ... nor this; a missing one may not explain more, as long as needless ones do some of its work
 _LACKING = 0.25  # of the neurons of the widest layer may come in
 _TRIED = 3  # of the neurons that cost least; a missing one's twin may cost more than the least of the teacher's
 _PROGRESS = 2.0  # by which refinement has to lower a loss to be repeated
@@ -58,6 +59,7 @@ class _Tools:
     judge: Judge
     stop: Stopping
     widths: tuple[int, ...]  # of hidden layers, those of nearly all trials, which share a compiled program
+    held: Held
 
     @cached_property
     def directions(self) -> Directions:
@@ -75,9 +77,13 @@ class _Tools:
         return stirred(net, self.samples, widths=self.padded(net), times=times)
 
     def tried(self, net: Network, than: float) -> Refined:
-        """A network after steps past minima, and refined if it comes near that loss."""
+        """A network after steps past minima, and refined if it comes near that loss.
+
+        Among nearly exact ones such steps alone tell: without a neuron too many they stay so.
+        """
         net, loss = self.stirred(net)
-        return self.refined(net) if loss < _HOPELESS * max(than, _WARM) else (net, loss)
+        are_wrong = self.judge.may_be_wrong(than) and self.judge.may_be_wrong(loss)
+        return self.refined(net) if are_wrong and loss < _HOPELESS * max(than, _WARM) else (net, loss)
 
 
 def swapped(
@@ -101,40 +107,51 @@ def swapped(
         progress: Called with every better network.
         deadline: After which no neuron is tried.
     """
-    some, held = fewer(samples, net, ANSWERS), list(held)
+    some = fewer(samples, net, ANSWERS)
     most = max(1, int(_LACKING * max(net.widths)))
     target = max(stop.target_loss, min(judge.rounding, judge.limit))
     stop = Stopping(max_steps=_STEPS, patience=QUICK_PATIENCE, gradient_norm=0.0, target_loss=target)
-    tools = _Tools(some, judge, stop, tuple(width + most for width in net.widths))
+    students = Held.by(net, some, held)
+    tools = _Tools(some, judge, stop, tuple(width + most for width in net.widths), students)
     tell = lambda: progress("finetune", 0, 1, widths=net.widths, losses=[loss])
 
     net, loss = tools.refined(net)
     for _ in range(most):
         tell()
-        missing = most_wanted(net, some, held)
+        missing = most_wanted(net, some, students.vectors(net, some))
         if judge.fits(loss) or missing.share < _WORTH or deadline.leaves_out("neurons that the network lacks"):
             break
         net, loss = tools.refined(missing.within(net))
-        above = missing.layer + 1
-        if above < len(held):  # students above have never seen it
-            held[above] = np.insert(held[above], -1, 0, axis=1)
-    rooms = 0
+    rooms, before = 0, net.widths
     while loss > target and not deadline.leaves_out("neurons that the network does not need"):
         tell()
-        better = next(_better(net, loss, tools), None)
+        better = next(_better(net, loss, before, tools), None)
         while better is None and judge.may_be_wrong(loss) and rooms < _ROOMS:
             if deadline.leaves_out("neurons that no student had"):
                 break
             better, rooms = _renewed(net, loss, most, rooms, tools), rooms + 1
         if better is None:
             break
-        net, loss = better
+        before, (net, loss) = net.widths, better
     return net
 
 
-def _better(net: Network, loss: float, tools: _Tools) -> Iterator[Refined]:
-    """Networks that do as well with a neuron less, or better with as many, and their losses; cheap moves first."""
+def _better(net: Network, loss: float, before: Sequence[int], tools: _Tools) -> Iterator[Refined]:
+    """Networks that do better, or as well with a neuron less, and their losses; cheap moves first.
+
+    Args:
+        net: To better.
+        loss: Which it leaves.
+        before: Widths of the network that it was bettered from.
+        tools: How trials are refined and judged.
+    """
     judge, samples, is_wrong = tools.judge, tools.samples, not tools.judge.fits(loss)
+    if judge.may_be_wrong(loss):
+        missing = most_wanted(net, samples, tools.held.vectors(net, samples))
+        if missing.share > _PERHAPS:
+            more, after = tools.refined(missing.within(net))
+            if after < loss / _PROGRESS:
+                yield more, after
     for without in _few(_joined(net, samples)) if is_wrong else []:
         without, after = tools.tried(without, loss)
         if judge.does_without(after, loss):
@@ -146,7 +163,8 @@ def _better(net: Network, loss: float, tools: _Tools) -> Iterator[Refined]:
             yield again, after
     if not is_wrong:
         return
-    for without in islice(_without_one(net, samples), len(net.widths) + _TRIED - 1):
+    n_tried = len(net.widths) + (_TRIED - 1 if judge.may_be_wrong(loss) else 0)
+    for without in islice(_without_one(net, before, samples), n_tried):
         without, after = tools.tried(without, loss)
         if judge.does_without(after, loss):
             yield without, after
@@ -174,7 +192,7 @@ def _renewed(net: Network, loss: float, n: int, seed: int, tools: _Tools) -> Ref
     if left > goal:
         return None
     while sum(wide.widths) > sum(net.widths) and not tools.judge.fits(left):
-        trials = chain(_few(_joined(wide, tools.samples)), _few(_without_one(wide, tools.samples)))
+        trials = chain(_few(_joined(wide, tools.samples)), _few(_without_one(wide, wide.widths, tools.samples)))
         narrower = (tools.tried(trial, goal) for trial in trials)
         found = next((each for each in narrower if each[1] < min(goal, _HOPELESS * left)), None)
         if found is None:
@@ -214,13 +232,15 @@ def _loose(net: Network, samples: Samples, judge: Judge) -> Iterator[Network]:
         yield profile_of_one(net, layer, neuron, samples).within(trial, samples)
 
 
-def _without_one(net: Network, samples: Samples) -> Iterator[Network]:
+def _without_one(net: Network, before: Sequence[int], samples: Samples) -> Iterator[Network]:
     """Networks without one neuron: of each layer the one that costs least, then the next ones.
 
-    Costs of different layers do not compare: each is in units of what the next layer wants.
+    Costs of different layers do not compare: each is in units of what the next layer wants. A layer that was wider
+    before comes first: it had a neuron too many.
     """
     costs = {layer: removals(net, layer, samples) for layer, width in enumerate(net.widths) if width > 1}
     order = {layer: np.argsort(of_layer, kind="stable") for layer, of_layer in costs.items()}
+    layers = sorted(costs, key=lambda layer: (net.widths[layer] >= before[layer], layer))
     for number in range(max(net.widths)):
-        for layer in sorted(layer for layer in costs if number < net.widths[layer]):
+        for layer in (layer for layer in layers if number < net.widths[layer]):
             yield removal(net, layer, int(order[layer][number]), samples)
