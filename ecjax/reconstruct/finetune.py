@@ -37,6 +37,9 @@ _SOFT_STEPS = 10  # of a refinement with soft kinks, whose network is not the en
 _FURTHER = 1e-4  # of the loss that rounding may explain, for networks that are nearly right from the start
 QUICK_PATIENCE = 10  # with quick steps, which show whether careful ones are worth their cost
 _STIR = Subsampled(n_steps=100)
+_MATRIX_UP_TO = 3000  # parameters, for which a step with the matrix takes a second or two
+_DECIDING = 5.0  # answers for each parameter; with 3 the matrix is so nearly singular that steps hardly move
+_LAST_STEPS = 100
 _CAREFUL = partial(Inexact, products=600)  # near the end some hundred are what makes a step Newton's
 
 
@@ -112,6 +115,30 @@ def quick_steps(
     padded, free = _padded(net, widths)
     refined = _descend(_CAREFUL if careful else Inexact, stop, padded, samples, free)
     return _as_wide(refined.network, net.widths), float(refined.loss)
+
+
+def has_few_enough_for_matrix(net: Network) -> bool:
+    """Whether a step with the matrix of a network that is nearly exact is worth its cost."""
+    return net.n_parameters <= _MATRIX_UP_TO
+
+
+def last_steps(net: Network, samples: Samples, *, stop: Stopping) -> tuple[Network, float]:
+    """Take a smooth network that is nearly exact down to rounding errors, with the matrix of all its parameters.
+
+    Where valleys are narrow and bent this is what ends: 40-32-24-16-6 sigmoid, at 2e-11 after steps without a matrix,
+    is at 3e-30 after 100 s; such steps take it to a half or a tenth in 45 s each.
+
+    Args:
+        net: Where to start.
+        samples: Queries and targets, of which those are taken that the parameters need.
+        stop: When to stop, but for the number of steps.
+
+    Returns:
+        The refined network, and its loss.
+    """
+    stop, free = replace(stop, max_steps=_LAST_STEPS), jnp.ones(net.n_parameters, bool)
+    end = _descend(LevenbergMarquardt, stop, net, fewer(samples, net, _DECIDING), free).network
+    return end, float(samples.value(end))
 
 
 def stirred(net: Network, samples: Samples, *, widths: Sequence[int], times: int = 1) -> tuple[Network, float]:

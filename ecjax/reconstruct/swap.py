@@ -30,7 +30,7 @@ from ..network import Network
 from ..objective import Samples
 from .eliminate import removal, removals
 from .faint import Directions, faintest_first, without_faint
-from .finetune import ANSWERS, QUICK_PATIENCE, quick_steps, stirred
+from .finetune import ANSWERS, QUICK_PATIENCE, has_few_enough_for_matrix, last_steps, quick_steps, stirred
 from .missing import Held, Vectors, most_wanted, with_room
 from .parallel import parallel_groups
 from .profile import TRIALS, profile_of_many, profile_of_one
@@ -40,6 +40,7 @@ _PERHAPS = 0.03  # ... nor this; a missing one may not explain more, as long as 
 _LACKING = 0.25  # of the neurons of the widest layer may come in
 _TRIED = 3  # of the neurons that cost least; a missing one's twin may cost more than the least of the teacher's
 _PROGRESS = 2.0  # by which refinement has to lower a loss to be repeated
+_QUICKLY = 100.0  # likewise, for steps without a matrix to go on near the end
 _STEPS = 30  # of a refinement that judges, which is at its minimum after ten to thirty
 _HOPELESS = 10.0  # times the loss after stirring, beyond which a trial is not refined ...
 _WARM = 1e-6  # ... or this, at which such steps leave networks of images that are right
@@ -173,6 +174,8 @@ def _better(net: Network, loss: float, before: Sequence[int], tools: _Tools) -> 
         if after < loss / _PROGRESS:
             yield other, after
     more, after = tools.refined(net, careful=True)
+    if after > loss / _QUICKLY and not judge.may_be_wrong(after) and has_few_enough_for_matrix(net):
+        more, after = last_steps(more, samples, stop=tools.stop)
     if after < loss / _PROGRESS:
         yield more, after
 
