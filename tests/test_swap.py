@@ -11,11 +11,12 @@ import pytest
 import ecjax as ec
 from ecjax.expand import Stopping
 from ecjax.judge import Judge
+from ecjax.network import hidden_states
 from ecjax.network.moves import shrink, split_neuron, with_layers
 from ecjax.objective import Samples
-from ecjax.reconstruct import eliminate_in_all_layers, finetune
-from ecjax.reconstruct.finetune import are_judged_together, quick_steps
-from ecjax.reconstruct.missing import explained, most_wanted, with_room
+from ecjax.reconstruct import eliminate_in_all_layers, finetune, swap
+from ecjax.reconstruct.finetune import are_judged_together, last_steps, quick_steps
+from ecjax.reconstruct.missing import Held, explained, most_wanted, with_room
 from ecjax.reconstruct.swap import swapped
 
 SHAPE = (6, 5, 4, 3)
@@ -66,6 +67,52 @@ def test_to_first_order_a_small_neuron_explains_everything():
     assert share[1] == pytest.approx(1, abs=1e-6)
     assert max(share[0], share[2]) < 0.2
     np.testing.assert_allclose(outgoing[1], a, rtol=1e-6)
+
+
+def test_students_neurons_stay_theirs_when_the_layers_below_become_others(planted):
+    """Incoming vectors of a second layer mean nothing once neurons below come, go or change places; responses do."""
+    teacher, samples, _ = planted
+    told = [vectors(each) for each in teacher.hidden]
+    held = Held.by(teacher, samples, told)
+    for mine, again in zip(told, held.vectors(teacher, samples), strict=True):
+        np.testing.assert_allclose(again, mine, rtol=1e-9, atol=1e-9)
+    order = [3, 0, 4, 1, 2]
+    first, second = teacher.hidden
+    moved = ec.Network(
+        (
+            ec.Layer(first.w[jnp.array(order)], first.b[jnp.array(order)], first.activation),
+            ec.Layer(second.w[:, jnp.array(order)], second.b, second.activation),
+            teacher.output,
+        )
+    )
+    for net in (moved, split_neuron(moved, 2, layer=0)):
+        below = np.asarray(hidden_states(net, samples.x)[0].h)
+        _, upper = held.vectors(net, samples)
+        expected = np.asarray(hidden_states(teacher, samples.x)[0].h) @ told[1][:, :-1].T + told[1][:, -1]
+        np.testing.assert_allclose(below @ upper[:, :-1].T + upper[:, -1], expected, atol=1e-9)
+
+
+def test_a_missing_neuron_that_explains_little_comes_in_if_refinement_confirms_it(planted, monkeypatch):
+    """As long as needless ones do some of its work, it explains less than those that are taken at once."""
+    teacher, samples, judge = planted
+    monkeypatch.setattr(swap, "_WORTH", 2.0)  # nothing is taken at once ...
+    monkeypatch.setattr(swap, "_ROOMS", 0)  # ... and nothing is found otherwise
+    held = [vectors(teacher.hidden[0]), np.delete(vectors(teacher.hidden[1]), 2, axis=1)]
+    net = split_neuron(shrink(teacher, 2, layer=0), 1, layer=1)
+    found = swapped(net, samples, held, stop=Stopping(max_steps=50, gradient_norm=0.0), judge=judge)
+    assert found.widths in (SHAPE[1:-1], (5, 5))  # a copy may be left to those who judge exact networks
+    assert judge.fits(float(samples.value(found)))
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
+def test_the_last_steps_end_at_rounding_errors_of_all_answers(activation):
+    """Though they see but those that the parameters need."""
+    teacher = jax.tree.map(lambda leaf: 1.5 * leaf, ec.random_network(SHAPE, activation, key=jr.key(3)))
+    x = jr.normal(jr.key(4), (1500, SHAPE[0]))
+    samples = Samples(x, ec.respond(teacher, x))
+    net = jax.tree.map(lambda leaf: leaf * (1 + 1e-3 * jr.normal(jr.key(leaf.size), leaf.shape)), teacher)
+    _, loss = last_steps(net, samples, stop=Stopping(max_steps=1, gradient_norm=0.0))
+    assert loss < 1e-26
 
 
 @pytest.mark.parametrize("change", ["lacks one", "has one too many", "both"])
