@@ -146,36 +146,61 @@ def _better(net: Network, loss: float, before: Sequence[int], tools: _Tools) -> 
         before: Widths of the network that it was bettered from.
         tools: How trials are refined and judged.
     """
-    judge, samples, is_wrong = tools.judge, tools.samples, not tools.judge.fits(loss)
-    if judge.may_be_wrong(loss):
-        missing = most_wanted(net, samples, tools.held.vectors(net, samples))
-        if missing.share > _PERHAPS:
-            more, after = tools.refined(missing.within(net))
-            if after < loss / _PROGRESS:
-                yield more, after
-    for without in _few(_joined(net, samples)) if is_wrong else []:
+    if tools.judge.fits(loss):
+        return _with_faint_anew(net, loss, tools)
+    may_be_wrong = tools.judge.may_be_wrong(loss)
+    return chain(
+        _with_missing(net, loss, tools) if may_be_wrong else (),
+        _with_one_for_several(net, loss, tools),
+        _with_faint_anew(net, loss, tools),
+        _without_needless(net, loss, before, tools),
+        _with_other_scales(net, loss, tools) if may_be_wrong else (),
+        _nearer(net, loss, tools),
+    )
+
+
+def _with_missing(net: Network, loss: float, tools: _Tools) -> Iterator[Refined]:
+    missing = most_wanted(net, tools.samples, tools.held.vectors(net, tools.samples))
+    if missing.share > _PERHAPS:
+        more, after = tools.refined(missing.within(net))
+        if after < loss / _PROGRESS:
+            yield more, after
+
+
+def _with_one_for_several(net: Network, loss: float, tools: _Tools) -> Iterator[Refined]:
+    for without in _few(_joined(net, tools.samples)):
         without, after = tools.tried(without, loss)
-        if judge.does_without(after, loss):
+        if tools.judge.does_without(after, loss):
             yield without, after
-    rested, n_faint = without_faint(net, samples, tools.directions, judge)
+
+
+def _with_faint_anew(net: Network, loss: float, tools: _Tools) -> Iterator[Refined]:
+    rested, n_faint = without_faint(net, tools.samples, tools.directions, tools.judge)
     if n_faint:
         again, after = tools.refined(rested)
         if after < loss / _PROGRESS:
             yield again, after
-    if not is_wrong:
-        return
-    n_tried = len(net.widths) + (_TRIED - 1 if judge.may_be_wrong(loss) else 0)
-    for without in islice(_without_one(net, before, samples), n_tried):
+
+
+def _without_needless(net: Network, loss: float, before: Sequence[int], tools: _Tools) -> Iterator[Refined]:
+    n_tried = len(net.widths) + (_TRIED - 1 if tools.judge.may_be_wrong(loss) else 0)
+    for without in islice(_without_one(net, before, tools.samples), n_tried):
         without, after = tools.tried(without, loss)
-        if judge.does_without(after, loss):
+        if tools.judge.does_without(after, loss):
             yield without, after
-    for other in islice(_loose(net, samples, judge), _LOOSE) if judge.may_be_wrong(loss) else []:
+
+
+def _with_other_scales(net: Network, loss: float, tools: _Tools) -> Iterator[Refined]:
+    for other in islice(_loose(net, tools.samples, tools.judge), _LOOSE):
         other, after = tools.tried(other, loss)
         if after < loss / _PROGRESS:
             yield other, after
+
+
+def _nearer(net: Network, loss: float, tools: _Tools) -> Iterator[Refined]:
     more, after = tools.refined(net, careful=True)
-    if after > loss / _QUICKLY and not judge.may_be_wrong(after) and has_few_enough_for_matrix(net):
-        more, after = last_steps(more, samples, stop=tools.stop)
+    if after > loss / _QUICKLY and not tools.judge.may_be_wrong(after) and has_few_enough_for_matrix(net):
+        more, after = last_steps(more, tools.samples, stop=tools.stop)
     if after < loss / _PROGRESS:
         yield more, after
 
