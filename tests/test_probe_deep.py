@@ -98,9 +98,13 @@ def test_neurons_that_others_replace_are_left_out():
 
 
 @pytest.mark.slow
-def test_students_of_the_layers_above_a_box_agree(key, monkeypatch):
+@pytest.mark.parametrize(
+    "largest", [ec.expand.SECOND_ORDER_UP_TO, 0], ids=["by a matrix", "on other samples each step"]
+)
+def test_students_of_the_layers_above_a_box_agree(largest, key, monkeypatch):
     """A few, which two of three hidden layers of this size do not need more of."""
     monkeypatch.setattr(probing_box, "_SMALL_STUDENTS", (3, 2 / 3))
+    monkeypatch.setattr(probing_box, "SECOND_ORDER_UP_TO", largest)
     stack, rng = stack_of(6, 4, 3, 2, seed=2), np.random.default_rng(0)
     teacher = ec.Teacher(lambda h: answers(stack, h), fan_in=6)
     teacher(np.zeros((1, 6)))
