@@ -5,6 +5,8 @@
 Every phase asks questions of its own.
 """
 
+from contextlib import suppress
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
@@ -220,11 +222,11 @@ def _measured(asking: Asking, reach: Reach, directions: np.ndarray, candidates: 
         profiles = _fits(asking, candidates, places, lines)
         nets = []
         for kind, fits in profiles:
-            try:
+            with suppress(np.linalg.LinAlgError):  # neurons of a wrong activation need not be independent
                 nets.append(_from_profiles(asking, reach, directions, size, kind, fits))
-            except np.linalg.LinAlgError:  # neurons of a wrong activation need not be independent
-                if len(profiles) == 1:
-                    raise
+        if not nets:
+            names = " nor ".join(kind.name for kind, _ in profiles)
+            raise ProbesFailedError(f"Profiles along {len(directions)} directions make no network of {names}.")
         net = _nearest(asking, reach, nets)
     asking.tell("measure", 1, 1)
     return net
