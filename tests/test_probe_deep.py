@@ -19,6 +19,7 @@ from ecjax.probe.stack import Weights, answers, sensitivities, states
 from ecjax.reconstruct import Neurons
 from ecjax.road import probing_box
 from ecjax.road.probing import Asking
+from ecjax.road.probing_far import _nearer
 
 EPS = float(np.finfo(float).eps)
 GROWING = ("tanh", "sigmoid", "erf", "softplus", "relu", "leaky_relu", "gelu", "elu", "abs")
@@ -97,9 +98,13 @@ def test_neurons_that_others_replace_are_left_out():
 
 
 @pytest.mark.slow
-def test_students_of_the_layers_above_a_box_agree(key, monkeypatch):
+@pytest.mark.parametrize(
+    "largest", [ec.expand.SECOND_ORDER_UP_TO, 0], ids=["by a matrix", "on other samples each step"]
+)
+def test_students_of_the_layers_above_a_box_agree(largest, key, monkeypatch):
     """A few, which two of three hidden layers of this size do not need more of."""
     monkeypatch.setattr(probing_box, "_SMALL_STUDENTS", (3, 2 / 3))
+    monkeypatch.setattr(probing_box, "SECOND_ORDER_UP_TO", largest)
     stack, rng = stack_of(6, 4, 3, 2, seed=2), np.random.default_rng(0)
     teacher = ec.Teacher(lambda h: answers(stack, h), fan_in=6)
     teacher(np.zeros((1, 6)))
@@ -197,3 +202,16 @@ def test_a_kink_is_where_two_lines_meet():
     assert abs(kink(t, y, EPS) - 0.1) < 1e-13
     assert kink(t, y[:, 1:], EPS) is None  # nothing bends
     assert kink(t, y + (t > 0.6)[:, None], EPS) is None  # something else happens
+
+
+@pytest.mark.parametrize("off", [0.0, 1.0, 7.0, -12.0])
+def test_a_bias_that_is_units_off_is_found_nearer_and_nearer(off, key):
+    """A direction that is wrong by 1e-4 makes ten units of it where a sweep sees it cross, 1e5 away."""
+    first, last = stack_of(6, 6, 3, kind="leaky_relu", seed=4)
+    teacher = ec.Teacher(lambda x: answers([first, last], x), fan_in=6)
+    teacher(np.zeros((1, 6)))
+    asking = Asking(teacher, None, key, silent, ec.expand.Stopping())
+    along, exact = np.linalg.inv(first.w)[:, 2], float(first.b[2])
+    kind = ec.ACTIVATIONS["leaky_relu"]
+    found = _nearer(asking, Reach.of(teacher, np.eye(6), 1.0), kind, first.w[2], exact + off, along)
+    assert found == pytest.approx(exact, abs=1e-9)

@@ -72,6 +72,14 @@ def test_kinks_are_told_from_the_rounding_of_float32(name, seed):
     assert row.questions < 6000
 
 
+@pytest.mark.parametrize(("name", "seed"), [("silu", 1), ("gelu_tanh", 1)])
+def test_activations_that_are_near_each_other_are_told_from_float32(name, seed):
+    """Profiles hear the other neurons there; whole networks do not."""
+    row = asked(ec.synthetic_teacher(16, 8, 3, name, key=jr.key(seed)), seed, "float32")
+    assert row.named == name
+    assert row.error < 1e-5
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*SMOOTH, *KINKED, "selu", "sigmoid", "normal_cdf", "cos"])
 def test_every_activation_is_named_and_recovered(name):

@@ -27,10 +27,12 @@ from ..expand import (
     Inexact,
     LevenbergMarquardt,
     Stopping,
+    Subsampled,
     better_of,
     expand,
     renewed,
 )
+from ..expand.methods import Stages
 from ..judge import Judge
 from ..network import Activation, Network, hidden_states, n_parameters, random_students, stack, student
 from ..objective import Samples
@@ -45,17 +47,20 @@ from .probing import Asking, Layered, ProbesFailedError
 from .probing_refine import stack_of
 from .settings import RecoveryConfig
 
-_WIDER = 1.5  # than the row space; layers above are taken to be no wider
-_NARROWEST = 12  # students of small networks, which cost nothing
+# Students beside the row space, whose dimensions the first of their layers has neurons; layers above are taken to be no
+# wider. Small ones cost nothing, and are at least so wide.
+_WIDER, _SMALL_WIDER, _NARROWEST = 1.25, 1.5, 12
 # Of 784-64-48-32-10 teachers every student finds every neuron. Small networks may lie awkwardly; so there are many.
 _STUDENTS, _SMALL_STUDENTS = (3, 2 / 3), (10, 0.5)  # how many, and the share that has to agree
 _ROUNDS = 2
 _ANSWERS = 10.0  # for each parameter of a student
 _FEWEST = 2000  # questions
 # Trained teachers are curved less than drawn ones: with four times as many steps of Adam as elsewhere, second-order
-# steps find the way in some hundred.
+# steps find the way. Those that see other questions each are quick enough for large students: of 100-100-100 neurons
+# above the exact first layer of 784-128-80-40-32-10 sigmoid one has all others after 176 s, a step on all questions
+# takes 15 s.
 _ADAM = Adam(n_steps=8000, learning_rate=5e-3, batch=256)
-_STUDENT = Stopping(max_steps=150, patience=30, target_loss=1e-10)
+_METHOD: Stages = (_ADAM, Subsampled(n_steps=600), Inexact(Stopping(max_steps=3, patience=5, target_loss=1e-10)))
 # Loss of the network at which nothing is gained by going on, and up to which what is left may come from layers below
 # that are known to 1e-9.
 _ENOUGH, _EXACT = 1e-14, 1e-12
@@ -96,8 +101,11 @@ def above(asking: Asking, reach: Reach, space: RowSpace, kinds: tuple[Activation
         ProbesFailedError: If students do not come to agree on a network that explains the answers.
     """
     fan_out = asking.teacher.fan_out or 1
-    widths = (max(_NARROWEST, int(np.ceil(_WIDER * reach.rank))),) * len(kinds)
-    size = n_parameters((reach.rank, *widths, fan_out))
+    widths_of = lambda wider: (max(_NARROWEST, int(np.ceil(wider * reach.rank))),) * len(kinds)
+    size_of = lambda widths: n_parameters((reach.rank, *widths, fan_out))
+    is_few = size_of(widths_of(_SMALL_WIDER)) <= SECOND_ORDER_UP_TO
+    widths = widths_of(_SMALL_WIDER if is_few else _WIDER)
+    size = size_of(widths)
     with asking.seconds.of("ask"):
         n = max(_FEWEST, int(np.ceil(_ANSWERS * size / fan_out)))
         h = reach.corners(n, space.singular[: reach.rank], asking.rng)
@@ -106,7 +114,7 @@ def above(asking: Asking, reach: Reach, space: RowSpace, kinds: tuple[Activation
     x = jnp.asarray((h @ reach.basis.T - reach.middle) / unit)
     scale = scaling_of_outputs(y, reach.rank)
     samples = scale.samples(x, y)
-    config = _config(widths, *(_SMALL_STUDENTS if size <= SECOND_ORDER_UP_TO else _STUDENTS))
+    config = _config(widths, *(_SMALL_STUDENTS if is_few else _STUDENTS), "auto" if is_few else _METHOD)
     agreed = _students_agree(asking, samples, kinds, config)
     first, *rest = stack_of(scale.undo(agreed.network, None)[0])
     w = first.w / unit
@@ -119,11 +127,11 @@ def above(asking: Asking, reach: Reach, space: RowSpace, kinds: tuple[Activation
     )
 
 
-def _config(widths: tuple[int, ...], n_students: int, gamma: float) -> RecoveryConfig:
+def _config(widths: tuple[int, ...], n_students: int, gamma: float, method: str | Stages) -> RecoveryConfig:
     return RecoveryConfig(
         student_width=widths,
         n_students=n_students,
-        expand=ExpandConfig(sampled=_ADAM, conjugate=_STUDENT, answers=_ANSWERS),
+        expand=ExpandConfig(method=method, answers=_ANSWERS),
         cluster=ClusterConfig(gamma=gamma),
     )
 

@@ -15,7 +15,7 @@ from ..probe.inverse import growing, inverse
 from ..probe.stack import Stack, Weights, answers
 from .probing import Asking, Found, ProbesFailedError
 from .probing_box import above
-from .probing_far import FarOut, far_out
+from .probing_far import Below, FarOut, far_out
 from .probing_refine import refined
 from .probing_shallow import in_inputs, last_layer
 
@@ -43,7 +43,7 @@ def deep(asking: Asking, n_hidden: int) -> Found:
             first, output = net.stack
             stack += [_in_states(first, reach, is_above), output]
         else:
-            found = far_out(asking, reach, space, candidates, is_above=is_above, is_exact=n_hidden > 2)
+            found = far_out(asking, reach, space, candidates, below=Below(stack, start), is_exact=n_hidden > 2)
             layer = found.layer
             stack.append(_in_states(found.weights, found.reach, is_above))
             if not is_last:

@@ -20,8 +20,8 @@ from ..probe.inverse import growing, inverse
 from ..probe.isolate import far
 from ..probe.jumps import jumps
 from ..probe.lines import kink
-from ..probe.stack import Weights
-from .probing import FAR, LOOKED_AT, PRECISION_ABOVE, SWEEPS, Asking, Layered, ProbesFailedError, Swept, directions_of
+from ..probe.stack import Stack, Weights
+from .probing import FAR, LOOKED_AT, SWEEPS, Asking, Layered, ProbesFailedError, Swept, directions_of
 
 _MORE = 4  # sweeps above other layers, whose crossings are among many, or on lines that end at walls
 _DRAWS = 16  # of questions from which a place is made
@@ -33,7 +33,7 @@ _ALIKE = 1.5  # by how much the misfit of a later activation of the catalogue mu
 _STRAIGHT = 1e-6  # misfit of a profile where nothing else happens
 # Distances from the origin, and lengths of a line across a kink, in units of the scale: far out nothing else happens on
 # a long line, near the origin a short one is enough.
-_CLOSER = ((1e4, 16.0), (1e3, 4.0), (100.0, 1.0), (10.0, 0.25))
+_CLOSER = ((1e4, 64.0), (1e4, 16.0), (1e3, 4.0), (100.0, 1.0), (10.0, 0.25))
 _LOOKS = 3  # at each distance: two kinks may be as near as not to be told from one
 _ACROSS = np.array([-1.0, -0.75, -0.5, -0.25, 0.25, 0.5, 0.75, 1.0])
 _LOOSER = (1.0, 1e3, 1e6, 1e8)  # precision of answers whose halves are straight: layers below may have errors
@@ -52,6 +52,18 @@ class _Crossed(NamedTuple):
     reach: Reach
     directions: Float[np.ndarray, "rank rank"]
     members: list[list[Crossing]]
+
+
+class Below(NamedTuple):
+    """The layers below.
+
+    Attributes:
+        stack: None below the first layer.
+        reach: The teacher, and where it may be asked, in the coordinates of the first of them.
+    """
+
+    stack: Stack
+    reach: Reach
 
 
 class FarOut(NamedTuple):
@@ -76,7 +88,7 @@ def far_out(
     space: RowSpace,
     candidates: list[Activation],
     *,
-    is_above: bool,
+    below: Below,
     is_exact: bool = False,
 ) -> FarOut:
     """A layer from sweeps.
@@ -86,13 +98,14 @@ def far_out(
         reach: Where.
         space: The layer's row space.
         candidates: What its activation may be.
-        is_above: Whether there are layers below.
+        below: The layers below.
         is_exact: Whether straight layers have to be right to rounding, because several others are asked through them.
 
     Raises:
         ProbesFailedError: If sweeps do not come to agree on as many neurons as there are directions, or what is found
             has no scales and biases.
     """
+    is_above = bool(below.stack)
     shape = shape_far_out(reach, distance=FAR * reach.scale, rng=asking.rng)
     swept, kept = Swept([], []), []
     most = _MORE * SWEEPS if is_above else SWEEPS
@@ -116,16 +129,30 @@ def far_out(
         if is_above and shape == "kinks":
             crossed = _sharpened(crossed)
         weights, found = (_stepped if shape == "steps" else _kinked)(asking, crossed, candidates)
+        reach = crossed.reach
         if is_exact and weights.activation is not None and weights.activation.symmetry.homogeneous:
-            precision = max(asking.teacher.precision, PRECISION_ABOVE if is_above else 0.0)
-            weights, is_faint = jumps(crossed.reach, weights, precision=precision, rng=asking.rng)
-            if is_faint.any():
-                raise ProbesFailedError(
-                    f"{is_faint.sum()} of {len(is_faint)} kinks that sweeps agree on are as faint as the errors of the "
-                    "layers below."
-                )
+            weights, reach = _by_jumps(asking, reach, weights, below)
     asking.tell("measure", 1, 1)
-    return FarOut(weights, found, layer, crossed.reach)
+    return FarOut(weights, found, layer, reach)
+
+
+def _by_jumps(asking: Asking, reach: Reach, weights: Weights, below: Below) -> tuple[Weights, Reach]:
+    """Straight neurons to rounding, and the basis of their own weight vectors.
+
+    Raises:
+        ProbesFailedError: If some of them are not where they should be.
+    """
+    whole = weights._replace(w=weights.w @ reach.basis) if below.stack else weights
+    precision = asking.teacher.precision
+    found, is_lost = jumps(below.reach, below.stack, whole, precision=precision, rng=asking.rng)
+    if is_lost.any() and below.stack:
+        raise ProbesFailedError(
+            f"{is_lost.sum()} of {len(is_lost)} neurons that sweeps agree on have no kink where they should."
+        )
+    if below.stack:
+        reach = reach.along(np.linalg.qr(found.w.T)[0].T)
+        found = found._replace(w=found.w @ reach.basis.T)
+    return found, reach
 
 
 def _sharpened(crossed: _Crossed) -> _Crossed:

@@ -5,6 +5,8 @@
 Every phase asks questions of its own.
 """
 
+from contextlib import suppress
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
@@ -57,6 +59,8 @@ _BESIDE = np.array([-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0])  # pre-activations, w
 _ALONE = 1e-6  # misfit there of a neuron that no other is near
 _ROUNDS = 8  # of long steps; three to five reach rounding
 _CHECKS, _NEAR = 64, 1e-2  # new questions, and the share of their deviation by which a network may be off
+# Of the least misfit: up to which another activation may be the right one, and by which those of one function differ.
+_DOUBTFUL, _SAME = 3.0, 1e-3
 _NO_PROFILE = 1e-2  # misfit of directions that are no neurons'; of neurons some 1e-5
 
 
@@ -215,17 +219,46 @@ def _measured(asking: Asking, reach: Reach, directions: np.ndarray, candidates: 
         size = np.linalg.norm(dual, axis=0)
         places = reach.scale * LINE  # along each dual direction, made a unit vector
         lines = [reach(places[:, None] * one[None]) for one in (dual / size).T]
-        kind, fits = _fits(asking, candidates, places, lines)
-        alpha, b = np.array([fit.alpha for fit in fits]) * size, np.array([fit.beta for fit in fits])
-        shrink = 1 / np.abs(alpha) if kind.symmetry.homogeneous else np.ones_like(alpha)  # their scale is anything
-        w, b = (shrink * alpha)[:, None] * directions, shrink * b
-        if kind.symmetry.homogeneous:
-            w = pieces(reach, kind, w, b, asking.rng)
-        else:
-            w, b = _one_by_one(asking, reach, kind, w, b)
-        net = polished(reach, kind, w, b, points=lambda n: reach.points(n, asking.rng))
+        profiles = _fits(asking, candidates, places, lines)
+        nets = []
+        for kind, fits in profiles:
+            with suppress(np.linalg.LinAlgError):  # neurons of a wrong activation need not be independent
+                nets.append(_from_profiles(asking, reach, directions, size, kind, fits))
+        if not nets:
+            names = " nor ".join(kind.name for kind, _ in profiles)
+            raise ProbesFailedError(f"Profiles along {len(directions)} directions make no network of {names}.")
+        net = _nearest(asking, reach, nets)
     asking.tell("measure", 1, 1)
     return net
+
+
+def _nearest(asking: Asking, reach: Reach, nets: list[Shallow]) -> Shallow:
+    """The network that is nearest to the answers to new questions, which one alone need not be asked.
+
+    Raises:
+        ProbesFailedError: If there is none.
+    """
+    if not nets:
+        raise ProbesFailedError("what directions there are make no network.")
+    if len(nets) == 1:
+        return nets[0]
+    u = reach.points(_CHECKS, asking.rng)
+    y = reach(u)
+    return min(nets, key=lambda net: float(np.mean(net.errors(u, y) ** 2)))
+
+
+def _from_profiles(
+    asking: Asking, reach: Reach, directions: np.ndarray, size: np.ndarray, kind: Activation, fits: list[Profile]
+) -> Shallow:
+    """The network of one activation, from profiles along the dual directions of so much length."""
+    alpha, b = np.array([fit.alpha for fit in fits]) * size, np.array([fit.beta for fit in fits])
+    shrink = 1 / np.abs(alpha) if kind.symmetry.homogeneous else np.ones_like(alpha)  # their scale is anything
+    w, b = (shrink * alpha)[:, None] * directions, shrink * b
+    if kind.symmetry.homogeneous:
+        w = pieces(reach, kind, w, b, asking.rng)
+    else:
+        w, b = _one_by_one(asking, reach, kind, w, b)
+    return polished(reach, kind, w, b, points=lambda n: reach.points(n, asking.rng))
 
 
 def _one_by_one(
@@ -249,7 +282,7 @@ def _measured_within(asking: Asking, reach: Reach, directions: np.ndarray, candi
         places = LINE / LINE.max()
         longest = np.array([min(-low, high) for low, high in (reach.segment(middle, one) for one in dual)])
         lines = [reach(middle + far * places[:, None] * one) for far, one in zip(longest, dual, strict=True)]
-        kind, fits = _fits(asking, candidates, places, lines)
+        kind, fits = _fits(asking, candidates, places, lines)[0]
         w = (np.array([fit.alpha for fit in fits]) / longest)[:, None] * directions
         b = np.array([fit.beta for fit in fits]) - w @ middle
         fitted = lambda w, b: polished(reach, kind, w, b, points=lambda n: reach.points(n, asking.rng))
@@ -272,18 +305,24 @@ def _nearer_to_the_middle(reach: Reach, n: int, asking: Asking) -> np.ndarray:
 
 def _fits(
     asking: Asking, candidates: list[Activation], places: np.ndarray, lines: list[np.ndarray]
-) -> tuple[Activation, list[Profile]]:
-    """The activation, and the profile of every neuron.
+) -> list[tuple[Activation, list[Profile]]]:
+    """The activation, and the profile of every neuron; of rough answers, others that fit about as well, too.
 
     Raises:
         ProbesFailedError: If most of the lines are no profiles.
     """
     strongest = np.argsort([-np.ptp(line, axis=0).max() for line in lines])[:LOOKED_AT]
-    kind, _ = named(candidates, places, [lines[i] for i in strongest])
-    fits = [fit_profile(kind, places, line) for line in lines]
-    if np.median([fit.misfit for fit in fits]) > asking.rough(_NO_PROFILE):
+    kind, misfit = named(candidates, places, [lines[i] for i in strongest])
+    kinds = [kind]
+    if asking.teacher.precision > _PRECISE:  # directions are so far off that others are heard on the lines
+        least = misfit[kind.name]
+        for one in candidates:
+            is_other = all(abs(misfit.get(one.name, np.inf) - misfit[same.name]) > _SAME * least for same in kinds)
+            kinds += [one] if is_other and misfit.get(one.name, np.inf) < _DOUBTFUL * least else []
+    found = [(one, [fit_profile(one, places, line) for line in lines]) for one in kinds]
+    if np.median([fit.misfit for fit in found[0][1]]) > asking.rough(_NO_PROFILE):
         raise ProbesFailedError(f"Along {len(lines)} directions the answers are no profiles of single neurons.")
-    return kind, fits
+    return found
 
 
 def _telling(net: Shallow, reach: Reach, n: int, rng: np.random.Generator) -> Float[np.ndarray, "n rank"]:
