@@ -177,10 +177,7 @@ def _with_missing(net: Network, loss: float, tools: _Tools) -> Iterator[Refined]
 
 
 def _with_one_for_several(net: Network, loss: float, tools: _Tools) -> Iterator[Refined]:
-    for without in _few(_joined(net, tools.samples)):
-        without, after = tools.tried(without, loss)
-        if tools.judge.does_without(after, loss):
-            yield without, after
+    return _narrower(_few(_joined(net, tools.samples)), loss, tools)
 
 
 def _with_faint_anew(net: Network, loss: float, tools: _Tools) -> Iterator[Refined]:
@@ -192,18 +189,23 @@ def _with_faint_anew(net: Network, loss: float, tools: _Tools) -> Iterator[Refin
 
 
 def _without_needless(net: Network, loss: float, before: Sequence[int], tools: _Tools) -> Iterator[Refined]:
+    n_tried = len(net.widths) + (_TRIED - 1 if tools.judge.may_be_wrong(loss) else 0)
+    return _narrower(islice(_without_one(net, before, tools.samples), n_tried), loss, tools)
+
+
+def _narrower(trials: Iterator[Network], loss: float, tools: _Tools) -> Iterator[Refined]:
+    """Those that do as well; of a mostly right network the nearest one may get there along a bent valley, too."""
     judge, nearest = tools.judge, None
-    n_tried = len(net.widths) + (_TRIED - 1 if judge.may_be_wrong(loss) else 0)
-    for without in islice(_without_one(net, before, tools.samples), n_tried):
-        without, after = tools.tried(without, loss)
+    for trial in trials:
+        narrower, after = tools.tried(trial, loss)
         if judge.does_without(after, loss):
-            yield without, after
+            yield narrower, after
         if nearest is None or after < nearest[1]:
-            nearest = without, after
-    if judge.may_be_wrong(loss) and loss < _MOSTLY_RIGHT and nearest and tools.may_come_near(nearest[1], loss):
-        without, after = tools.refined(nearest[0], careful=True)  # along a bent valley
+            nearest = narrower, after
+    if nearest and judge.may_be_wrong(loss) and loss < _MOSTLY_RIGHT and tools.may_come_near(nearest[1], loss):
+        narrower, after = tools.refined(nearest[0], careful=True)
         if judge.does_without(after, loss):
-            yield without, after
+            yield narrower, after
 
 
 def _with_other_scales(net: Network, loss: float, tools: _Tools) -> Iterator[Refined]:
