@@ -32,6 +32,9 @@ _NEARLY = 1e-8
 # Rise of a loss that more steps make good for, without a neuron that is not needed: 1.25 at most were seen, and 1.8
 # where a network that lacked one lost another one of the teacher's.
 _AS_GOOD = 1.5
+# Loss from which the scale of a neuron may be what is wrong, or one neuron too many; above, it is most of them (images:
+# one wrong scale left 2e-5, a network with twelve of sixteen neurons 5e-5).
+_MOSTLY_RIGHT = 3e-5
 # Share of the targets' variance, left unexplained by least squares on candidate neurons, from which a refinement may
 # still recover; also that an intermediate network may leave while neurons are taken away.
 _HOPEFUL = 2e-2
@@ -272,6 +275,10 @@ class Judge:
     def may_be_wrong(self, loss: float) -> bool:
         """Whether a network that leaves this loss after refinement needs other neurons, not further steps alone."""
         return bool(not self.fits(loss) and not loss <= _NEARLY)
+
+    def is_mostly_right(self, loss: float) -> bool:
+        """Whether a network that leaves this loss after refinement is wrong in few of its neurons."""
+        return bool(loss < _MOSTLY_RIGHT)
 
     def target(self, asked: float) -> float:
         """The loss at which a refinement may stop, where `asked` is wanted: no further than what is exact."""

@@ -47,7 +47,6 @@ _WARM = 1e-6  # ... or this, at which such steps leave networks of images that a
 _STIRS = 3  # of a network with room
 _ROOMS = 2  # with other vectors each, before a network counts as wrong for good
 _LOOSE = 4  # scales and shifts that are tried, of neurons that few samples tell
-_MOSTLY_RIGHT = 3e-5  # loss from which a scale may be what is wrong, or one neuron too many; above, it is most of them
 _OTHER = 0.5  # change of its pre-activations from which they are others, in units of their deviation
 
 Refined = tuple[Network, float]
@@ -160,7 +159,7 @@ def _better(net: Network, loss: float, before: Sequence[int], tools: _Tools) -> 
         _with_one_for_several(net, loss, tools),
         _with_faint_anew(net, loss, tools),
         _without_needless(net, loss, before, tools),
-        _with_other_scales(net, loss, tools) if may_be_wrong and loss < _MOSTLY_RIGHT else (),
+        _with_other_scales(net, loss, tools) if may_be_wrong and tools.judge.is_mostly_right(loss) else (),
         _nearer(net, loss, tools),
     )
 
@@ -169,7 +168,7 @@ def _with_missing(net: Network, loss: float, tools: _Tools) -> Iterator[Refined]
     """If it lacks one: of a mostly right network, one more does in a bent valley what careful steps do without it."""
     missing = most_wanted(net, tools.samples, tools.held.vectors(net, tools.samples))
     if missing.share > _PERHAPS:
-        if loss < _MOSTLY_RIGHT:
+        if tools.judge.is_mostly_right(loss):
             yield from _nearer(net, loss, tools)
         more, after = tools.refined(missing.within(net))
         if after < loss / _PROGRESS:
@@ -202,7 +201,7 @@ def _narrower(trials: Iterator[Network], loss: float, tools: _Tools) -> Iterator
             yield narrower, after
         if nearest is None or after < nearest[1]:
             nearest = narrower, after
-    if nearest and judge.may_be_wrong(loss) and loss < _MOSTLY_RIGHT and tools.may_come_near(nearest[1], loss):
+    if nearest and judge.may_be_wrong(loss) and judge.is_mostly_right(loss) and tools.may_come_near(nearest[1], loss):
         narrower, after = tools.refined(nearest[0], careful=True)
         if judge.does_without(after, loss):
             yield narrower, after
