@@ -3,10 +3,12 @@
     python -m benchmarks.images --seeds 0 1 2                               # 784-16-10, MNIST, five activations
     python -m benchmarks.images --datasets fashion-mnist cifar-10 --seeds 3 4 --markdown
     python -m benchmarks.images --hidden 12 12 --activations g tanh softplus --seeds 0 1 2
+    python -m benchmarks.images --hidden 128 --activations tanh g --seeds 0 --images 60000 --student-width 192 \
+        --n-students 3
 
 Teachers are those of `ecjax teach DATASET --hidden ... --activation ... --seed ...`, with its defaults, and answer
-10,000 images in float64. Settings are those of `RecoveryConfig.images` (with several hidden layers `images_deep`), of
-CIFAR-10 with half the width. Finished rows stay in the JSON file.
+10,000 images in float64. Settings are those of `RecoveryConfig.images` (with several hidden layers `images_deep`).
+Finished rows stay in the JSON file.
 """
 
 import argparse
@@ -27,24 +29,34 @@ from .rows import RATE, Table, as_text, rate, recovered, solved
 
 ACTIVATIONS = ("g", "tanh", "sigmoid", "softplus", "relu")
 DATASETS = ("mnist", "fashion-mnist", "cifar-10")
-N_STUDENTS = 4
+DEEP = {"n_students": 4}  # of six
 
 
-def solve(dataset: str, hidden: list[int], activation: str, seed: int) -> dict[str, Any]:
-    """Recover one teacher; what came out, and what it cost."""
-    asked = Teach(dataset=dataset, hidden=tuple(hidden), activation=activation, seed=seed)
-    images, labels = load_images(dataset, n=asked.n)
+def solve(
+    dataset: str, hidden: list[int], activation: str, seed: int, images: int = 10_000, **students: int
+) -> dict[str, Any]:
+    """Recover one teacher; what came out, and what it cost.
+
+    Args:
+        dataset: Of the images.
+        hidden: Widths of the teacher's hidden layers.
+        activation: Of its neurons.
+        seed: Of the teacher, and of the students.
+        images: How many the teacher is trained on, and answers.
+        students: Their `student_width` and `n_students`, where the preset's will not do.
+    """
+    asked = Teach(dataset=dataset, hidden=tuple(hidden), activation=activation, seed=seed, n=images)
+    pixels, labels = load_images(dataset, n=asked.n)
     teacher = ec.trained_teacher(
-        images.astype(asked.precision), labels, asked.hidden, activation, key=jr.key(seed), n_steps=asked.n_steps,
+        pixels.astype(asked.precision), labels, asked.hidden, activation, key=jr.key(seed), n_steps=asked.n_steps,
         batch_size=asked.batch_size, learning_rate=asked.learning_rate, weight_decay=asked.weight_decay,
         held_out=asked.held_out,
     ).network  # fmt: skip
     teacher = jax.tree.map(lambda leaf: leaf.astype(float), teacher)
-    x = jnp.asarray(images, float)
+    x = jnp.asarray(pixels, float)
     preset = ec.RecoveryConfig.images if len(hidden) == 1 else ec.RecoveryConfig.images_deep
-    narrow = {"student_width": 32} if dataset == "cifar-10" else {}  # fewer answers for each weight of wider ones
     settings = {"activation": activation, "hidden_layers": len(hidden), "key": jr.key(seed)}
-    config = preset(n_students=N_STUDENTS, **narrow)
+    config = preset(**{**DEEP, **students} if len(hidden) > 1 else students)
     recovery, row = recovered(lambda: ec.recover(x, ec.respond(teacher, x), config=config, **settings), teacher, x)
     distances = [np.nanmax(layer.cosine_in) for layer in ec.compare(recovery, teacher, x).layers]
     return row | {"pre_activation_distance": float(max(distances))}
@@ -66,11 +78,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--hidden", nargs="+", type=int, default=[16])
     parser.add_argument("--activations", nargs="+", default=ACTIVATIONS)
     parser.add_argument("--seeds", nargs="+", type=int, default=range(5))
+    parser.add_argument("--images", type=int, help="that teachers are trained on, and answer (10,000)")
+    parser.add_argument("--student-width", type=int, help="instead of the preset's")
+    parser.add_argument("--n-students", type=int, help="instead of the preset's")
     parser.add_argument("--out", type=Path, default=Path("benchmark_images.json"), help="JSON file; goes on from it")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     asked = parser.parse_args(arguments)
+    told = {name: getattr(asked, name) for name in ("images", "student_width", "n_students") if getattr(asked, name)}
     problems = [
-        {"dataset": dataset, "hidden": asked.hidden, "activation": activation, "seed": seed}
+        {"dataset": dataset, "hidden": asked.hidden, "activation": activation, "seed": seed, **told}
         for dataset in asked.datasets
         for activation in asked.activations
         for seed in asked.seeds

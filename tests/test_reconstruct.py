@@ -31,7 +31,7 @@ from ecjax.reconstruct import (
     neurons_of,
     removal_costs,
 )
-from ecjax.reconstruct.output import fit_columns, responses
+from ecjax.reconstruct.output import cheapest_first, fit_columns, responses
 
 EVEN_LINEAR = [
     name
@@ -94,6 +94,21 @@ def test_removal_cost_is_the_rise_of_the_refitted_loss(seed, n_inputs, n_outputs
     full = fit_columns(phi, inputs, y).loss
     rise = [fit_columns(np.delete(phi, i, axis=1), inputs, y).loss - full for i in range(phi.shape[1])]
     np.testing.assert_allclose(removal_costs(phi, inputs, y), rise, rtol=1e-6, atol=1e-12)
+
+
+@settings(deadline=None)
+@given(**SIZES)
+def test_cheapest_first_takes_each_time_what_costs_least(seed, n_inputs, n_outputs):
+    """Against fits of what is left, by all samples: the order, and that the rises add up."""
+    phi, inputs, y = some_columns(seed, n_inputs, n_outputs)
+    left = list(range(phi.shape[1]))
+    fitted = lambda columns: fit_columns(phi[:, columns], inputs[:, :0], y).loss
+    for neuron, rise in cheapest_first(phi, y):
+        rises = {i: fitted([j for j in left if j != i]) - fitted(left) for i in left}
+        assert rises[neuron] <= min(rises.values()) * (1 + 1e-6) + 1e-12
+        np.testing.assert_allclose(rise, rises[neuron], rtol=1e-6, atol=1e-12)
+        left.remove(neuron)
+    assert len(left) == 1
 
 
 def test_what_others_can_say_costs_nothing():

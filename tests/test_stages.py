@@ -139,6 +139,7 @@ STAGES = {
     "adam_levenberg_marquardt": (Adam, LevenbergMarquardt),
     "adam_conjugate": (Adam, Inexact),
     "adam_lbfgs": (Adam, LBFGS),
+    "adam_subsampled": (Adam, Subsampled),
     "minibatch": (NarrowedMinibatch,),
     "minibatch_lbfgs": (NarrowedMinibatch, LBFGS),
     "minibatch_inexact": (NarrowedMinibatch, Inexact),
@@ -161,6 +162,14 @@ def with_method(method):
     return replace(CONFIG, method=method)
 
 
+def test_images_are_trained_by_other_samples_in_every_step_where_students_are_smooth():
+    config = with_method("images")
+    assert config.trains_stacks  # or may, which is what settings are checked for
+    for activation, method in (("tanh", "adam_subsampled"), ("relu", "minibatch_inexact")):
+        students, _ = problem(activation)
+        assert config.chosen(students) == with_method(method).chosen(students)
+
+
 def test_every_name_stands_for_its_stages():
     assert set(STAGES) == set(METHODS)
     students, _ = problem()
@@ -177,6 +186,7 @@ COMBINED = (
     "flow_bfgs",
     "adam_conjugate",
     "adam_lbfgs",
+    "adam_subsampled",
     "minibatch_lbfgs",
     "minibatch_inexact",
     "minibatch_subsampled",

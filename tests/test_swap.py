@@ -1,6 +1,7 @@
 """Neurons that a deep network lacks come in, those that it does not need go."""
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,8 @@ from ecjax.judge import Judge
 from ecjax.network import hidden_states
 from ecjax.network.moves import shrink, split_neuron, with_layers
 from ecjax.objective import Samples
-from ecjax.reconstruct import eliminate_in_all_layers, finetune, swap
+from ecjax.reconstruct import Neurons, eliminate_in_all_layers, finetune, removal_costs, swap
+from ecjax.reconstruct.eliminate import with_neurons, without_cheapest
 from ecjax.reconstruct.finetune import are_judged_together, last_steps, quick_steps
 from ecjax.reconstruct.missing import Held, explained, most_wanted, with_room
 from ecjax.reconstruct.swap import swapped
@@ -56,6 +58,39 @@ def test_what_is_missing_explains_what_is_left(planted, layer):
         missing = most_wanted(left, answers, seen)
         assert missing.layer == layer
         assert np.argmax(np.isclose(held[layer], missing.vector).all(axis=1)) == 8 + neuron
+
+
+def test_neurons_that_cost_little_go_at_once_and_no_others():
+    """Copies, and neurons of little weight beside a loss; what the answers need stays, however many others go."""
+    teacher = jax.tree.map(lambda leaf: 1.5 * leaf, ec.random_network((6, 5, 3), "tanh", key=jr.key(3)))
+    x = jr.normal(jr.key(4), (1500, 6))
+    samples = Samples(x, ec.respond(teacher, x))
+    judge = Judge.of(samples)
+    net = split_neuron(split_neuron(teacher, 1, layer=0, share=0.3), 2, layer=0, share=0.6)
+    nothing = partial(judge.is_idle, loss=1e-7)
+    assert without_cheapest(net, samples, lets_go=nothing).widths == teacher.widths
+    assert without_cheapest(teacher, samples, lets_go=nothing) is teacher
+    phi = np.asarray(hidden_states(teacher, x)[0].h)
+    least = removal_costs(phi, phi[:, :0], np.asarray(samples.y)).min()
+    narrow = without_cheapest(net, samples, lets_go=lambda cost: cost <= 1.01 * least)
+    assert narrow.widths == (4,)
+    assert float(samples.value(narrow)) == pytest.approx(least, rel=1e-6)
+
+
+def test_a_nearly_right_network_is_thinned_to_the_teachers_width():
+    """In a few strokes: many needless neurons beside the teacher's, none of them quite in its place."""
+    teacher = jax.tree.map(lambda leaf: 1.5 * leaf, ec.random_network((40, 24, 6), "tanh", key=jr.key(5)))
+    x = jr.normal(jr.key(6), (6000, 40))
+    samples = Samples(x, ec.respond(teacher, x) / jnp.std(ec.respond(teacher, x)))
+    judge = Judge.of(samples, accepted=1e-8)
+    near = vectors(teacher.layers[0], others=12)
+    net = with_neurons(teacher, 0, Neurons(near, teacher.layers[0].activation), samples)
+    net, loss = quick_steps(net, samples, stop=Stopping(max_steps=4), widths=(36,))
+    assert judge.is_mostly_right(loss)
+    held = [vectors(teacher.layers[0])]
+    again = swapped(net, samples, held, stop=Stopping(max_steps=30), judge=judge)
+    assert again.widths == (24,)
+    assert judge.fits(float(samples.value(again)))
 
 
 def test_to_first_order_a_small_neuron_explains_everything():

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import arg
 
 from ..cluster import METRICS, ClusterConfig
-from ..expand import METHODS, ExpandConfig
-from ..expand.methods import AUTO
+from ..expand import ExpandConfig
+from ..expand.methods import AUTO, NAMES
 from ..road.settings import RecoveryConfig
 
 if TYPE_CHECKING:
     Method = MetricName = str
 else:  # of what the library takes by name or as a record, command lines have the names
-    Method, MetricName = Literal[(AUTO, *METHODS)], Literal[tuple(METRICS)]
+    Method, MetricName = Literal[(*NAMES,)], Literal[tuple(METRICS)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,7 @@ class NamedExpandConfig(ExpandConfig):
             adam_levenberg_marquardt: Adam before them, for activations with kinks. adam_lbfgs: for more parameters;
             adam_conjugate: for more parameters of deep students.
             flow: gradient flow, then second-order steps; flow_newton and flow_bfgs: then what the paper ends with.
+            images: adam_subsampled for smooth activations, else minibatch_inexact.
             minibatch: Adam on mini-batches, for many samples; minibatch_lbfgs, minibatch_inexact,
             minibatch_subsampled and minibatch_conjugate: then a second-order end.
     """

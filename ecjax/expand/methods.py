@@ -8,13 +8,19 @@ adam_levenberg_marquardt   Adam, then Levenberg-Marquardt: activations with kink
 adam_conjugate             Adam on some samples in each step, then Levenberg-Marquardt by conjugate gradients with quick
                            steps: deep students with too many parameters for a matrix of all of them
 adam_lbfgs                 Adam, then L-BFGS: other students with as many
+adam_subsampled            Adam on some samples in each step, then Levenberg-Marquardt on other samples in every step:
+                           students of images
 minibatch                  Adam on mini-batches, all students at once: many samples (`ecjax.expand.minibatch`)
 minibatch_lbfgs            the same, then L-BFGS on all samples in the precision of the data
 minibatch_inexact          the same, then Levenberg-Marquardt by conjugate gradients in quick steps: students of images
+                           whose activation has kinks
 minibatch_subsampled       the same with Levenberg-Marquardt on other samples in every step in between: deep ones,
                            which end in minima otherwise
 minibatch_conjugate        the same, then Levenberg-Marquardt by conjugate gradients to the end: deep ones, whom Adam
                            leaves in bent valleys
+
+"auto" and "images" choose one of these by the students: "images" adam_subsampled where they are smooth, and
+minibatch_inexact where they have kinks.
 """
 
 from collections.abc import Callable
@@ -51,13 +57,14 @@ class ExpandConfig:
     """How the students are trained.
 
     Attributes:
-        method: A name (see `ecjax.expand.methods`), stages of your own, or "auto" to choose by smoothness and size.
+        method: A name (see `ecjax.expand.methods`), stages of your own, or "auto" to choose by smoothness and size,
+            "images" by smoothness.
         flow: The flow's settings, where the method has one.
         adam: Adam's settings, where the method has it.
         minibatch: Its settings, where the method has it.
         narrowing: Whether and how students trained on mini-batches then become narrower.
         descent: When the second-order end of a method stops.
-        sampled: Adam in "adam_conjugate", on some samples in each step.
+        sampled: Adam in "adam_conjugate" and "adam_subsampled", on some samples in each step.
         subsampled: Its settings, where the method has it.
         conjugate: When conjugate gradients stop, where "adam_conjugate" ends with them; a step costs some 60 gradients.
         lbfgs: When L-BFGS stops, where the method ends with it: many cheap steps, and patience with slow ones.
@@ -85,17 +92,17 @@ class ExpandConfig:
         if self.placement not in get_args(Placement):
             raise ValueError(f"`placement` is one of {get_args(Placement)}; got {self.placement!r}.")
         if isinstance(self.method, str):
-            if self.method not in (AUTO, *METHODS):
-                raise ValueError(f"`method` is one of {(AUTO, *METHODS)}, or a tuple of stages; got {self.method!r}.")
-            if self.method != AUTO:
+            if self.method not in NAMES:
+                raise ValueError(f"`method` is one of {NAMES}, or a tuple of stages; got {self.method!r}.")
+            if self.method in METHODS:
                 METHODS[self.method](self)  # refuses settings that do not go together, where the method has them
         elif not isinstance(self.method, tuple) or not self.method or not all(map(_is_stage, self.method)):
             raise ValueError(f"`method` is a name or a tuple of stages, at least one; got {self.method!r}.")
 
     def chosen(self, students: Network) -> tuple[str, Stages]:
-        """Name and stages of the method for these students, "auto" decided."""
+        """Name and stages of the method for these students, "auto" and "images" decided."""
         if isinstance(self.method, str):
-            name = choose_method(students) if self.method == AUTO else self.method
+            name = CHOICES[self.method](students) if self.method in CHOICES else self.method
             stages = METHODS[name](self)
         else:
             name, stages = " + ".join(type(stage).__name__ for stage in self.method), self.method
@@ -109,7 +116,8 @@ class ExpandConfig:
         """Whether a stage of the method trains all students together."""
         stages = self.method
         if isinstance(stages, str):
-            stages = () if stages == AUTO else METHODS[stages](self)
+            name = KINKED_IMAGES if stages == IMAGES else stages  # "images" may
+            stages = () if name == AUTO else METHODS[name](self)
         return any(isinstance(stage, StackStage) for stage in stages)
 
 
@@ -117,7 +125,8 @@ def _is_stage(thing: object) -> bool:
     return isinstance(thing, Stage | StackStage)
 
 
-AUTO = "auto"
+AUTO, IMAGES = "auto", "images"
+SMOOTH_IMAGES, KINKED_IMAGES = "adam_subsampled", "minibatch_inexact"
 METHODS: dict[str, Callable[[ExpandConfig], Stages]] = {
     "levenberg_marquardt": lambda its: (LevenbergMarquardt(its.descent),),
     "flow": lambda its: (its.flow, LevenbergMarquardt(its.descent)),
@@ -126,6 +135,7 @@ METHODS: dict[str, Callable[[ExpandConfig], Stages]] = {
     "adam_levenberg_marquardt": lambda its: (its.adam, LevenbergMarquardt(its.descent)),
     "adam_conjugate": lambda its: (its.sampled, Inexact(its.conjugate)),
     "adam_lbfgs": lambda its: (its.adam, LBFGS(its.lbfgs)),
+    "adam_subsampled": lambda its: (its.sampled, its.subsampled),
     "minibatch": lambda its: (_minibatch(its),),
     "minibatch_lbfgs": lambda its: (_minibatch(its), LBFGS(its.lbfgs)),
     "minibatch_inexact": lambda its: (_minibatch(its), Inexact(its.descent)),
@@ -143,6 +153,15 @@ def choose_method(students: Network) -> str:
     if not is_small(students):  # of one hidden layer L-BFGS comes as far as clusters need in a third of the time
         return "adam_conjugate" if students.smooth and len(students.hidden) > 1 else "adam_lbfgs"
     return "levenberg_marquardt" if students.smooth else "adam_levenberg_marquardt"
+
+
+def _for_images(students: Network) -> str:
+    """The method for images: past minima by other samples in every step, for which students have to be smooth."""
+    return SMOOTH_IMAGES if students.smooth else KINKED_IMAGES
+
+
+CHOICES: dict[str, Callable[[Network], str]] = {AUTO: choose_method, IMAGES: _for_images}
+NAMES = (*CHOICES, *METHODS)
 
 
 def is_small(students: Network) -> bool:

@@ -32,9 +32,18 @@ _NEARLY = 1e-8
 # Rise of a loss that more steps make good for, without a neuron that is not needed: 1.25 at most were seen, and 1.8
 # where a network that lacked one lost another one of the teacher's.
 _AS_GOOD = 1.5
+# Rise of a loss after steps that end anywhere about a minimum, of a network with fewer neurons in excess, which hide
+# what the others lack: 3 was seen where nothing was lost (28 neurons to 16).
+_ABOUT = 4.0
 # Loss from which the scale of a neuron may be what is wrong, or one neuron too many; above, it is most of them (images:
 # one wrong scale left 2e-5, a network with twelve of sixteen neurons 5e-5).
 _MOSTLY_RIGHT = 3e-5
+# Share of a loss that neurons may cost, all together, and count as doing nothing (784-128-10: sixteen cost 0.018 of it,
+# the next one 14 times as much as all that is left).
+_IDLE = 0.05
+# Likewise, to be made good by a hundred steps (784-16-10 of softplus: 28 neurons to 18, at 27 times the loss; the
+# teacher's that is missed least costs 40 times as much as what is left).
+_MADE_GOOD = 30.0
 # Share of the targets' variance, left unexplained by least squares on candidate neurons, from which a refinement may
 # still recover; also that an intermediate network may leave while neurons are taken away.
 _HOPEFUL = 2e-2
@@ -272,6 +281,11 @@ class Judge:
         good, or so nearly exact as no wrong network is."""
         return bool(loss <= max(_AS_GOOD * than, _NEARLY))
 
+    def is_about_as_good(self, loss: float, than: float) -> bool:
+        """Whether a narrower network that leaves this loss after steps that see other samples each, and leave none at
+        its minimum, may hold what another one held."""
+        return bool(loss <= _ABOUT * than)
+
     def may_be_wrong(self, loss: float) -> bool:
         """Whether a network that leaves this loss after refinement needs other neurons, not further steps alone."""
         return bool(not self.fits(loss) and not loss <= _NEARLY)
@@ -295,6 +309,15 @@ class Judge:
     def is_needless(self, cost: float) -> bool:
         """Whether a neuron at this cost by least squares is none, in a layer that was not refined yet."""
         return bool(cost <= _IN_EXCESS)
+
+    def is_idle(self, cost: float, loss: float) -> bool:
+        """Whether neurons without which least squares leave so much more do nothing in a network with this loss."""
+        return bool(cost <= _IDLE * loss)
+
+    def may_be_made_good(self, cost: float, loss: float) -> bool:
+        """Whether steps may make good for neurons without which least squares leave so much more, in a network with
+        this loss."""
+        return bool(cost <= _MADE_GOOD * loss)
 
     def is_audible(self, contribution: np.ndarray) -> np.ndarray:
         """Which neurons, by the rms of what they contribute, are more than silent."""

@@ -8,6 +8,7 @@ so the answer of the teacher is a sum over the neurons as they were found, plus 
 linear * parity * a z over the wrongly signed ones. Fit both; the map's coefficients on the neurons are 0 or 1.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -113,14 +114,46 @@ def removal_costs(
     y: Float[np.ndarray, "samples fan_out"],
 ) -> Float[np.ndarray, " width"]:
     """How much the mean squared error of `fit_columns` rises when a neuron is left out."""
-    width, fit = phi.shape[1], fit_columns(phi, inputs, y)
-    basis, scale = _basis(phi, inputs)
-    # R of the scaled columns: (G^-1)_ii is the squared norm of row i of R^-1. Columns that others replace have singular
-    # values of rounding size; a floor keeps their cost at (nearly) nothing instead of nan.
-    r = np.linalg.qr(basis / scale, mode="r")
-    _, singular, vt = np.linalg.svd(r)
+    columns, targets = _compressed(*_basis(phi, inputs), y)
+    return _rises(columns, targets)[: phi.shape[1]] / y.size
+
+
+def cheapest_first(
+    phi: Float[np.ndarray, "samples width"], y: Float[np.ndarray, "samples fan_out"]
+) -> Iterator[tuple[int, float]]:
+    """Neurons in the order in which least squares do without them, each beside those that are left then.
+
+    Yields:
+        The neuron, and how much its going raises the mean squared error; all but the last one.
+    """
+    columns, targets = _compressed(*_basis(phi, np.zeros((len(phi), 0))), y)
+    left = list(range(phi.shape[1]))
+    while len(left) > 1:
+        rises = _rises(columns[:, [*left, -1]], targets)[:-1] / y.size
+        cheapest = int(np.argmin(rises))
+        yield left.pop(cheapest), float(rises[cheapest])
+
+
+def _compressed(
+    basis: Float[np.ndarray, "samples columns"],
+    scale: Float[np.ndarray, " columns"],
+    y: Float[np.ndarray, "samples fan_out"],
+) -> tuple[Float[np.ndarray, "rows columns"], Float[np.ndarray, "rows fan_out"]]:
+    """Scaled columns and targets whose least squares are those of all samples, in as few rows as there are of both."""
+    r = np.asarray(np.linalg.qr(np.concatenate([basis / scale, y], axis=1), mode="r"))
+    return r[:, : len(scale)], r[:, len(scale) :]
+
+
+def _rises(
+    columns: Float[np.ndarray, "rows columns"], targets: Float[np.ndarray, "rows fan_out"]
+) -> Float[np.ndarray, " columns"]:
+    """How much the sum of squares rises without each column."""
+    u, singular, vt = np.linalg.svd(columns, full_matrices=False)
+    # (G^-1)_ii is the squared norm of row i of R^-1. Columns that others replace have singular values of rounding size;
+    # a floor keeps their cost at (nearly) nothing instead of nan.
     inverse = vt.T / np.maximum(singular, 1e-14 * singular.max())
-    return cost_of_leaving_out(fit.a * scale[:width], np.sum(inverse**2, axis=1)[:width]) / y.size
+    weights = (vt.T / np.where(singular > 1e-13 * singular.max(), singular, np.inf)) @ (u.T @ targets)
+    return cost_of_leaving_out(weights.T, np.sum(inverse**2, axis=1))
 
 
 def _basis(phi: np.ndarray, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

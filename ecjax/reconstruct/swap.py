@@ -17,7 +17,7 @@ From an exact network needless neurons go in `eliminate_in_all_layers`.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain, islice
 
 import numpy as np
@@ -28,7 +28,7 @@ from ..expand import Stopping, fewer
 from ..judge import Judge
 from ..network import Network
 from ..objective import Samples
-from .eliminate import removal, removals
+from .eliminate import removal, removals, without_cheapest
 from .faint import Directions, faintest_first, without_faint
 from .finetune import ANSWERS, QUICK_PATIENCE, has_few_enough_for_matrix, last_steps, quick_steps, stirred
 from .missing import Held, Vectors, most_wanted, with_room
@@ -37,8 +37,9 @@ from .profile import TRIALS, profile_of_many, profile_of_one
 
 _WORTH = 0.1  # share of the residuals that a neuron explains if it is missing; others do not reach a third of it ...
 _PERHAPS = 0.03  # ... nor this; a missing one may not explain more, as long as needless ones do some of its work
-_LACKING = 0.25  # of the neurons of the widest layer may come in
+_LACKING, _MOST_LACKING = 0.25, 8  # of the neurons of the widest layer may come in, and how many at most
 _TRIED = 3  # of the neurons that cost least; a missing one's twin may cost more than the least of the teacher's
+_LEAST_PART = 0.01  # of what may be made good, at which no more neurons are taken at once
 _PROGRESS = 2.0  # by which refinement has to lower a loss to be repeated
 _QUICKLY = 100.0  # likewise, for steps without a matrix to go on near the end
 _STEPS = 30  # of a refinement that judges, which is at its minimum after ten to thirty
@@ -114,14 +115,14 @@ def swapped(
         deadline: After which no neuron is tried.
     """
     some = fewer(samples, net, ANSWERS)
-    most = max(1, int(_LACKING * max(net.widths)))
+    most = min(max(1, int(_LACKING * max(net.widths))), _MOST_LACKING)
     target = max(stop.target_loss, min(judge.rounding, judge.limit))
     stop = Stopping(max_steps=_STEPS, patience=QUICK_PATIENCE, gradient_norm=0.0, target_loss=target)
     students = Held.by(net, some, held)
     tools = _Tools(some, judge, stop, tuple(width + most for width in net.widths), students)
     tell = lambda: progress("finetune", 0, 1, widths=net.widths, losses=[loss])
 
-    net, loss = tools.refined(net)
+    net, loss = tools.refined(_thinned(net, tools) if len(net.widths) == 1 else net)
     for _ in range(most):
         tell()
         missing = most_wanted(net, some, students.vectors(net, some))
@@ -139,6 +140,30 @@ def swapped(
         if better is None:
             break
         before, (net, loss) = net.widths, better
+    return net
+
+
+def _thinned(net: Network, tools: _Tools) -> Network:
+    """A nearly right network of one hidden layer without most of its needless neurons, in a few strokes.
+
+    Those that do nothing go at once. Beside the others the teacher's are not quite in their places, and so these cost
+    something; steps past minima make good for it, or not.
+    """
+    samples, judge = tools.samples, tools.judge
+    loss = float(samples.value(net))
+    if not judge.is_mostly_right(loss):
+        return net
+    net, loss = tools.stirred(without_cheapest(net, samples, lets_go=partial(judge.is_idle, loss=loss)))
+    lowest, part = loss, 1.0
+    while part > _LEAST_PART:
+        narrow = without_cheapest(net, samples, lets_go=partial(judge.may_be_made_good, loss=part * loss))
+        if narrow is net:
+            break
+        narrow, after = tools.stirred(narrow)
+        if judge.is_about_as_good(after, lowest):
+            net, loss, lowest = narrow, after, min(lowest, after)
+        else:
+            part /= 4
     return net
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..base.checks import check_settings
 from ..cluster import ClusterConfig
-from ..expand import Adam, ExpandConfig, Minibatch, Narrowing, Stopping
+from ..expand import Adam, ExpandConfig, Minibatch, Narrowing, Stopping, Subsampled
 from ..objective.scaling import Standardise
 
 Upper = Literal["carried", "fresh"]
@@ -137,14 +137,19 @@ class RecoveryConfig:
         return RecoveryConfig.data(student_width, n_students, **{"standardise": "common", **settings})
 
     @staticmethod
-    def images(student_width: Width = 64, n_students: int = 8, **settings: Any) -> "RecoveryConfig":
-        """Teachers of images: students trained on mini-batches of thousands of them, and made narrower in rounds."""
+    def images(student_width: Width = 32, n_students: int = 4, **settings: Any) -> "RecoveryConfig":
+        """Teachers of images: second-order steps that see other images each lead past minima.
+
+        Students with kinks are trained on mini-batches, and made narrower in rounds.
+        """
         defaults = {
             "init_scale": 0.1,
             "standardise": "common",
-            "cluster": ClusterConfig(gamma=0.5, beta=np.pi / 6),
+            "cluster": ClusterConfig(gamma=max(0.5, 2 / max(n_students, 2)), beta=np.pi / 6),
             "expand": ExpandConfig(
-                method="minibatch_inexact",
+                method="images",
+                sampled=Adam(n_steps=5000, learning_rate=3e-3, batch=250),
+                subsampled=Subsampled(n_steps=300, target_loss=3e-6),
                 descent=Stopping(max_steps=15, patience=10, target_loss=1e-11),
                 minibatch=Minibatch(
                     batch=250, learning_rate=1e-2, max_shift=3.0, patience=15, factor=0.5, cooldown=5,
@@ -164,6 +169,7 @@ class RecoveryConfig:
         expand = replace(
             shallow.expand,
             method="minibatch_subsampled",
+            subsampled=Subsampled(),
             minibatch=replace(shallow.expand.minibatch, learning_rate=3e-3, min_learning_rate=3e-5),
             narrowing=replace(shallow.expand.narrowing, learning_rate=0.5),
             descent=Stopping(max_steps=20, patience=10, target_loss=1e-11),
