@@ -16,10 +16,11 @@ from ecjax.network import hidden_states
 from ecjax.network.moves import shrink, split_neuron, with_layers
 from ecjax.objective import Samples
 from ecjax.reconstruct import Neurons, eliminate_in_all_layers, finetune, removal_costs, swap
-from ecjax.reconstruct.eliminate import with_neurons, without_cheapest
+from ecjax.reconstruct.eliminate import with_neurons
 from ecjax.reconstruct.finetune import are_judged_together, last_steps, quick_steps
 from ecjax.reconstruct.missing import Held, explained, most_wanted, with_room
 from ecjax.reconstruct.swap import swapped
+from ecjax.reconstruct.thinned import without_cheapest
 
 SHAPE = (6, 5, 4, 3)
 

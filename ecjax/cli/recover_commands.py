@@ -174,7 +174,8 @@ class RecoverImages:
 
       ecjax teach mnist --hidden 16
       ecjax recover images --teacher teachers/mnist-16-g
-      ecjax recover images --teacher teachers/mnist-16-g --student-width 64 --n-students 8
+      ecjax recover images --teacher teachers/mnist-16-g --student-width 48 --n-students 8
+      ecjax recover images --teacher teachers/mnist-128-tanh --student-width 192 --n-students 3
       ecjax recover images --teacher teachers/mnist-12-12-g --preset images-deep
       ecjax recover images --teacher teachers/mnist-128-g --preset paper-shallow
       ecjax recover images --teacher mine.safetensors --dataset fashion-mnist

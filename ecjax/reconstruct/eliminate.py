@@ -10,7 +10,6 @@ Source: what an exact network may hold beyond the teacher's neurons, and why all
     Şimşek et al., ICML 2021 (arXiv:2105.12221).
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -24,7 +23,7 @@ from ..network.moves import with_layers
 from ..objective import Inputs, Samples
 from .assemble import Candidate, Tools, assemble
 from .finetune import ANSWERS, finetune
-from .output import Neurons, cheapest_first, fit_output, linear_inputs, neurons_of, removal_costs, responses, wanted
+from .output import Neurons, fit_output, linear_inputs, neurons_of, removal_costs, responses, wanted
 
 
 def eliminate(start: Candidate, samples: Samples, tools: Tools, *, n_tries: int = 2) -> Candidate:
@@ -90,27 +89,6 @@ def eliminate_in_all_layers(
                 break
             net, loss = refined, refined_loss
     return net, loss
-
-
-def without_cheapest(net: Network, samples: Samples, *, lets_go: Callable[[float], bool]) -> Network:
-    """The network without those neurons of its only hidden layer whose going costs little, all at once.
-
-    144 neurons of 784-128-10 on MNIST, at 6.8e-6, lose sixteen at 1e-7 all in all; the next one costs 1e-4.
-
-    Args:
-        net: To narrow.
-        samples: Queries and targets.
-        lets_go: Whether neurons may go that cost so much together, by least squares.
-    """
-    neurons = neurons_of(net)
-    going, cost = [], 0.0
-    for neuron, rise in cheapest_first(responses(neurons, samples.x), np.asarray(samples.y, float)):
-        cost += rise
-        if not lets_go(cost):
-            break
-        going.append(neuron)
-    kept = np.delete(np.arange(neurons.width), going)
-    return with_neurons(net, 0, neurons.take(kept), samples) if going else net
 
 
 def removals(net: Network, layer: int, samples: Samples) -> Float[np.ndarray, " width"]:

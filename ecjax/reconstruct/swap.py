@@ -1,11 +1,11 @@
 """Neurons swapped: those that a large network lacks come in, those that it has no need of go.
 
-Layers found one by one may lack a neuron that too few students held, or have one too many that two students held by
-chance. Once all are there, the network is nearly right, and small, and says so itself: what it leaves tells which
-neuron it lacks (`missing`). What can go, where the network is still not exact, is tried: neurons that do the work of
-one (`parallel`), and those without which least squares do best. What can be otherwise is tried, too: scale and shift of
-neurons for which others do nearly as well (`profile`), and weights that nearly nothing depends on, which begin anew
-(`faint`). Steps that see other samples each take a trial past minima, and refinement judges.
+Layers found one by one may lack a neuron that too few students held, or have some too many, most of which a single
+layer has lost before (`thinned`). Once all are there, the network is nearly right, and small, and says so itself: what
+it leaves tells which neuron it lacks (`missing`). What can go, where the network is still not exact, is tried: neurons
+that do the work of one (`parallel`), and those without which least squares do best. What can be otherwise is tried,
+too: scale and shift of neurons for which others do nearly as well (`profile`), and weights that nearly nothing depends
+on, which begin anew (`faint`). Steps that see other samples each take a trial past minima, and refinement judges.
 
 Where none of this leads on and the network is still wrong, it gets room: neurons of random vectors in each layer, with
 which such steps find what no student held; those that are not needed then go in the same way. 784-16-10 of softplus on
@@ -17,7 +17,7 @@ From an exact network needless neurons go in `eliminate_in_all_layers`.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import chain, islice
 
 import numpy as np
@@ -28,18 +28,19 @@ from ..expand import Stopping, fewer
 from ..judge import Judge
 from ..network import Network
 from ..objective import Samples
-from .eliminate import removal, removals, without_cheapest
+from .eliminate import removal, removals
 from .faint import Directions, faintest_first, without_faint
 from .finetune import ANSWERS, QUICK_PATIENCE, has_few_enough_for_matrix, last_steps, quick_steps, stirred
 from .missing import Held, Vectors, most_wanted, with_room
 from .parallel import parallel_groups
 from .profile import TRIALS, profile_of_many, profile_of_one
+from .thinned import thinned
 
 _WORTH = 0.1  # share of the residuals that a neuron explains if it is missing; others do not reach a third of it ...
 _PERHAPS = 0.03  # ... nor this; a missing one may not explain more, as long as needless ones do some of its work
 _LACKING, _MOST_LACKING = 0.25, 8  # of the neurons of the widest layer may come in, and how many at most
 _TRIED = 3  # of the neurons that cost least; a missing one's twin may cost more than the least of the teacher's
-_LEAST_PART = 0.01  # of what may be made good, at which no more neurons are taken at once
+_ALONE = 10.0  # times as much may be made good for one neuron as for several at once
 _PROGRESS = 2.0  # by which refinement has to lower a loss to be repeated
 _QUICKLY = 100.0  # likewise, for steps without a matrix to go on near the end
 _STEPS = 30  # of a refinement that judges, which is at its minimum after ten to thirty
@@ -87,6 +88,16 @@ class _Tools:
         are_wrong = self.judge.may_be_wrong(than) and self.judge.may_be_wrong(loss)
         return self.refined(net) if are_wrong and self.may_come_near(loss, than) else (net, loss)
 
+    def may_do_without(self, net: Network, cost: float, loss: float) -> bool:
+        """Whether a neuron that costs so much by least squares may be needless.
+
+        In the only hidden layer of a mostly right network, costs are those of the answers and tell: those of the
+        teacher's neurons are a thousand times what is left.
+        """
+        if len(net.widths) > 1 or not self.judge.is_mostly_right(loss):
+            return True
+        return self.judge.may_be_made_good(cost, _ALONE * loss)
+
     @staticmethod
     def may_come_near(loss: float, than: float) -> bool:
         """Whether refinement may lead from one loss to about the other one."""
@@ -114,6 +125,7 @@ def swapped(
         progress: Called with every better network.
         deadline: After which no neuron is tried.
     """
+    net = thinned(net, samples, judge=judge, progress=progress) if len(net.widths) == 1 else net
     some = fewer(samples, net, ANSWERS)
     most = min(max(1, int(_LACKING * max(net.widths))), _MOST_LACKING)
     target = max(stop.target_loss, min(judge.rounding, judge.limit))
@@ -122,7 +134,7 @@ def swapped(
     tools = _Tools(some, judge, stop, tuple(width + most for width in net.widths), students)
     tell = lambda: progress("finetune", 0, 1, widths=net.widths, losses=[loss])
 
-    net, loss = tools.refined(_thinned(net, tools) if len(net.widths) == 1 else net)
+    net, loss = tools.refined(net)
     for _ in range(most):
         tell()
         missing = most_wanted(net, some, students.vectors(net, some))
@@ -143,30 +155,6 @@ def swapped(
     return net
 
 
-def _thinned(net: Network, tools: _Tools) -> Network:
-    """A nearly right network of one hidden layer without most of its needless neurons, in a few strokes.
-
-    Those that do nothing go at once. Beside the others the teacher's are not quite in their places, and so these cost
-    something; steps past minima make good for it, or not.
-    """
-    samples, judge = tools.samples, tools.judge
-    loss = float(samples.value(net))
-    if not judge.is_mostly_right(loss):
-        return net
-    net, loss = tools.stirred(without_cheapest(net, samples, lets_go=partial(judge.is_idle, loss=loss)))
-    lowest, part = loss, 1.0
-    while part > _LEAST_PART:
-        narrow = without_cheapest(net, samples, lets_go=partial(judge.may_be_made_good, loss=part * loss))
-        if narrow is net:
-            break
-        narrow, after = tools.stirred(narrow)
-        if judge.is_about_as_good(after, lowest):
-            net, loss, lowest = narrow, after, min(lowest, after)
-        else:
-            part /= 4
-    return net
-
-
 def _better(net: Network, loss: float, before: Sequence[int], tools: _Tools) -> Iterator[Refined]:
     """Networks that do better, or as well with a neuron less, and their losses; cheap moves first.
 
@@ -184,8 +172,8 @@ def _better(net: Network, loss: float, before: Sequence[int], tools: _Tools) -> 
         _with_one_for_several(net, loss, tools),
         _with_faint_anew(net, loss, tools),
         _without_needless(net, loss, before, tools),
-        _with_other_scales(net, loss, tools) if may_be_wrong and tools.judge.is_mostly_right(loss) else (),
         _nearer(net, loss, tools),
+        _with_other_scales(net, loss, tools) if may_be_wrong and tools.judge.is_mostly_right(loss) else (),
     )
 
 
@@ -214,7 +202,7 @@ def _with_faint_anew(net: Network, loss: float, tools: _Tools) -> Iterator[Refin
 
 def _without_needless(net: Network, loss: float, before: Sequence[int], tools: _Tools) -> Iterator[Refined]:
     n_tried = len(net.widths) + (_TRIED - 1 if tools.judge.may_be_wrong(loss) else 0)
-    return _narrower(islice(_without_one(net, before, tools.samples), n_tried), loss, tools)
+    return _narrower(islice(_without_one(net, loss, before, tools), n_tried), loss, tools)
 
 
 def _narrower(trials: Iterator[Network], loss: float, tools: _Tools) -> Iterator[Refined]:
@@ -293,15 +281,17 @@ def _loose(net: Network, samples: Samples, judge: Judge) -> Iterator[Network]:
         yield profile_of_one(net, layer, neuron, samples).within(trial, samples)
 
 
-def _without_one(net: Network, before: Sequence[int], samples: Samples) -> Iterator[Network]:
+def _without_one(net: Network, loss: float, before: Sequence[int], tools: _Tools) -> Iterator[Network]:
     """Networks without one neuron: of each layer the one that costs least, then the next ones.
 
     Costs of different layers do not compare: each is in units of what the next layer wants. A layer that was wider
     before comes first: it had a neuron too many.
     """
-    costs = {layer: removals(net, layer, samples) for layer, width in enumerate(net.widths) if width > 1}
+    costs = {layer: removals(net, layer, tools.samples) for layer, width in enumerate(net.widths) if width > 1}
     order = {layer: np.argsort(of_layer, kind="stable") for layer, of_layer in costs.items()}
     layers = sorted(costs, key=lambda layer: (net.widths[layer] >= before[layer], layer))
     for number in range(max(net.widths)):
         for layer in (layer for layer in layers if number < net.widths[layer]):
-            yield removal(net, layer, int(order[layer][number]), samples)
+            neuron = int(order[layer][number])
+            if tools.may_do_without(net, float(costs[layer][neuron]), loss):
+                yield removal(net, layer, neuron, tools.samples)
