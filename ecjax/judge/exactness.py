@@ -279,7 +279,11 @@ class Judge:
     def does_without(self, loss: float, than: float) -> bool:
         """Whether a network that leaves this loss after some steps lacks nothing that it had at another one: it is as
         good, or so nearly exact as no wrong network is."""
-        return bool(loss <= max(_AS_GOOD * than, _NEARLY))
+        return bool(loss <= _NEARLY or self.is_as_good(loss, than))
+
+    def is_as_good(self, loss: float, than: float) -> bool:
+        """Whether a network that leaves this loss after some steps is as good as another one, but for further steps."""
+        return bool(loss <= _AS_GOOD * than)
 
     def is_about_as_good(self, loss: float, than: float) -> bool:
         """Whether a narrower network that leaves this loss after steps that see other samples each, and leave none at

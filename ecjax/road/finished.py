@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from ..base.precision import in_full_precision
 from ..base.progress import Progress, Stopwatch, silent
@@ -23,7 +22,7 @@ from ..reconstruct.finetune import are_judged_together
 from ..reconstruct.swap import swapped
 from .advice import of_the_end
 from .choice import Choice
-from .layers import Found, reconstructed
+from .layers import Found, held_by, reconstructed
 from .recovery import Recovery
 from .settings import RecoveryConfig
 
@@ -54,7 +53,7 @@ def finished(
         pad_to = students.widths[0] if is_small(students) else 0
         together = are_judged_together(students, judge)
         if together:
-            held = [_held(each) for each in found]
+            held = [held_by(each.expansion) for each in found]
             told = {"progress": progress, "deadline": seconds.deadline}
             network = swapped(network, samples, held, stop=config.finetune, judge=judge, **told)
         loss = float(rest.value(network))
@@ -105,13 +104,6 @@ def finished(
         judge=judge,
         seconds=seconds.seconds,
     )
-
-
-def _held(found: Found) -> Float[np.ndarray, "neurons fan_in_1"]:
-    """Incoming vectors of all neurons that students had in a layer, in the answers of the layer below."""
-    hidden = found.expansion.students.layers[0]
-    vectors = np.concatenate([hidden.w, hidden.b[..., None]], axis=-1)[found.expansion.finite]
-    return vectors.reshape(-1, vectors.shape[-1]).astype(float)
 
 
 def _with_evidence(

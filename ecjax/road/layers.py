@@ -27,6 +27,7 @@ from ..objective import Inputs, Samples
 from ..reconstruct import Candidate, NoClustersError, before_next, fit_output, reconstruct_layer
 from ..reconstruct.evidence import NEW, SharedFloor, Weighed, shared_floor, weigh
 from ..reconstruct.finetune import ANSWERS, QUICK_PATIENCE, quick_steps
+from ..reconstruct.missing import Vectors
 from .settings import RecoveryConfig
 
 Doubts = Callable[[float], str]
@@ -315,6 +316,13 @@ def cluster_students(expansion: Expansion, inputs: Inputs, config: RecoveryConfi
         inputs=np.asarray(inputs),
         config=config.cluster,
     )
+
+
+def held_by(expansion: Expansion) -> Vectors:
+    """Incoming vectors of all neurons that students had in their first layer, in the answers of the layer below."""
+    hidden = expansion.students.layers[0]
+    vectors = np.concatenate([hidden.w, hidden.b[..., None]], axis=-1)[expansion.finite]
+    return vectors.reshape(-1, vectors.shape[-1]).astype(float)
 
 
 def _is_enough(config: RecoveryConfig, losses: Sequence[float]) -> bool:

@@ -1,14 +1,15 @@
 """All layers above known ones, where these leave a box of hidden states to be asked in: second-order students.
 
-    questions in the box -> expand -> cluster -> the layer, and students above it, by least squares -> cluster -> ...
-                         -> all layers refined
+    questions in the box -> expand -> cluster -> the layer, and students over it, which go on -> cluster -> ...
+                         -> all layers refined, neurons swapped where it lacks some
 
 A layer between others has bounded inputs below and a curved world above: it is never far out, and no probe isolates its
 neurons. Students need not. What makes them quick here is that inputs are few and chosen: in the coordinates of the row
 space, as many as the layer has neurons, and near the corners of the box (`ecjax.probe.Reach.corners`), where neurons of
 all layers bend.
 
-Such students are right to 1e-5 in every layer at once. So nothing is refined until all layers are there.
+Such students are nearly right in every layer at once, and more so over layers that were found. So nothing is refined to
+the end until all layers are there.
 """
 
 from dataclasses import replace
@@ -24,12 +25,12 @@ from ..expand import (
     Adam,
     ExpandConfig,
     Expansion,
-    Inexact,
     LevenbergMarquardt,
     Stopping,
     Subsampled,
     better_of,
     expand,
+    fewer,
     renewed,
 )
 from ..expand.methods import Stages
@@ -41,8 +42,12 @@ from ..objective.scaling import scaling_of_outputs
 from ..probe import STUDENTS, Probes, Reach, RowSpace
 from ..probe.stack import Stack
 from ..reconstruct import Neurons, eliminate_in_all_layers, fit_output, merge, removal_costs, wanted
+from ..reconstruct.eliminate import inputs_of, removal, removals
+from ..reconstruct.finetune import ANSWERS, quick_steps
+from ..reconstruct.missing import Vectors
 from ..reconstruct.output import responses
-from .layers import cluster_students
+from ..reconstruct.swap import swapped
+from .layers import cluster_students, held_by
 from .probing import Asking, Layered, ProbesFailedError
 from .probing_refine import stack_of
 from .settings import RecoveryConfig
@@ -60,11 +65,23 @@ _FEWEST = 2000  # questions
 # above the exact first layer of 784-128-80-40-32-10 sigmoid one has all others after 176 s, a step on all questions
 # takes 15 s.
 _ADAM = Adam(n_steps=8000, learning_rate=5e-3, batch=256)
-_METHOD: Stages = (_ADAM, Subsampled(n_steps=600), Inexact(Stopping(max_steps=3, patience=5, target_loss=1e-10)))
+# Damping is half of the temperature, and falls: neurons come where it is high, and become exact where it is low. The
+# same student is at 2.8e-7 after 600 steps at 1e-5, with 5 of the last layer's 32 neurons to 1e-4; at 6e-9 and 18 with
+# the last 400 of them so. With 125 steps at first in the place of 400, five of 32 are missing, four after 150 more.
+_METHOD: Stages = (
+    _ADAM,
+    Subsampled(n_steps=400),
+    Subsampled(n_steps=100, damping=1e-6),
+    Subsampled(n_steps=100, damping=1e-7),
+    Subsampled(n_steps=50, damping=1e-7, answers=3.0, products=120),
+)
+# Over layers that were found students are narrower, and right again after these.
+_OVER: Stages = (Subsampled(n_steps=50, damping=1e-6), Subsampled(n_steps=100, damping=1e-7))
 # Loss of the network at which nothing is gained by going on, and up to which what is left may come from layers below
 # that are known to 1e-9.
 _ENOUGH, _EXACT = 1e-14, 1e-12
 _REFINED = Stopping(max_steps=100, patience=20, target_loss=_ENOUGH, gradient_norm=0.0)
+_STANDING = Stopping(max_steps=20, patience=6, target_loss=_ENOUGH, gradient_norm=0.0)  # or standing still
 _WITHOUT = Stopping(max_steps=30, patience=5, target_loss=_ENOUGH, gradient_norm=0.0)  # one of its neurons
 
 
@@ -159,11 +176,7 @@ def _students_agree(asking: Asking, samples: Samples, kinds: tuple[Activation, .
             trouble = "agree on nothing"
             continue
         if judge.fits(agreed.loss):
-            asking.tell("reconstruct", 0, 1)
-            with asking.seconds.of("reconstruct"):
-                smallest, _ = eliminate_in_all_layers(agreed.network, agreed.loss, samples, stop=_WITHOUT, judge=judge)
-            asking.tell("reconstruct", 1, 1)
-            return agreed._replace(network=smallest)
+            return agreed
         trouble = f"agree on {'-'.join(map(str, agreed.network.widths))} neurons with a loss of {agreed.loss:.1g}"
     names = "-".join(dict.fromkeys(each.name for each in kinds))
     raise ProbesFailedError(
@@ -175,33 +188,77 @@ def _students_agree(asking: Asking, samples: Samples, kinds: tuple[Activation, .
 def _agreed(
     asking: Asking, expansion: Expansion, samples: Samples, config: RecoveryConfig, judge: Judge
 ) -> _Agreed | None:
-    """Layer by layer what students agree on, and the output by least squares; then all of them refined.
+    """Layer by layer what students agree on, over which they go on; then all layers refined.
 
     None if of some layer there is nothing that they agree on.
     """
-    best, layers, clusterings, x = int(np.argmin(expansion.ranked_loss)), [], [], samples.x
-    asking.tell("cluster", 0, 1)
-    while expansion.students.hidden:
+    is_large = student(expansion.students, 0).n_parameters > SECOND_ORDER_UP_TO
+    clusterings, held = [], []
+    for depth, kind in enumerate(expansion.students.activations):
+        asking.tell("cluster", depth, len(expansion.students.hidden))
         with asking.seconds.of("cluster"):
-            clustering = cluster_students(expansion, x, config)
+            best = student(expansion.students, int(np.argmin(expansion.ranked_loss)))
+            here = replace(samples, x=inputs_of(best, depth, samples.x))
+            above = replace(expansion, students=Network(expansion.students.layers[depth:]))
+            clustering = cluster_students(above, here.x, config)
             assert isinstance(clustering, Clustering)  # no mixtures here
-            kind = expansion.students.layers[0].activation
             if not clustering.width:
                 return None
-            found = merge(clustering, expansion.ranked_loss, kind, clusters=clustering.kept_clusters)
-            found = _needed(found, student(expansion.students, best), replace(samples, x=x), judge)
-            layers.append(found.layer(x.dtype))
             clusterings.append(clustering)
-            expansion = replace(expansion, students=_carried(expansion.students, found, replace(samples, x=x)))
-            x = jnp.asarray(responses(found, x), x.dtype)
+            held.append(held_by(above))
+            found = merge(clustering, expansion.ranked_loss, kind, clusters=clustering.kept_clusters)
+            found = _needed(found, Network(best.layers[depth:]), here, judge)
+            below = (*best.layers[:depth], found.layer(here.x.dtype))
+            uppers = _carried(above.students, found, here)
+        with asking.seconds.of("expand"):
+            over = stack([Network((*below, *student(uppers, i).layers)) for i in range(expansion.n_students)])
+            over = replace(expansion, students=over)
+            expansion = expand(over.students, samples, config=ExpandConfig(method=_OVER)) if is_large else over
     asking.tell("cluster", 1, 1)
-    network = Network((*layers, student(expansion.students, best).output))
+    network = student(expansion.students, int(np.argmin(expansion.ranked_loss)))
     asking.tell("reconstruct", 0, 1)
     with asking.seconds.of("reconstruct"):
-        stage = (Inexact if network.n_parameters > SECOND_ORDER_UP_TO else LevenbergMarquardt)(_REFINED)
-        done = expand(stack([network]), samples, config=ExpandConfig(method=(stage,)))
+        network, loss = _refined(asking, network, samples, held, judge, is_large=is_large)
     asking.tell("reconstruct", 1, 1)
-    return _Agreed(student(done.students, 0), clusterings, float(done.loss[0]))
+    return _Agreed(network, clusterings, loss)
+
+
+def _refined(
+    asking: Asking, network: Network, samples: Samples, held: list[Vectors], judge: Judge, *, is_large: bool
+) -> tuple[Network, float]:
+    """All layers refined; neurons that it lacks from what students held, and none that it does not need if it fits."""
+    if is_large:
+        network, loss = _careful(network, samples, judge)
+        if judge.fits(loss):
+            return network, loss
+    else:
+        done = expand(stack([network]), samples, config=ExpandConfig(method=(LevenbergMarquardt(_REFINED),)))
+        network, loss = student(done.students, 0), float(done.loss[0])
+    if network.smooth and not judge.fits(loss):
+        network = swapped(network, samples, held, stop=_REFINED, judge=judge, progress=asking.progress)
+        loss = float(samples.value(network))
+    if judge.fits(loss):
+        network, loss = eliminate_in_all_layers(network, loss, samples, stop=_WITHOUT, judge=judge)
+    return network, loss
+
+
+def _careful(network: Network, samples: Samples, judge: Judge) -> tuple[Network, float]:
+    """A large network refined, and what two clusters were made of taken away: beside copies steps soon stand still."""
+    some, widths = fewer(samples, network, ANSWERS), network.widths
+    refined = lambda net: quick_steps(net, some, stop=_STANDING, widths=widths, careful=True)
+    network, loss = refined(network)
+    for layer in range(len(widths)):
+        while network.widths[layer] > 1:
+            costs = removals(network, layer, some)
+            if not judge.is_needless(float(costs.min())):
+                break
+            narrower, after = refined(removal(network, layer, int(np.argmin(costs)), some))
+            if not (judge.fits(after) or judge.is_as_good(after, loss)):
+                break
+            network, loss = narrower, after
+    if not judge.fits(loss):
+        network, _ = refined(network)
+    return network, float(samples.value(network))
 
 
 def _needed(neurons: Neurons, one: Network, samples: Samples, judge: Judge) -> Neurons:

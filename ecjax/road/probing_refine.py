@@ -18,6 +18,7 @@ from ..reconstruct.finetune import quick_steps
 from .probing import Asking
 
 _NUMBERS = 3.0  # asked for each weight
+_NEAR = 60  # steps at most; networks that are to come out are exact after twenty, and of large ones one takes 12 s
 _TO_AVERAGE = 3  # steps; the first one only looks at where it is
 
 
@@ -111,7 +112,8 @@ def refined(asking: Asking, reach: Reach, stack: Stack) -> Stack:
     scale = scaling_of_outputs(jnp.asarray(y), reach.rank)
     samples = scale.samples(jnp.asarray(x), jnp.asarray(y))
     judge = Judge(eps=asking.teacher.precision, n_numbers=y.size)
-    found = fitted(network, samples, scale, stop=asking.stop, judge=judge, is_near=True)
+    stop = replace(asking.stop, max_steps=min(asking.stop.max_steps, _NEAR))
+    found = fitted(network, samples, scale, stop=stop, judge=judge, is_near=True)
     loss_of = lambda network: float(samples.value(scaled(network, scale)))
     is_better = loss_of(found) < loss_of(network)
     asking.tell("finetune", 1, 1)
