@@ -159,7 +159,7 @@ def test_without_a_cluster_in_any_round_there_is_an_error(monkeypatch):
 
 
 def test_rounds_are_refused_where_students_are_trained_together():
-    with pytest.raises(ValueError, match=r"`rounds` is 1 \(or None\) for method 'minibatch_inexact'"):
+    with pytest.raises(ValueError, match=r"`rounds` is 1 \(or None\) for method 'images'"):
         ec.RecoveryConfig.images(rounds=2)
     with pytest.raises(ValueError, match="`rounds` is at least 1"):
         ec.RecoveryConfig.toy(rounds=0)
