@@ -22,13 +22,11 @@ class NamedExpandConfig(ExpandConfig):
 
     Attributes:
         method: How the students are trained. auto: by smoothness and size, one of the next four.
-            levenberg_marquardt: second-order steps, for smooth activations and some hundred parameters.
-            adam_levenberg_marquardt: Adam before them, for activations with kinks. adam_lbfgs: for more parameters;
-            adam_conjugate: for more parameters of deep students.
-            flow: gradient flow, then second-order steps; flow_newton and flow_bfgs: then what the paper ends with.
-            images: adam_subsampled for smooth activations, else minibatch_inexact.
-            minibatch: Adam on mini-batches, for many samples; minibatch_lbfgs, minibatch_inexact,
-            minibatch_subsampled and minibatch_conjugate: then a second-order end.
+            levenberg_marquardt: second-order steps, smooth and up to some hundred parameters.
+            adam_levenberg_marquardt: Adam before them, for kinks. adam_lbfgs: more parameters;
+            adam_conjugate: deep and smooth ones. flow: gradient flow before them; flow_newton, flow_bfgs: as in the
+            paper. images: adam_subsampled if smooth, else minibatch_inexact. minibatch: Adam on mini-batches; those
+            named after it have a second-order end.
     """
 
     method: Method = AUTO
