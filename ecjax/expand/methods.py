@@ -116,7 +116,7 @@ class ExpandConfig:
         """Whether a stage of the method trains all students together."""
         stages = self.method
         if isinstance(stages, str):
-            name = KINKED_IMAGES if stages == IMAGES else stages  # "images" may
+            name = KINKED_IMAGES if stages == IMAGES else stages  # the one of the two that does
             stages = () if name == AUTO else METHODS[name](self)
         return any(isinstance(stage, StackStage) for stage in stages)
 

@@ -42,7 +42,7 @@ _MOSTLY_RIGHT = 3e-5
 # the next one 14 times as much as all that is left).
 _IDLE = 0.05
 # Likewise, to be made good by a hundred steps (784-16-10 of softplus: 28 neurons to 18, at 27 times the loss; the
-# teacher's that is missed least costs 40 times as much as what is left).
+# teacher's cheapest costs 1e-3, 80 times what is left then).
 _MADE_GOOD = 30.0
 # Share of the targets' variance, left unexplained by least squares on candidate neurons, from which a refinement may
 # still recover; also that an intermediate network may leave while neurons are taken away.

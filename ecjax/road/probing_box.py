@@ -41,11 +41,11 @@ from ..objective.derivatives import sensitivities
 from ..objective.scaling import scaling_of_outputs
 from ..probe import STUDENTS, Probes, Reach, RowSpace
 from ..probe.stack import Stack
-from ..reconstruct import Neurons, eliminate_in_all_layers, fit_output, merge, removal_costs, wanted
+from ..reconstruct import Neurons, eliminate_in_all_layers, fit_output, merge, wanted
 from ..reconstruct.eliminate import inputs_of, removal, removals
 from ..reconstruct.finetune import ANSWERS, quick_steps
 from ..reconstruct.missing import Vectors
-from ..reconstruct.output import responses
+from ..reconstruct.output import cheapest_first, responses
 from ..reconstruct.swap import swapped
 from .layers import cluster_students, held_by
 from .probing import Asking, Layered, ProbesFailedError
@@ -267,13 +267,12 @@ def _needed(neurons: Neurons, one: Network, samples: Samples, judge: Judge) -> N
     if len(one.hidden) > 1:
         by_next = sensitivities(one, hidden_states(one, samples.x))[1]
         wants = wants * np.sqrt(np.mean(np.asarray(by_next, float) ** 2, axis=(0, 1)))
-    unit = np.mean(np.var(wants, axis=0))
-    while neurons.width > 1:
-        costs = removal_costs(responses(neurons, samples.x), np.zeros((len(wants), 0)), wants) / unit
-        if not judge.is_needless(float(costs.min())):
+    unit, needless = np.mean(np.var(wants, axis=0)), []
+    for neuron, rise in cheapest_first(responses(neurons, samples.x), wants):
+        if not judge.is_needless(float(rise / unit)):
             break
-        neurons = neurons.without(int(np.argmin(costs)))
-    return neurons
+        needless.append(neuron)
+    return neurons.take(np.delete(np.arange(neurons.width), needless))
 
 
 def _carried(students: Network, found: Neurons, samples: Samples) -> Network:
