@@ -39,8 +39,8 @@ KINDS = {
     "toy": "recover toy --d-in 3 --width 3 --activation tanh --n-samples 300 --student-width 8 --n-students 10",
     "deep": "recover toy --hidden-layers 2 --d-in 3 --width 2 --activation tanh --n-samples 400 --student-width 5 "
     "--n-students 6 --no-figures",
-    "images": "recover images --teacher teacher --data data --student-width 6 --n-students 4 --minibatch.max-epochs 60 "
-    "--minibatch.epochs-per-call 2 --allow-few-samples --gamma 0.5 --no-figures",
+    "images": "recover images --teacher teacher --data data --student-width 6 --n-students 4 --allow-few-samples "
+    "--method minibatch_inexact --minibatch.max-epochs 60 --minibatch.epochs-per-call 2 --gamma 0.5 --no-figures",
     "asking": "recover function benchmarks.kills:asked --fan-in 8 --batch 64",
 }
 _TEACH = "teach mnist --n 200 --data data --hidden 2 --activation tanh --n-steps 100 --learning-rate 3e-3 --out teacher"

@@ -96,8 +96,8 @@ def nearly(teacher):
 # --- a run ---------------------------------------------------------------------------------------------------------
 
 
-QUICK = "--student-width 3 --n-students 4 --minibatch.max-epochs 20 --minibatch.epochs-per-call 5 --minibatch.batch 50 "
-QUICK += "--finetune.max-steps 2 --no-propose --allow-few-samples"
+QUICK = "--student-width 3 --n-students 4 --method minibatch_inexact --minibatch.max-epochs 20 --minibatch.batch 50 "
+QUICK += "--minibatch.epochs-per-call 5 --finetune.max-steps 2 --no-propose --allow-few-samples"
 
 
 @pytest.fixture(scope="module")

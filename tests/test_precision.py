@@ -48,6 +48,7 @@ from ecjax.network import respond
 from ecjax.objective import Samples, flatten, imitation_loss
 from ecjax.objective.scaling import scaling
 
+LAST = importlib.import_module("ecjax.reconstruct.last")
 FINETUNE = importlib.import_module("ecjax.reconstruct.finetune")  # the room has a function of that name
 
 SINGLE = jnp.float32
@@ -216,10 +217,45 @@ def _descend_to():
     assert_full(FINETUNE._descend_to, LevenbergMarquardt(), target, net, samples, free)
 
 
-@program("finetune._stir", some=())
-def _stir():
+@program("finetune._on_some", some=())
+def _on_some():
     net, samples = problem()
-    assert_full(FINETUNE._stir, net, samples, jnp.ones(net.n_parameters, bool))
+    assert_full(FINETUNE._on_some, FINETUNE._STIR, net, samples, jnp.ones(net.n_parameters, bool))
+
+
+@program("last._rows", deep=())
+def _rows():
+    net, samples = problem(SHAPES[1])
+    assert_full(LAST._rows, net, samples.x, jnp.ones_like(samples.y))
+
+
+@program("last._gradient", deep=())
+def _gradient():
+    assert_full(LAST._gradient, *problem(SHAPES[1]))
+
+
+@program("last._product", deep=())
+def _product():
+    net, samples = problem(SHAPES[1])
+    assert_full(LAST._product, net, samples, jnp.ones(net.n_parameters, net.dtype))
+
+
+@program("last._factors", deep=())
+def _factors():
+    assert_full(LAST._factors, *problem(SHAPES[1]))
+
+
+@program("last._by_factors", deep=())
+def _by_factors():
+    net, samples = problem(SHAPES[1])
+    factors, v = LAST._factors(net, samples), jnp.ones(net.n_parameters, net.dtype)
+    assert_full(LAST._by_factors, net, factors, jnp.ones((), net.dtype), v)
+
+
+@program("last._bend", deep=())
+def _bend():
+    net, samples = problem(SHAPES[1])
+    assert_full(LAST._bend, net, samples, jnp.ones(net.n_parameters, net.dtype))
 
 
 @program("jacobian.answers_by_weights", shallow=(SHAPES[0],), deep=(SHAPES[1],))

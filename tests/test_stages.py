@@ -162,14 +162,6 @@ def with_method(method):
     return replace(CONFIG, method=method)
 
 
-def test_images_are_trained_by_other_samples_in_every_step_where_students_are_smooth():
-    config = with_method("images")
-    assert config.trains_stacks  # or may, which is what settings are checked for
-    for activation, method in (("tanh", "adam_subsampled"), ("relu", "minibatch_inexact")):
-        students, _ = problem(activation)
-        assert config.chosen(students) == with_method(method).chosen(students)
-
-
 def test_every_name_stands_for_its_stages():
     assert set(STAGES) == set(METHODS)
     students, _ = problem()

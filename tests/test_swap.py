@@ -1,5 +1,6 @@
 """Neurons that a deep network lacks come in, those that it does not need go."""
 
+import importlib
 from dataclasses import replace
 from functools import partial
 
@@ -17,12 +18,15 @@ from ecjax.network.moves import shrink, split_neuron, with_layers
 from ecjax.objective import Samples
 from ecjax.reconstruct import Neurons, eliminate_in_all_layers, finetune, removal_costs, swap
 from ecjax.reconstruct.eliminate import with_neurons
-from ecjax.reconstruct.finetune import are_judged_together, last_steps, quick_steps
+from ecjax.reconstruct.finetune import are_judged_together, quick_steps
+from ecjax.reconstruct.last import last_steps, lowest_within
 from ecjax.reconstruct.missing import Held, explained, most_wanted, with_room
 from ecjax.reconstruct.swap import swapped
 from ecjax.reconstruct.thinned import without_cheapest
 
 SHAPE = (6, 5, 4, 3)
+# The room has functions of such names.
+refinement, elimination = (importlib.import_module(f"ecjax.reconstruct.{name}") for name in ("finetune", "eliminate"))
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +98,24 @@ def test_a_nearly_right_network_is_thinned_to_the_teachers_width():
     assert judge.fits(float(samples.value(again)))
 
 
+def test_where_a_step_on_all_samples_is_dear_those_on_some_lead_to_the_same_end(monkeypatch):
+    """To what counts as exact, with the teacher's width, and without a step that sees all of them."""
+    teacher = jax.tree.map(lambda leaf: 1.5 * leaf, ec.random_network((12, 8, 4), "tanh", key=jr.key(5)))
+    x = jr.normal(jr.key(6), (3000, 12))
+    samples = Samples(x, ec.respond(teacher, x) / jnp.std(ec.respond(teacher, x)))
+    judge = Judge.of(samples, accepted=1e-8)
+    near = vectors(teacher.layers[0], others=2)
+    net = with_neurons(teacher, 0, Neurons(near, teacher.layers[0].activation), samples)
+    monkeypatch.setattr(refinement, "_DEAR", 0.0)
+    for room in (refinement, elimination):
+        monkeypatch.setattr(room, "is_small", lambda net: False)
+    monkeypatch.setattr(refinement, "_descend", None)  # on all samples
+    again = swapped(net, samples, [vectors(teacher.layers[0])], stop=Stopping(max_steps=30), judge=judge)
+    refined, loss = finetune(again, samples, stop=Stopping(max_steps=30), judge=judge)
+    assert judge.fits(loss)
+    assert eliminate_in_all_layers(refined, loss, samples, stop=Stopping(max_steps=30), judge=judge)[0].widths == (8,)
+
+
 def test_to_first_order_a_small_neuron_explains_everything():
     rng = np.random.default_rng(0)
     responses, by_z = rng.standard_normal((200, 3)), rng.standard_normal((2, 200, 4))
@@ -140,15 +162,27 @@ def test_a_missing_neuron_that_explains_little_comes_in_if_refinement_confirms_i
     assert judge.fits(float(samples.value(found)))
 
 
-@pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
-def test_the_last_steps_end_at_rounding_errors_of_all_answers(activation):
-    """Though they see but those that the parameters need."""
+@pytest.mark.parametrize(
+    ("activation", "layer", "weighted"), [("tanh", 0, False), ("sigmoid", 0, True), ("tanh", 1, True)]
+)
+def test_the_last_steps_end_at_rounding_errors_of_all_answers(activation, layer, weighted):
+    """Though they see but those that the parameters need, and whatever layers have a matrix."""
     teacher = jax.tree.map(lambda leaf: 1.5 * leaf, ec.random_network(SHAPE, activation, key=jr.key(3)))
     x = jr.normal(jr.key(4), (1500, SHAPE[0]))
-    samples = Samples(x, ec.respond(teacher, x))
+    samples = Samples(x, ec.respond(teacher, x), jnp.linspace(0.5, 2, len(x)) if weighted else None)
     net = jax.tree.map(lambda leaf: leaf * (1 + 1e-3 * jr.normal(jr.key(leaf.size), leaf.shape)), teacher)
-    _, loss = last_steps(net, samples, stop=Stopping(max_steps=1, gradient_norm=0.0))
+    most = sum(each.w.size + each.b.size for each in net.layers[layer:])
+    assert (lowest_within(net, most), lowest_within(net, most + 1)) == (layer, layer)
+    end, loss = last_steps(net, samples, stop=Stopping(max_steps=6, target_loss=0.0), most=most)
+    assert loss == pytest.approx(float(samples.value(end)))
     assert loss < 1e-26
+
+
+def test_what_the_last_steps_have_no_matrix_for_is_said():
+    net = ec.random_network(SHAPE, "tanh", key=jr.key(3))
+    assert lowest_within(net, 15) == 2
+    with pytest.raises(ValueError, match=r"`most` is at least 15, .*; got 14"):
+        lowest_within(net, 14)
 
 
 @pytest.mark.parametrize("change", ["lacks one", "has one too many", "both"])

@@ -25,7 +25,7 @@ class NamedExpandConfig(ExpandConfig):
             levenberg_marquardt: second-order steps, smooth and up to some hundred parameters.
             adam_levenberg_marquardt: Adam before them, for kinks. adam_lbfgs: more parameters;
             adam_conjugate: deep and smooth ones. flow: gradient flow before them; flow_newton, flow_bfgs: as in the
-            paper. images: adam_subsampled if smooth, else minibatch_inexact. minibatch: Adam on mini-batches; those
+            paper. adam_subsampled: second-order steps on other samples each. minibatch: Adam on mini-batches; those
             named after it have a second-order end.
     """
 

@@ -12,15 +12,11 @@ adam_subsampled            Adam on some samples in each step, then Levenberg-Mar
                            students of images
 minibatch                  Adam on mini-batches, all students at once: many samples (`ecjax.expand.minibatch`)
 minibatch_lbfgs            the same, then L-BFGS on all samples in the precision of the data
-minibatch_inexact          the same, then Levenberg-Marquardt by conjugate gradients in quick steps: students of images
-                           whose activation has kinks
+minibatch_inexact          the same, then Levenberg-Marquardt by conjugate gradients in quick steps
 minibatch_subsampled       the same with Levenberg-Marquardt on other samples in every step in between: deep ones,
                            which end in minima otherwise
 minibatch_conjugate        the same, then Levenberg-Marquardt by conjugate gradients to the end: deep ones, whom Adam
                            leaves in bent valleys
-
-"auto" and "images" choose one of these by the students: "images" adam_subsampled where they are smooth, and
-minibatch_inexact where they have kinks.
 """
 
 from collections.abc import Callable
@@ -57,8 +53,7 @@ class ExpandConfig:
     """How the students are trained.
 
     Attributes:
-        method: A name (see `ecjax.expand.methods`), stages of your own, or "auto" to choose by smoothness and size,
-            "images" by smoothness.
+        method: A name (see `ecjax.expand.methods`), stages of your own, or "auto" to choose by smoothness and size.
         flow: The flow's settings, where the method has one.
         adam: Adam's settings, where the method has it.
         minibatch: Its settings, where the method has it.
@@ -94,15 +89,15 @@ class ExpandConfig:
         if isinstance(self.method, str):
             if self.method not in NAMES:
                 raise ValueError(f"`method` is one of {NAMES}, or a tuple of stages; got {self.method!r}.")
-            if self.method in METHODS:
+            if self.method != AUTO:
                 METHODS[self.method](self)  # refuses settings that do not go together, where the method has them
         elif not isinstance(self.method, tuple) or not self.method or not all(map(_is_stage, self.method)):
             raise ValueError(f"`method` is a name or a tuple of stages, at least one; got {self.method!r}.")
 
     def chosen(self, students: Network) -> tuple[str, Stages]:
-        """Name and stages of the method for these students, "auto" and "images" decided."""
+        """Name and stages of the method for these students, "auto" decided."""
         if isinstance(self.method, str):
-            name = CHOICES[self.method](students) if self.method in CHOICES else self.method
+            name = choose_method(students) if self.method == AUTO else self.method
             stages = METHODS[name](self)
         else:
             name, stages = " + ".join(type(stage).__name__ for stage in self.method), self.method
@@ -116,8 +111,7 @@ class ExpandConfig:
         """Whether a stage of the method trains all students together."""
         stages = self.method
         if isinstance(stages, str):
-            name = KINKED_IMAGES if stages == IMAGES else stages  # the one of the two that does
-            stages = () if name == AUTO else METHODS[name](self)
+            stages = () if stages == AUTO else METHODS[stages](self)
         return any(isinstance(stage, StackStage) for stage in stages)
 
 
@@ -125,8 +119,7 @@ def _is_stage(thing: object) -> bool:
     return isinstance(thing, Stage | StackStage)
 
 
-AUTO, IMAGES = "auto", "images"
-SMOOTH_IMAGES, KINKED_IMAGES = "adam_subsampled", "minibatch_inexact"
+AUTO = "auto"
 METHODS: dict[str, Callable[[ExpandConfig], Stages]] = {
     "levenberg_marquardt": lambda its: (LevenbergMarquardt(its.descent),),
     "flow": lambda its: (its.flow, LevenbergMarquardt(its.descent)),
@@ -142,6 +135,7 @@ METHODS: dict[str, Callable[[ExpandConfig], Stages]] = {
     "minibatch_subsampled": lambda its: (_minibatch(its), its.subsampled, Inexact(its.descent)),
     "minibatch_conjugate": lambda its: (_minibatch(its), Conjugate(its.descent)),
 }
+NAMES = (AUTO, *METHODS)
 
 
 def _minibatch(its: ExpandConfig) -> NarrowedMinibatch:
@@ -153,15 +147,6 @@ def choose_method(students: Network) -> str:
     if not is_small(students):  # of one hidden layer L-BFGS comes as far as clusters need in a third of the time
         return "adam_conjugate" if students.smooth and len(students.hidden) > 1 else "adam_lbfgs"
     return "levenberg_marquardt" if students.smooth else "adam_levenberg_marquardt"
-
-
-def _for_images(students: Network) -> str:
-    """The method for images: past minima by other samples in every step, for which students have to be smooth."""
-    return SMOOTH_IMAGES if students.smooth else KINKED_IMAGES
-
-
-CHOICES: dict[str, Callable[[Network], str]] = {AUTO: choose_method, IMAGES: _for_images}
-NAMES = (*CHOICES, *METHODS)
 
 
 def is_small(students: Network) -> bool:

@@ -37,7 +37,7 @@ from .stage import Stage
 # The damping after a step that helped much, after one that helped, and after one that did not help.
 _MUCH, _SOME, _NONE = 1 / 3, 1 / 1.3, 4.0
 _HELPS_MUCH = 0.9  # of the loss before is left at most
-_FIRST, _LARGEST = 1e-4, 1e4  # dampings, for targets of unit variance
+_LARGEST = 1e4  # damping, for targets of unit variance
 
 
 class _At(NamedTuple):
@@ -55,6 +55,7 @@ class Subsampled(Stage):
         n_steps: Steps at most, those that did not help included.
         answers: How many numbers a step sees for each parameter of the student.
         damping: Which is never less, for targets of unit variance.
+        first: Damping of the first step, if it is not below that.
         products: With J^T J that a step takes at most.
         target_loss: Of a step's samples, at which the student needs no more steps.
     """
@@ -62,11 +63,14 @@ class Subsampled(Stage):
     n_steps: int = 800
     answers: float = 1.4
     damping: float = 1e-5
+    first: float = 1e-4
     products: int = 60
     target_loss: float = 1e-10
 
     def __post_init__(self):
-        check_settings(self, from_1=("n_steps", "products"), above_0=("answers", "damping"), finite=("target_loss",))
+        check_settings(
+            self, from_1=("n_steps", "products"), above_0=("answers", "damping", "first"), finite=("target_loss",)
+        )
 
     @in_full_precision
     def __call__(self, student: Network, objective: Objective, *, free: Free | None = None) -> Student:
@@ -99,7 +103,7 @@ class Subsampled(Stage):
             damping = jnp.clip(at.damping * factor.astype(theta.dtype), self.damping, _LARGEST)
             return _At(at.number + 1, jnp.where(helps, at.theta + way, at.theta), damping, before)
 
-        first = jnp.asarray(max(_FIRST, self.damping), theta.dtype)
+        first = jnp.asarray(max(self.first, self.damping), theta.dtype)
         begun = _At(jnp.array(0), theta, first, jnp.asarray(jnp.inf, theta.dtype))
         goes_on = lambda at: (at.number < self.n_steps) & (at.loss > self.target_loss)
         end = jax.lax.while_loop(goes_on, step, begun)

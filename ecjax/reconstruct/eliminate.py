@@ -22,7 +22,7 @@ from ..network import Network, hidden_states
 from ..network.moves import with_layers
 from ..objective import Inputs, Samples
 from .assemble import Candidate, Tools, assemble
-from .finetune import ANSWERS, finetune
+from .finetune import ANSWERS, are_dear, finetune
 from .output import Neurons, fit_output, linear_inputs, neurons_of, removal_costs, responses, wanted
 
 
@@ -80,8 +80,11 @@ def eliminate_in_all_layers(
             cheapest = int(np.argmin(costs))
             if not judge.is_free(float(costs[cheapest])):
                 break
-            smaller = removal(net, layer, cheapest, samples)
             some = samples if is_small(net) else fewer(samples, net, ANSWERS)
+            is_clear = are_dear(net, some) and layer == len(net.widths) - 1  # where costs are those of the answers
+            if is_clear and not judge.may_be_made_good(float(costs[cheapest]), judge.target(loss)):
+                break
+            smaller = removal(net, layer, cheapest, samples)
             refined, refined_loss = finetune(smaller, some, stop=stop, judge=judge)
             if some is not samples and judge.fits(refined_loss):
                 refined, refined_loss = finetune(refined, samples, stop=stop, judge=judge)

@@ -37,9 +37,12 @@ _SOFT_STEPS = 10  # of a refinement with soft kinks, whose network is not the en
 _FURTHER = 1e-4  # of the loss that rounding may explain, for networks that are nearly right from the start
 QUICK_PATIENCE = 10  # with quick steps, which show whether careful ones are worth their cost
 _STIR = Subsampled(n_steps=100)
-_MATRIX_UP_TO = 3000  # parameters, for which a step with the matrix takes a second or two
-_DECIDING = 5.0  # answers for each parameter; with 3 the matrix is so nearly singular that steps hardly move
-_LAST_STEPS = 100
+# Numbers of samples times parameters from which a step on all samples takes too long (six seconds on one core). Fewer
+# ones do not decide: on two answers for each parameter of 784-128-10 their loss falls and that of the others rises. So
+# each step sees others, at dampings at which it is no stir: 7e-6 becomes 1e-7 in 80 steps of 3 s each.
+_DEAR = 2e9
+_COLD = Subsampled(n_steps=20, answers=2.0, damping=1e-9, first=1e-8)
+_LEADS_ON = 1.2  # times less loss at least, where so many more of them are taken
 _CAREFUL = partial(Inexact, products=600)  # near the end some hundred are what makes a step Newton's
 
 
@@ -89,12 +92,12 @@ def finetune(
 def are_judged_together(students: Network, judge: Judge) -> bool:
     """Whether layers are taken in passing, and judged when all of them are there.
 
-    Those of smooth students too large for a matrix, whose neurons can be swapped. Of a single layer errors in the
-    answers weigh the neurons (`ecjax.reconstruct.evidence`).
+    Those of students too large for a matrix, smooth if there are several, whose neurons can be swapped. Of a single
+    layer errors in the answers weigh the neurons (`ecjax.reconstruct.evidence`).
     """
     if is_small(students) or any(isinstance(kind, Mixture) for kind in students.activations):
         return False
-    return students.smooth and not (len(students.hidden) == 1 and judge.is_noisy)
+    return not judge.is_noisy if len(students.hidden) == 1 else students.smooth
 
 
 def quick_steps(
@@ -107,38 +110,22 @@ def quick_steps(
         samples: Queries and targets.
         stop: When to stop.
         widths: Of its hidden layers and of others that are refined likewise, at least its own.
-        careful: Whether a step may take the products that make it a Newton step near the end.
+        careful: Whether a step may take the products that make it a Newton step near the end, where it is not dear.
 
     Returns:
         The refined network, and its loss.
     """
     padded, free = _padded(net, widths)
+    if are_dear(net, samples):
+        refined, loss = _cooled(padded, samples, free, stop)
+        return _as_wide(refined, net.widths), loss
     refined = _descend(_CAREFUL if careful else Inexact, stop, padded, samples, free)
     return _as_wide(refined.network, net.widths), float(refined.loss)
 
 
-def has_few_enough_for_matrix(net: Network) -> bool:
-    """Whether a step with the matrix of a network that is nearly exact is worth its cost."""
-    return net.n_parameters <= _MATRIX_UP_TO
-
-
-def last_steps(net: Network, samples: Samples, *, stop: Stopping) -> tuple[Network, float]:
-    """Take a smooth network that is nearly exact down to rounding errors, with the matrix of all its parameters.
-
-    Where valleys are narrow and bent this is what ends: 40-32-24-16-6 sigmoid, at 2e-11 after steps without a matrix,
-    is at 3e-30 after 100 s; such steps take it to a half or a tenth in 45 s each.
-
-    Args:
-        net: Where to start.
-        samples: Queries and targets, of which those are taken that the parameters need.
-        stop: When to stop, but for the number of steps.
-
-    Returns:
-        The refined network, and its loss.
-    """
-    stop, free = replace(stop, max_steps=_LAST_STEPS), jnp.ones(net.n_parameters, bool)
-    end = _descend(LevenbergMarquardt, stop, net, fewer(samples, net, _DECIDING), free).network
-    return end, float(samples.value(end))
+def are_dear(net: Network, samples: Samples) -> bool:
+    """Whether steps of a smooth network on all these samples take so long that it is refined on some of them each."""
+    return net.smooth and len(samples.x) * net.n_parameters > _DEAR
 
 
 def stirred(net: Network, samples: Samples, *, widths: Sequence[int], times: int = 1) -> tuple[Network, float]:
@@ -155,13 +142,27 @@ def stirred(net: Network, samples: Samples, *, widths: Sequence[int], times: int
     """
     padded, free = _padded(net, widths)
     for _ in range(times):
-        padded, loss = _stir(padded, samples, free)
+        padded, loss = _on_some(_STIR, padded, samples, free)
     return _as_wide(padded, net.widths), float(loss)
 
 
+def _cooled(net: Network, samples: Samples, free, stop: Stopping) -> tuple[Network, float]:
+    """A network after steps that see some samples each, as long as they lead on, and its loss."""
+    loss = float(samples.value(net))
+    for _ in range(stop.max_steps):
+        if loss <= stop.target_loss:
+            break
+        before, (further, after) = loss, _on_some(_COLD, net, samples, free)
+        if float(after) < loss:
+            net, loss = further, float(after)
+        if not loss < before / _LEADS_ON:
+            break
+    return net, loss
+
+
 @compiled
-def _stir(net: Network, samples: Samples, free) -> tuple[Network, jax.Array]:
-    end = _STIR(net, samples, free=free)
+def _on_some(steps: Subsampled, net: Network, samples: Samples, free) -> tuple[Network, jax.Array]:
+    end = steps(net, samples, free=free)
     return end.network, end.loss
 
 
@@ -171,8 +172,10 @@ def _large(net: Network, samples: Samples, stop: Stopping, judge: Judge, is_near
     Near the end, where steps are quadratic, it goes a little further: two or three more of them are two more digits.
     First on no more answers than the weights need. Who explains these explains all of them, but for their noise.
     """
-    stop = replace(stop, target_loss=max(stop.target_loss, judge.rounding * (_FURTHER if is_near else 1.0)))
     everything = jnp.ones(net.n_parameters, bool)
+    if not is_near and are_dear(net, samples):
+        return _cooled(net, samples, everything, replace(stop, target_loss=judge.target(stop.target_loss)))
+    stop = replace(stop, target_loss=max(stop.target_loss, judge.rounding * (_FURTHER if is_near else 1.0)))
 
     def refine(net: Network, samples: Samples) -> Student:
         if is_near:

@@ -30,7 +30,8 @@ from ..network import Network
 from ..objective import Samples
 from .eliminate import removal, removals
 from .faint import Directions, faintest_first, without_faint
-from .finetune import ANSWERS, QUICK_PATIENCE, has_few_enough_for_matrix, last_steps, quick_steps, stirred
+from .finetune import ANSWERS, QUICK_PATIENCE, are_dear, quick_steps, stirred
+from .last import last_steps
 from .missing import Held, Vectors, most_wanted, with_room
 from .parallel import parallel_groups
 from .profile import TRIALS, profile_of_many, profile_of_one
@@ -46,6 +47,7 @@ _QUICKLY = 100.0  # likewise, for steps without a matrix to go on near the end
 _STEPS = 30  # of a refinement that judges, which is at its minimum after ten to thirty
 _HOPELESS = 10.0  # times the loss after stirring, beyond which a trial is not refined ...
 _WARM = 1e-6  # ... or this, at which such steps leave networks of images that are right
+_MATRIX_UP_TO = 6000  # parameters, for which a step with the matrix takes some ten seconds
 _STIRS = 3  # of a network with room
 _ROOMS = 2  # with other vectors each, before a network counts as wrong for good
 _LOOSE = 4  # scales and shifts that are tried, of neurons that few samples tell
@@ -128,7 +130,7 @@ def swapped(
     net = thinned(net, samples, judge=judge, progress=progress) if len(net.widths) == 1 else net
     some = fewer(samples, net, ANSWERS)
     most = min(max(1, int(_LACKING * max(net.widths))), _MOST_LACKING)
-    target = max(stop.target_loss, min(judge.rounding, judge.limit))
+    target = max(stop.target_loss, judge.limit if are_dear(net, some) else min(judge.rounding, judge.limit))
     stop = Stopping(max_steps=_STEPS, patience=QUICK_PATIENCE, gradient_norm=0.0, target_loss=target)
     students = Held.by(net, some, held)
     tools = _Tools(some, judge, stop, tuple(width + most for width in net.widths), students)
@@ -229,8 +231,8 @@ def _with_other_scales(net: Network, loss: float, tools: _Tools) -> Iterator[Ref
 
 def _nearer(net: Network, loss: float, tools: _Tools) -> Iterator[Refined]:
     more, after = tools.refined(net, careful=True)
-    if after > loss / _QUICKLY and not tools.judge.may_be_wrong(after) and has_few_enough_for_matrix(net):
-        more, after = last_steps(more, tools.samples, stop=tools.stop)
+    if after > loss / _QUICKLY and not tools.judge.may_be_wrong(after) and net.n_parameters <= _MATRIX_UP_TO:
+        more, after = last_steps(more, tools.samples, stop=tools.stop, most=_MATRIX_UP_TO)
     if after < loss / _PROGRESS:
         yield more, after
 

@@ -18,7 +18,7 @@ from ..reconstruct.finetune import quick_steps
 from .probing import Asking
 
 _NUMBERS = 3.0  # asked for each weight
-_NEAR = 60  # steps at most; networks that are to come out are exact after twenty, and of large ones one takes 12 s
+_NEAR = 24  # steps at most; networks that are to come out are exact after twenty, and of large ones one takes 12 s
 _TO_AVERAGE = 3  # steps; the first one only looks at where it is
 
 

@@ -138,42 +138,33 @@ class RecoveryConfig:
 
     @staticmethod
     def images(student_width: Width = 32, n_students: int = 4, **settings: Any) -> "RecoveryConfig":
-        """Teachers of images: second-order steps that see other images each lead past minima.
-
-        Students with kinks are trained on mini-batches, and made narrower in rounds.
-        """
+        """Teachers of images: second-order steps that see other images each lead past minima."""
         defaults = {
             "init_scale": 0.1,
             "standardise": "common",
             "cluster": ClusterConfig(gamma=max(0.5, 2 / max(n_students, 2)), beta=np.pi / 6),
             "expand": ExpandConfig(
-                method="images",
+                method="adam_subsampled",
                 sampled=Adam(n_steps=5000, learning_rate=3e-3, batch=250),
                 subsampled=Subsampled(n_steps=300, target_loss=3e-6),
-                descent=Stopping(max_steps=15, patience=10, target_loss=1e-11),
-                minibatch=Minibatch(
-                    batch=250, learning_rate=1e-2, max_shift=3.0, patience=15, factor=0.5, cooldown=5,
-                    min_learning_rate=1e-4, max_epochs=300, dtype="float32",
-                ),
-                narrowing=Narrowing(factor=0.75),
             ),
             "finetune": Stopping(max_steps=40, patience=3, target_loss=1e-11),
             "exact_loss": 1e-8,
-        }  # fmt: skip
+        }
         return RecoveryConfig(student_width=student_width, n_students=n_students, **{**defaults, **settings})
 
     @staticmethod
     def images_deep(student_width: Width = 48, n_students: int = 6, **settings: Any) -> "RecoveryConfig":
         """The same for teachers with several hidden layers, whose students need second-order steps past minima."""
-        shallow = RecoveryConfig.images()
-        expand = replace(
-            shallow.expand,
+        expand = ExpandConfig(
             method="minibatch_subsampled",
-            subsampled=Subsampled(),
-            minibatch=replace(shallow.expand.minibatch, learning_rate=3e-3, min_learning_rate=3e-5),
-            narrowing=replace(shallow.expand.narrowing, learning_rate=0.5),
+            minibatch=Minibatch(
+                batch=250, learning_rate=3e-3, max_shift=3.0, patience=15, factor=0.5, cooldown=5,
+                min_learning_rate=3e-5, max_epochs=300, dtype="float32",
+            ),
+            narrowing=Narrowing(factor=0.75, learning_rate=0.5),
             descent=Stopping(max_steps=20, patience=10, target_loss=1e-11),
-        )
+        )  # fmt: skip
         return RecoveryConfig.images(student_width, n_students, **{"expand": expand, **settings})
 
     @staticmethod
