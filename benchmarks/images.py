@@ -35,7 +35,13 @@ DEEP = {"n_students": 4}  # of six
 
 
 def solve(
-    dataset: str, hidden: list[int], activation: str, seed: int, images: int = 10_000, **students: int
+    dataset: str,
+    hidden: list[int],
+    activation: str,
+    seed: int,
+    images: int = 10_000,
+    mixed: float | None = None,
+    **students: int,
 ) -> dict[str, Any]:
     """Recover one teacher; what came out, and what it cost.
 
@@ -45,6 +51,7 @@ def solve(
         activation: Of its neurons.
         seed: Of the teacher, and of the students.
         images: How many the teacher is trained on, and answers.
+        mixed: If given, it answers as many mixtures of two images each in their place, with noise of this deviation.
         students: Their `student_width` and `n_students`, where the preset's will not do.
     """
     asked = Teach(dataset=dataset, hidden=tuple(hidden), activation=activation, seed=seed, n=images)
@@ -56,6 +63,8 @@ def solve(
     ).network  # fmt: skip
     teacher = jax.tree.map(lambda leaf: leaf.astype(float), teacher)
     x = jnp.asarray(pixels, float)
+    if mixed is not None:
+        x = ec.noisy_copies(ec.mixed_queries(x, len(x), key=jr.key(seed + 1)), 1, mixed, key=jr.key(seed + 2))
     preset = ec.RecoveryConfig.images if len(hidden) == 1 else ec.RecoveryConfig.images_deep
     settings = {"activation": activation, "hidden_layers": len(hidden), "key": jr.key(seed)}
     config = preset(**{**DEEP, **students} if len(hidden) > 1 else students)
@@ -87,12 +96,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--activations", nargs="+", default=ACTIVATIONS)
     parser.add_argument("--seeds", nargs="+", type=int, default=range(5))
     parser.add_argument("--images", type=int, help="that teachers are trained on, and answer (10,000)")
+    parser.add_argument(
+        "--mixed", type=float, metavar="NOISE", help="ask about mixtures of two images each, with noise"
+    )
     parser.add_argument("--student-width", type=int, help="instead of the preset's")
     parser.add_argument("--n-students", type=int, help="instead of the preset's")
     parser.add_argument("--out", type=Path, default=Path("benchmark_images.json"), help="JSON file; goes on from it")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     asked = parser.parse_args(arguments)
-    told = {name: getattr(asked, name) for name in ("images", "student_width", "n_students") if getattr(asked, name)}
+    names = ("images", "mixed", "student_width", "n_students")
+    told = {name: getattr(asked, name) for name in names if getattr(asked, name) is not None}
     problems = [
         {"dataset": dataset, "hidden": asked.hidden, "activation": activation, "seed": seed, **told}
         for dataset in asked.datasets

@@ -37,6 +37,7 @@ from .data import digits_teacher as digits_teacher
 from .data import gaussian_queries as gaussian_queries
 from .data import grid_queries as grid_queries
 from .data import load_images as load_images
+from .data import mixed_queries as mixed_queries
 from .data import noisy_copies as noisy_copies
 from .data import synthetic_teacher as synthetic_teacher
 from .data import trained_teacher as trained_teacher

@@ -8,7 +8,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from ecjax.data.queries import gaussian_queries, grid_queries, noisy_copies
+from ecjax.data.queries import gaussian_queries, grid_queries, mixed_queries, noisy_copies
 
 
 def test_gaussian_queries_are_standard_normal(key):
@@ -56,6 +56,25 @@ def test_noisy_copies_are_the_data_plus_noise_of_that_size(key):
     assert len(np.unique(noise)) == noise.size  # no noise is used twice
 
 
+def test_mixtures_lie_on_the_lines_between_two_samples(key):
+    """With samples that are corners of a simplex the two shares can be read off."""
+    mixed = np.asarray(mixed_queries(jnp.eye(5), 2000, key=key))
+    assert mixed.shape == (2000, 5)
+    assert (np.sort(mixed, axis=1)[:, :3] == 0).all()
+    assert (mixed > 0).sum(axis=1).min() == 2  # of a sample with itself there is one only
+    np.testing.assert_allclose(mixed.sum(axis=1), 1, rtol=1e-15)
+    np.testing.assert_allclose(mixed.mean(axis=0), np.full(5, 0.2), atol=5 * np.sqrt(0.11 / 2000))
+    assert len(np.unique(mixed[mixed > 0])) == 4000
+
+
+def test_mixtures_never_leave_the_box_of_the_data(key):
+    x = jnp.asarray(np.random.default_rng(0).uniform(0, 1, (20, 3)), jnp.float32)
+    mixed = mixed_queries(x, 5000, key=key)
+    assert mixed.dtype == jnp.float32
+    assert (mixed.min(axis=0) >= x.min(axis=0)).all()
+    assert (mixed.max(axis=0) <= x.max(axis=0)).all()
+
+
 def test_noisy_copies_keep_the_precision_of_the_data(key):
     assert noisy_copies(jnp.zeros((2, 2), jnp.float32), 1, 0.1, key=key).dtype == jnp.float32
 
@@ -68,6 +87,8 @@ BAD = {
     "upside down": (lambda: grid_queries(3, 2, 1.0, -1.0), "`low` is below `high`"),
     "nan": (lambda: grid_queries(3, 2, float("nan"), 1.0), "`low` is below `high`"),
     "a grid of an image": (lambda: grid_queries(2, 784), "gaussian_queries"),
+    "nothing to mix": (lambda: mixed_queries(jnp.zeros((1, 2)), 3, key=jr.key(0)), "`x` has two samples at least"),
+    "no mixtures": (lambda: mixed_queries(jnp.zeros((2, 2)), 0, key=jr.key(0)), "`n_samples` is at least 1"),
     "no copies": (lambda: noisy_copies(jnp.zeros((2, 2)), 0, 0.1, key=jr.key(0)), "`n_copies` is at least 1"),
     "no noise": (lambda: noisy_copies(jnp.zeros((2, 2)), 1, 0.0, key=jr.key(0)), "`scale` is the standard deviation"),
 }

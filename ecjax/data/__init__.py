@@ -5,6 +5,7 @@ from .data import Data as Data
 from .images import load_images as load_images
 from .queries import gaussian_queries as gaussian_queries
 from .queries import grid_queries as grid_queries
+from .queries import mixed_queries as mixed_queries
 from .queries import noisy_copies as noisy_copies
 from .teacher import Teacher as Teacher
 from .teacher import TeacherError as TeacherError

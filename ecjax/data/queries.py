@@ -2,7 +2,7 @@
 
 A weight is visible only through the pre-activations that the queries make, so the queries decide what can be known.
 Gaussian queries see every direction alike; a grid draws the function of a toy teacher; noisy copies of a data set
-see also the directions in which the data never vary.
+see also the directions in which the data never vary; mixtures of its samples are as many as are wanted.
 """
 
 from typing import Any
@@ -87,6 +87,39 @@ def noisy_copies(
     _require(n_copies * len(x), x.shape[1], x.dtype, "n_copies")
     copies = jnp.tile(x, (n_copies, 1))
     return copies + scale * jr.normal(key, copies.shape, copies.dtype)
+
+
+def mixed_queries(
+    x: Float[Array, "samples fan_in"], n_samples: int, *, key: PRNGKeyArray
+) -> Float[Array, "mixtures fan_in"]:
+    """Mixtures of two samples of the data each, at random places of the line between them.
+
+    They lie where the data do, within any box that holds these, and there are as many as are wanted: for a teacher that
+    answers, of which fewer data are at hand than it has weights. With noise (`noisy_copies` of them) inputs that never
+    vary in the data do here.
+
+    Args:
+        x: The data, two samples or more.
+        n_samples: How many mixtures.
+        key: Not to be used again.
+
+    Raises:
+        ValueError: If `x` has fewer than two samples, `n_samples` is below 1, `key` is no key, or there is no memory.
+
+    Source:
+        Zhang et al., "mixup", ICLR 2018 (arXiv:1710.09412), for such mixtures; Beiser, Martinelli et al.
+        (arXiv:2511.20312) for queries made of data to recover networks, there by mixtures of another kind.
+    """
+    check_key(key)
+    n_samples = whole_number(n_samples, "n_samples")
+    if len(x) < 2:
+        raise ValueError(f"`x` has two samples at least, to be mixed; got {len(x)}.")
+    _require(n_samples, x.shape[1], x.dtype, "n_samples")
+    which, place, other = jr.split(key, 3)
+    one = jr.randint(which, (n_samples,), 0, len(x))
+    two = (one + jr.randint(other, (n_samples,), 1, len(x))) % len(x)  # never the same
+    share = jr.uniform(place, (n_samples, 1), x.dtype)
+    return x[two] + share * (x[one] - x[two])
 
 
 def _require(n_samples: int, d_in: int, dtype: Any, setting: str) -> None:

@@ -57,7 +57,8 @@ def finished(
             told = {"progress": progress, "deadline": seconds.deadline}
             network = swapped(network, samples, held, stop=config.finetune, judge=judge, **told)
         loss = float(rest.value(network))
-        if not judge.is_at_rounding(loss):
+        is_done = together and judge.accepted is not None and judge.fits(loss)  # swaps went as far as it pays
+        if not (is_done or judge.is_at_rounding(loss)):
             network, loss = finetune(network, rest, stop=config.finetune, judge=judge, pad_to=pad_to)
         if (together or len(found) > 1) and judge.fits(loss):
             network, loss = eliminate_in_all_layers(network, loss, samples, stop=config.finetune, judge=judge)
