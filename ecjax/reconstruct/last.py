@@ -18,7 +18,6 @@ Sources: as `ecjax.expand.levenberg_marquardt` and `ecjax.expand.conjugate`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -45,17 +44,6 @@ _PRODUCTS, _TOLERANCE = 400, 1e-10  # of conjugate gradients, and of their resid
 _PROGRESS = 2.0  # by which a step has to lower the loss for another one
 
 
-@dataclass(frozen=True)
-class _Matrix:
-    """J^T J + damping of the upper layers, factored."""
-
-    first: int  # of theta's entries that belong to them
-    factor: tuple
-
-    def solve(self, v: Vector) -> Vector:
-        return cho_solve(self.factor, v, check_finite=False)
-
-
 def last_steps(
     net: Network, samples: Samples, *, stop: Stopping, most: int, progress: Progress = silent
 ) -> tuple[Network, float]:
@@ -63,7 +51,7 @@ def last_steps(
 
     Args:
         net: Where to start.
-        samples: Queries and targets in float64, of which those are taken that the parameters need.
+        samples: Queries and targets, of which those are taken that the parameters need.
         stop: When to stop.
         most: Parameters that the matrix may have. A step takes 3 most^3 operations, and memory for two matrices.
         progress: Called after every step.
@@ -75,19 +63,17 @@ def last_steps(
         ValueError: If not even the output layer's parameters are so few.
     """
     some, layer = fewer(samples, net, _NUMBERS), lowest_within(net, most)
-    theta, unflatten = flatten(net)
-    theta, loss = np.asarray(theta), float(some.value(net))
+    loss = float(some.value(net))
     for _ in range(stop.max_steps):
         if loss <= stop.target_loss:
             break
-        further = _step(unflatten(jnp.asarray(theta)), some, layer, loss)
+        further = _step(net, some, layer, loss)
         if further is None:
             break
-        before, (theta, loss) = loss, further
+        before, (net, loss) = loss, further
         progress("finetune", 0, 1, losses=[loss])
         if loss > before / _PROGRESS:
             break
-    net = unflatten(jnp.asarray(theta))
     return net, float(samples.value(net))
 
 
@@ -103,10 +89,10 @@ def lowest_within(net: Network, most: int) -> int:
     return len(sizes) - int(np.searchsorted(sizes, most, side="right"))
 
 
-def _step(net: Network, samples: Samples, layer: int, loss: float) -> tuple[Vector, float] | None:
-    """The parameters after one step, and the loss that they leave; None if no step lowers it."""
+def _step(net: Network, samples: Samples, layer: int, loss: float) -> tuple[Network, float] | None:
+    """The network after one step, and the loss that it leaves; None if no step lowers it."""
     theta, unflatten = flatten(net)
-    theta, downhill = np.asarray(theta), -np.asarray(_gradient(net, samples)) / 2
+    downhill = -np.asarray(_gradient(net, samples), float) / 2
     matrix = _gram(net, samples, layer)
     unit = float(np.mean(matrix.diagonal()))
     damping = _DAMPING
@@ -116,9 +102,9 @@ def _step(net: Network, samples: Samples, layer: int, loss: float) -> tuple[Vect
         if solve is None:
             continue
         step = solve(downhill)
-        correction = -solve(np.asarray(_bend(net, samples, jnp.asarray(step))) / 2) / 2
-        trial = theta + step + correction
-        after = float(samples.value(unflatten(jnp.asarray(trial))))
+        correction = -solve(np.asarray(_bend(net, samples, jnp.asarray(step, net.dtype)), float) / 2) / 2
+        trial = unflatten(theta + jnp.asarray(step + correction, net.dtype))
+        after = float(samples.value(trial))
         if after < loss:
             return trial, after
     return None
@@ -144,13 +130,15 @@ def _solver(net: Network, samples: Samples, gram: np.ndarray, damping: float) ->
         factor = cho_factor(damped, lower=True, overwrite_a=True, check_finite=False)
     except LinAlgError:
         return None
-    matrix = _Matrix(net.n_parameters - len(gram), factor)
-    if not matrix.first:
-        return matrix.solve
+    first = net.n_parameters - len(gram)
+    above = lambda v: cho_solve(factor, v[first:], check_finite=False)
+    if not first:
+        return above
     factors = _factors(net, samples)
-    below = lambda v: np.asarray(_by_factors(net, factors, jnp.asarray(damping), jnp.asarray(v)))[: matrix.first]
-    product = lambda v: np.asarray(_product(net, samples, jnp.asarray(v))) + damping * v
-    nearly = lambda v: np.concatenate([below(v), matrix.solve(v[matrix.first :])])
+    on_device = lambda v: jnp.asarray(v, net.dtype)
+    below = lambda v: np.asarray(_by_factors(net, factors, on_device(damping), on_device(v)))[:first]
+    product = lambda v: np.asarray(_product(net, samples, on_device(v))) + damping * v
+    nearly = lambda v: np.concatenate([below(v), above(v)])
     return lambda v: _conjugate_gradients(product, v, nearly)
 
 
