@@ -55,11 +55,14 @@ def test_students_too_wide_for_second_order_steps_start_small():
     assert choice.words
 
 
-def test_many_samples_of_many_inputs_are_trained_on_in_batches(monkeypatch):
+@pytest.mark.parametrize(
+    ("depth", "preset", "words"), [(1, "images", "other samples each"), (2, "images-deep", "mini-batches")]
+)
+def test_of_many_samples_of_many_inputs_a_step_sees_some(depth, preset, words, monkeypatch):
     monkeypatch.setattr("ecjax.road.choice._MANY", 1e4)
-    x = drawn.queries(1000, 20, key=jr.key(0))
-    assert chosen(x, 10).config.expand.trains_stacks
-    assert chosen(x, 10, depth=2).config.expand.method == ec.RecoveryConfig.images_deep().expand.method
+    choice = chosen(drawn.queries(1000, 20, key=jr.key(0)), 10, depth=depth)
+    assert choice.config.expand == ec.PRESETS[preset]().expand
+    assert words in choice.words[0]
 
 
 @pytest.mark.parametrize("n", [20, 60, 100])

@@ -68,7 +68,7 @@ def test_the_teacher_is_recovered_among_outliers(activation):
 def test_methods_of_other_students_are_refused():
     _, x, y, _ = spoilt()
     with pytest.raises(ValueError, match="trained one by one"):
-        found(x, y, config=ec.RecoveryConfig.images(student_width=8))
+        found(x, y, config=ec.RecoveryConfig.images_deep(student_width=8))
 
 
 @settings(deadline=None)

@@ -159,8 +159,8 @@ def test_without_a_cluster_in_any_round_there_is_an_error(monkeypatch):
 
 
 def test_rounds_are_refused_where_students_are_trained_together():
-    with pytest.raises(ValueError, match=r"`rounds` is 1 \(or None\) for method 'images'"):
-        ec.RecoveryConfig.images(rounds=2)
+    with pytest.raises(ValueError, match=r"`rounds` is 1 \(or None\) for method 'minibatch_subsampled'"):
+        ec.RecoveryConfig.images_deep(rounds=2)
     with pytest.raises(ValueError, match="`rounds` is at least 1"):
         ec.RecoveryConfig.toy(rounds=0)
 
@@ -200,6 +200,6 @@ def test_auto_says_when_the_data_are_too_few_or_the_method_has_no_short_runs():
     with pytest.raises(ValueError, match="9 numbers are too few for students of width"):
         sufficient_width(samples, "tanh", key=jr.key(1))
     with pytest.raises(ValueError, match="has none: give a number"):
-        ec.recover(samples.x, samples.y, activation="tanh", key=jr.key(1), config=ec.RecoveryConfig.images("auto"))
+        ec.recover(samples.x, samples.y, activation="tanh", key=jr.key(1), config=ec.RecoveryConfig.images_deep("auto"))
     with pytest.raises(ValueError, match="found in `recover`"):
         ec.RecoveryConfig.toy("auto").widths(1)

@@ -56,7 +56,8 @@ def chosen_from(data: Data, activations: tuple[LayerActivation, ...]) -> Choice:
     n_rare, one_unit = _inputs(x)
     if x.size >= _MANY:
         config = RecoveryConfig.images_deep() if depth > 1 else RecoveryConfig.images()
-        words = [f"mini-batches, and students that become narrower ({len(x):,} samples of {x.shape[1]} inputs)"]
+        steps = "mini-batches, and students that become narrower" if depth > 1 else "steps that see other samples each"
+        words = [f"{steps} ({len(x):,} samples of {x.shape[1]} inputs)"]
         words += [] if one_unit else ["each input in a scale of its own (they have different units)"]
         config = config if one_unit else replace(config, standardise="columns")
     elif n_rare and one_unit:
