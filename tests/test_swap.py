@@ -116,6 +116,18 @@ def test_where_a_step_on_all_samples_is_dear_those_on_some_lead_to_the_same_end(
     assert eliminate_in_all_layers(refined, loss, samples, stop=Stopping(max_steps=30), judge=judge)[0].widths == (8,)
 
 
+def test_quick_steps_see_all_samples_however_dear(monkeypatch):
+    """Where many samples are there to average their errors, some of them will not do."""
+    teacher = ec.random_network((4, 3, 2), "tanh", key=jr.key(0))
+    x = jr.normal(jr.key(1), (300, 4))
+    samples = Samples(x, ec.respond(teacher, x))
+    net = jax.tree.map(lambda leaf: 1.01 * leaf, teacher)
+    monkeypatch.setattr(refinement, "_DEAR", 0.0)
+    monkeypatch.setattr(refinement, "_on_some", None)
+    _, loss = quick_steps(net, samples, stop=Stopping(max_steps=3), widths=net.widths, careful=True)
+    assert loss < float(samples.value(net))
+
+
 def test_to_first_order_a_small_neuron_explains_everything():
     rng = np.random.default_rng(0)
     responses, by_z = rng.standard_normal((200, 3)), rng.standard_normal((2, 200, 4))

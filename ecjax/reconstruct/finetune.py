@@ -110,17 +110,25 @@ def quick_steps(
         samples: Queries and targets.
         stop: When to stop.
         widths: Of its hidden layers and of others that are refined likewise, at least its own.
-        careful: Whether a step may take the products that make it a Newton step near the end, where it is not dear.
+        careful: Whether a step may take the products that make it a Newton step near the end.
 
     Returns:
         The refined network, and its loss.
     """
     padded, free = _padded(net, widths)
-    if are_dear(net, samples):
-        refined, loss = _cooled(padded, samples, free, stop)
-        return _as_wide(refined, net.widths), loss
     refined = _descend(_CAREFUL if careful else Inexact, stop, padded, samples, free)
     return _as_wide(refined.network, net.widths), float(refined.loss)
+
+
+def affordable_steps(
+    net: Network, samples: Samples, *, stop: Stopping, widths: Sequence[int], careful: bool = False
+) -> tuple[Network, float]:
+    """As `quick_steps`, but where these are dear each step sees some of the samples."""
+    if not are_dear(net, samples):
+        return quick_steps(net, samples, stop=stop, widths=widths, careful=careful)
+    padded, free = _padded(net, widths)
+    refined, loss = _cooled(padded, samples, free, stop)
+    return _as_wide(refined, net.widths), loss
 
 
 def are_dear(net: Network, samples: Samples) -> bool:

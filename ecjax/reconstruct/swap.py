@@ -30,7 +30,7 @@ from ..network import Network
 from ..objective import Samples
 from .eliminate import removal, removals
 from .faint import Directions, faintest_first, without_faint
-from .finetune import ANSWERS, QUICK_PATIENCE, are_dear, quick_steps, stirred
+from .finetune import ANSWERS, QUICK_PATIENCE, affordable_steps, are_dear, stirred
 from .last import last_steps
 from .missing import Held, Vectors, most_wanted, with_room
 from .parallel import parallel_groups
@@ -76,7 +76,7 @@ class _Tools:
         return [max(both) for both in zip(net.widths, self.widths, strict=True)]
 
     def refined(self, net: Network, *, careful: bool = False) -> Refined:
-        return quick_steps(net, self.samples, stop=self.stop, widths=self.padded(net), careful=careful)
+        return affordable_steps(net, self.samples, stop=self.stop, widths=self.padded(net), careful=careful)
 
     def stirred(self, net: Network, times: int = 1) -> Refined:
         return stirred(net, self.samples, widths=self.padded(net), times=times)
