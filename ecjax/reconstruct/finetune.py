@@ -137,7 +137,7 @@ def are_dear(net: Network, samples: Samples) -> bool:
 
 
 def stirred(net: Network, samples: Samples, *, widths: Sequence[int], times: int = 1) -> tuple[Network, float]:
-    """Take a smooth network past minima, by a hundred steps that see other samples each.
+    """Take a network past minima, by a hundred steps that see other samples each.
 
     Args:
         net: Where to start.

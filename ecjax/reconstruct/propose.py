@@ -8,8 +8,8 @@
 Each proposal is refined in nested choices, smallest first; the first that is exact is the answer. A network with fewer
 parameters than there are numbers to explain does not reach rounding errors by chance, so it is safe to try many. Where
 a refinement takes long, only all neurons of a proposal are tried: they explain whatever some of them do, and those in
-excess are taken away from an exact network at little cost. Large smooth layers are taken as they are, clusters of any
-angle among them, and judged with all other layers (`ecjax.reconstruct.swap`).
+excess are taken away from an exact network at little cost. Large layers, smooth ones or a single one, are taken as they
+are, clusters of any angle among them, and judged with all other layers (`ecjax.reconstruct.swap`).
 """
 
 from functools import partial

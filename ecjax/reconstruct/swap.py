@@ -119,7 +119,7 @@ def swapped(
     """The network with the neurons that it lacks, and without those that keep it from being exact.
 
     Args:
-        net: Nearly right, with smooth hidden layers of one activation each.
+        net: Nearly right, with hidden layers of one activation each, smooth if there are several.
         samples: Queries and targets in units of their deviation.
         held: For each hidden layer the incoming vectors (w, b) of students' neurons, in the answers of the layer below.
         stop: When a refinement stops at the latest.

@@ -27,7 +27,7 @@ _SHARED = 4  # widths up to whose next multiple share a compiled program
 
 
 def thinned(net: Network, samples: Samples, *, judge: Judge, progress: Progress = silent) -> Network:
-    """A smooth network of one hidden layer, without most of its needless neurons if it is mostly right.
+    """A network of one hidden layer, without most of its needless neurons if it is mostly right.
 
     Args:
         net: To narrow.
