@@ -3,8 +3,8 @@
     python -m benchmarks.images --seeds 0 1 2                               # 784-16-10, MNIST, five activations
     python -m benchmarks.images --datasets fashion-mnist cifar-10 --seeds 3 4 --markdown
     python -m benchmarks.images --hidden 12 12 --activations g tanh softplus --seeds 0 1 2
-    python -m benchmarks.images --hidden 128 --activations tanh g --seeds 0 --images 60000 --student-width 192 \
-        --n-students 3
+    python -m benchmarks.images --hidden 128 --activations tanh --seeds 0 --images 60000 --student-width 192 \
+        --n-students 2
 
 Teachers are those of `ecjax teach DATASET --hidden ... --activation ... --seed ...`, with its defaults, and answer
 10,000 images in float64. Settings are those of `RecoveryConfig.images` (with several hidden layers `images_deep`). Some

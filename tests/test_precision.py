@@ -234,24 +234,6 @@ def _gradient():
     assert_full(LAST._gradient, *problem(SHAPES[1]))
 
 
-@program("last._product", deep=())
-def _product():
-    net, samples = problem(SHAPES[1])
-    assert_full(LAST._product, net, samples, jnp.ones(net.n_parameters, net.dtype))
-
-
-@program("last._factors", deep=())
-def _factors():
-    assert_full(LAST._factors, *problem(SHAPES[1]))
-
-
-@program("last._by_factors", deep=())
-def _by_factors():
-    net, samples = problem(SHAPES[1])
-    factors, v = LAST._factors(net, samples), jnp.ones(net.n_parameters, net.dtype)
-    assert_full(LAST._by_factors, net, factors, jnp.ones((), net.dtype), v)
-
-
 @program("last._bend", deep=())
 def _bend():
     net, samples = problem(SHAPES[1])

@@ -19,7 +19,7 @@ from ecjax.objective import Samples
 from ecjax.reconstruct import Neurons, eliminate_in_all_layers, finetune, removal_costs, swap
 from ecjax.reconstruct.eliminate import with_neurons
 from ecjax.reconstruct.finetune import are_judged_together, quick_steps
-from ecjax.reconstruct.last import last_steps, lowest_within
+from ecjax.reconstruct.last import last_steps
 from ecjax.reconstruct.missing import Held, explained, most_wanted, with_room
 from ecjax.reconstruct.swap import swapped
 from ecjax.reconstruct.thinned import without_cheapest
@@ -82,17 +82,21 @@ def test_neurons_that_cost_little_go_at_once_and_no_others():
     assert float(samples.value(narrow)) == pytest.approx(least, rel=1e-6)
 
 
+def nearly_right(shape, others, n_samples):
+    """A teacher's neurons, none of them quite in its place, among others: network, samples, what is held, a judge."""
+    teacher = jax.tree.map(lambda leaf: 1.5 * leaf, ec.random_network(shape, "tanh", key=jr.key(5)))
+    x = jr.normal(jr.key(6), (n_samples, shape[0]))
+    samples = Samples(x, ec.respond(teacher, x) / jnp.std(ec.respond(teacher, x)))
+    neurons = Neurons(vectors(teacher.layers[0], others=others), teacher.layers[0].activation)
+    judge = Judge.of(samples, accepted=1e-8)
+    return with_neurons(teacher, 0, neurons, samples), samples, [vectors(teacher.layers[0])], judge
+
+
 def test_a_nearly_right_network_is_thinned_to_the_teachers_width():
     """In a few strokes: many needless neurons beside the teacher's, none of them quite in its place."""
-    teacher = jax.tree.map(lambda leaf: 1.5 * leaf, ec.random_network((40, 24, 6), "tanh", key=jr.key(5)))
-    x = jr.normal(jr.key(6), (6000, 40))
-    samples = Samples(x, ec.respond(teacher, x) / jnp.std(ec.respond(teacher, x)))
-    judge = Judge.of(samples, accepted=1e-8)
-    near = vectors(teacher.layers[0], others=12)
-    net = with_neurons(teacher, 0, Neurons(near, teacher.layers[0].activation), samples)
+    net, samples, held, judge = nearly_right((40, 24, 6), others=12, n_samples=6000)
     net, loss = quick_steps(net, samples, stop=Stopping(max_steps=4), widths=(36,))
     assert judge.is_mostly_right(loss)
-    held = [vectors(teacher.layers[0])]
     again = swapped(net, samples, held, stop=Stopping(max_steps=30), judge=judge)
     assert again.widths == (24,)
     assert judge.fits(float(samples.value(again)))
@@ -100,17 +104,12 @@ def test_a_nearly_right_network_is_thinned_to_the_teachers_width():
 
 def test_where_a_step_on_all_samples_is_dear_those_on_some_lead_to_the_same_end(monkeypatch):
     """To what counts as exact, with the teacher's width, and without a step that sees all of them."""
-    teacher = jax.tree.map(lambda leaf: 1.5 * leaf, ec.random_network((12, 8, 4), "tanh", key=jr.key(5)))
-    x = jr.normal(jr.key(6), (3000, 12))
-    samples = Samples(x, ec.respond(teacher, x) / jnp.std(ec.respond(teacher, x)))
-    judge = Judge.of(samples, accepted=1e-8)
-    near = vectors(teacher.layers[0], others=2)
-    net = with_neurons(teacher, 0, Neurons(near, teacher.layers[0].activation), samples)
+    net, samples, held, judge = nearly_right((12, 8, 4), others=2, n_samples=3000)
     monkeypatch.setattr(refinement, "_DEAR", 0.0)
     for room in (refinement, elimination):
         monkeypatch.setattr(room, "is_small", lambda net: False)
     monkeypatch.setattr(refinement, "_descend", None)  # on all samples
-    again = swapped(net, samples, [vectors(teacher.layers[0])], stop=Stopping(max_steps=30), judge=judge)
+    again = swapped(net, samples, held, stop=Stopping(max_steps=30), judge=judge)
     refined, loss = finetune(again, samples, stop=Stopping(max_steps=30), judge=judge)
     assert judge.fits(loss)
     assert eliminate_in_all_layers(refined, loss, samples, stop=Stopping(max_steps=30), judge=judge)[0].widths == (8,)
@@ -174,40 +173,27 @@ def test_a_missing_neuron_that_explains_little_comes_in_if_refinement_confirms_i
     assert judge.fits(float(samples.value(found)))
 
 
-@pytest.mark.parametrize(
-    ("activation", "layer", "weighted"), [("tanh", 0, False), ("sigmoid", 0, True), ("tanh", 1, True)]
-)
-def test_the_last_steps_end_at_rounding_errors_of_all_answers(activation, layer, weighted):
-    """Though they see but those that the parameters need, and whatever layers have a matrix."""
+@pytest.mark.parametrize(("activation", "weighted"), [("tanh", False), ("sigmoid", False), ("sigmoid", True)])
+def test_the_last_steps_end_at_rounding_errors_of_all_answers(activation, weighted):
+    """Though they see but those that the parameters need."""
     teacher = jax.tree.map(lambda leaf: 1.5 * leaf, ec.random_network(SHAPE, activation, key=jr.key(3)))
     x = jr.normal(jr.key(4), (1500, SHAPE[0]))
     samples = Samples(x, ec.respond(teacher, x), jnp.linspace(0.5, 2, len(x)) if weighted else None)
     net = jax.tree.map(lambda leaf: leaf * (1 + 1e-3 * jr.normal(jr.key(leaf.size), leaf.shape)), teacher)
-    most = sum(each.w.size + each.b.size for each in net.layers[layer:])
-    assert (lowest_within(net, most), lowest_within(net, most + 1)) == (layer, layer)
-    end, loss = last_steps(net, samples, stop=Stopping(max_steps=6, target_loss=0.0), most=most)
+    end, loss = last_steps(net, samples, stop=Stopping(max_steps=6, target_loss=0.0))
     assert loss == pytest.approx(float(samples.value(end)))
     assert loss < 1e-26
 
 
-@pytest.mark.parametrize("layer", [0, 1])
-def test_the_last_steps_keep_the_precision_of_the_network(layer):
+def test_the_last_steps_keep_the_precision_of_the_network():
     """In float32 rounding comes early, and a matrix that it leaves without a factor is damped more."""
     teacher = jax.tree.map(lambda leaf: 1.5 * leaf, ec.random_network(SHAPE, "tanh", key=jr.key(3), dtype=jnp.float32))
     x = jr.normal(jr.key(4), (1500, SHAPE[0]), jnp.float32)
     samples = Samples(x, ec.respond(teacher, x))
     net = jax.tree.map(lambda leaf: leaf * (1 + 1e-2 * jr.normal(jr.key(leaf.size), leaf.shape, leaf.dtype)), teacher)
-    most = sum(each.w.size + each.b.size for each in net.layers[layer:])
-    end, loss = last_steps(net, samples, stop=Stopping(max_steps=6, target_loss=0.0), most=most)
+    end, loss = last_steps(net, samples, stop=Stopping(max_steps=6, target_loss=0.0))
     assert end.dtype == jnp.float32
     assert loss < 1e-10
-
-
-def test_what_the_last_steps_have_no_matrix_for_is_said():
-    net = ec.random_network(SHAPE, "tanh", key=jr.key(3))
-    assert lowest_within(net, 15) == 2
-    with pytest.raises(ValueError, match=r"`most` is at least 15, .*; got 14"):
-        lowest_within(net, 14)
 
 
 @pytest.mark.parametrize("change", ["lacks one", "has one too many", "both"])

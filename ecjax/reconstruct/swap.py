@@ -232,7 +232,7 @@ def _with_other_scales(net: Network, loss: float, tools: _Tools) -> Iterator[Ref
 def _nearer(net: Network, loss: float, tools: _Tools) -> Iterator[Refined]:
     more, after = tools.refined(net, careful=True)
     if after > loss / _QUICKLY and not tools.judge.may_be_wrong(after) and net.n_parameters <= _MATRIX_UP_TO:
-        more, after = last_steps(more, tools.samples, stop=tools.stop, most=_MATRIX_UP_TO)
+        more, after = last_steps(more, tools.samples, stop=tools.stop)
     if after < loss / _PROGRESS:
         yield more, after
 

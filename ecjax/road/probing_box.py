@@ -82,8 +82,8 @@ _OVER: Stages = (Subsampled(n_steps=50, damping=1e-6), Subsampled(n_steps=100, d
 # that are known to 1e-9.
 _ENOUGH, _EXACT = 1e-14, 1e-12
 _REFINED = Stopping(max_steps=100, patience=20, target_loss=_ENOUGH, gradient_norm=0.0)
-# What is left then lies along directions that answers hardly show, and only a matrix does: some 90 s a step for 11,362
-# weights, three times that for the most that are taken. The layers below leave 1e-18.
+# What such steps leave lies along directions that answers hardly show, and only a matrix does: some 90 s a step for
+# 11,362 weights, three times that for the most that are taken. The layers below leave 1e-18.
 _LAST = Stopping(max_steps=5, target_loss=1e-16)
 _MATRIX_UP_TO = 16_000
 _STANDING = Stopping(max_steps=20, patience=6, target_loss=_ENOUGH, gradient_norm=0.0)  # or standing still
@@ -235,7 +235,7 @@ def _refined(
     if is_large:
         network, loss = _careful(network, samples, judge)
         if network.n_parameters <= _MATRIX_UP_TO:
-            network, loss = last_steps(network, samples, stop=_LAST, most=_MATRIX_UP_TO, progress=asking.progress)
+            network, loss = last_steps(network, samples, stop=_LAST, progress=asking.progress)
         if judge.fits(loss):
             return network, loss
     else:
