@@ -1,5 +1,7 @@
 """Activations and depths that nobody named, or named wrongly."""
 
+from dataclasses import replace
+
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -122,6 +124,21 @@ def test_a_wrong_name_or_depth_is_noticed_and_the_better_one_said(widths, n, nam
     better = likelier(samples, kind, loss, CONFIG, judge, key=jr.key(0))
     assert better is not None
     assert better.name == said
+
+
+def test_widths_of_each_layer_are_no_hindrance_to_trying_another_depth(monkeypatch):
+    """Deep students of several widths that imitate badly: deeper ones were refused in the middle of a recovery."""
+    _, samples, judge = problem(widths=(3, 2))
+    asked = []
+
+    def planted(_, kind, __, config, ___):
+        asked.append((len(kind), config.widths(len(kind))))
+        return Trial(kind, 1.0)
+
+    monkeypatch.setattr("ecjax.road.trials.trial", planted)
+    config, kind = replace(CONFIG, student_width=(6, 4)), ec.network.as_activations("tanh", 2)
+    assert likelier(samples, kind, 1.0, config, judge, key=jr.key(0)) is None
+    assert set(asked) == {(2, (6, 6)), (3, (6, 6, 6))}
 
 
 @pytest.mark.slow

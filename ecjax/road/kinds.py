@@ -179,6 +179,7 @@ def likelier(
     others = [as_activations(name, depth) for name in CLASSES if named.isdisjoint({name, *CLASSES[name]})]
     deeper = [as_activations(activations[0], depth + 1)] if depth < DEPTHS[-1] else []
     todo = [*others[:1], *deeper, *others[1:]]
+    config = replace(config, student_width=max(config.widths(depth)))  # one for all depths
     keys, late = map(partial(jr.fold_in, key), count()), lambda: deadline.leaves_out("likelier kinds of networks")
     for tried in short_runs(samples, todo, config, keys, progress, late):
         if tried.loss * _BETTER < loss or judge.fits(tried.loss):
