@@ -43,7 +43,6 @@ _LACKING, _MOST_LACKING = 0.25, 8  # of the neurons of the widest layer may come
 _TRIED = 3  # of the neurons that cost least; a missing one's twin may cost more than the least of the teacher's
 _ALONE = 10.0  # times as much may be made good for one neuron as for several at once
 _PROGRESS = 2.0  # by which refinement has to lower a loss to be repeated
-_QUICKLY = 100.0  # likewise, for steps without a matrix to go on near the end
 _STEPS = 30  # of a refinement that judges, which is at its minimum after ten to thirty
 _HOPELESS = 10.0  # times the loss after stirring, beyond which a trial is not refined ...
 _WARM = 1e-6  # ... or this, at which such steps leave networks of images that are right
@@ -230,9 +229,10 @@ def _with_other_scales(net: Network, loss: float, tools: _Tools) -> Iterator[Ref
 
 
 def _nearer(net: Network, loss: float, tools: _Tools) -> Iterator[Refined]:
-    more, after = tools.refined(net, careful=True)
-    if after > loss / _QUICKLY and not tools.judge.may_be_wrong(after) and net.n_parameters <= _MATRIX_UP_TO:
-        more, after = last_steps(more, tools.samples, stop=tools.stop)
+    if net.n_parameters <= _MATRIX_UP_TO and not tools.judge.may_be_wrong(loss):
+        more, after = last_steps(net, tools.samples, stop=tools.stop)
+    else:
+        more, after = tools.refined(net, careful=True)
     if after < loss / _PROGRESS:
         yield more, after
 
