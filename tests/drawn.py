@@ -9,6 +9,7 @@ import jax.random as jr
 import numpy as np
 
 import ecjax as ec
+from ecjax.expand import RESULTS, Expansion
 from ecjax.network import Layer, Network, respond
 from ecjax.network.catalogue import IDENTITY
 from ecjax.network.network import as_activations
@@ -72,3 +73,10 @@ def teacher(d_in, width, d_out=1, activation="tanh", *, key, dtype=None):
     a = rng.uniform(0.5, 1.5, size=shape) * rng.choice([-1.0, 1.0], size=shape) / np.sqrt(widths[-1])
     layers.append((a, rng.normal(size=d_out), IDENTITY))
     return Network(tuple(Layer(on_device(w, dtype), on_device(b, dtype), one) for w, b, one in layers))
+
+
+def expansion(students, loss=0.0):
+    """Of students that nobody trained, with one loss for all."""
+    n = students.layers[0].w.shape[0]
+    result = jax.tree.map(lambda leaf: jnp.stack([leaf] * n), RESULTS.stalled)
+    return Expansion(students, jnp.full(n, loss), jnp.zeros(n), jnp.zeros(n, int), result, "planted")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import ecjax as ec
-from ecjax.expand import RESULTS, Expansion, Minibatch, Narrowing, expand
+from ecjax.expand import Minibatch, Narrowing, expand
 from ecjax.judge import Judge
 from ecjax.network import permute_neurons, split_neuron, stack, student
 from ecjax.network.moves import with_unit_vectors
@@ -38,12 +38,6 @@ def recover(x, y, **settings):
     )
 
 
-def as_expansion(students):
-    n = len(students.layers[0].w)
-    result = jax.tree.map(lambda leaf: jnp.stack([leaf] * n), RESULTS.stalled)
-    return Expansion(students, jnp.zeros(n), jnp.zeros(n), jnp.zeros(n, int), result, "planted")
-
-
 def as_candidate(net, samples):
     """A network as the answer to its first layer's reconstruction."""
     fan_in, *_, fan_out = net.shape
@@ -68,7 +62,7 @@ def test_outgoing_weights_are_carried_over_as_sums_over_copies_and_signs():
         )
     )
     candidate = as_candidate(teacher, ec.Samples(x, y))
-    students, features = upper_students(as_expansion(stack([split, flipped])), candidate, x, CONFIG, key=jr.key(0))
+    students, features = upper_students(drawn.expansion(stack([split, flipped])), candidate, x, CONFIG, key=jr.key(0))
     np.testing.assert_allclose(features, jnp.tanh(x @ teacher.layers[0].w.T + teacher.layers[0].b[None]), atol=1e-14)
     for i in range(2):
         for got, wanted in zip(student(students, i).layers, teacher.layers[1:], strict=True):
@@ -80,7 +74,7 @@ def test_fresh_upper_students_are_drawn_again():
     teacher, x, y = problem()
     candidate = as_candidate(teacher, ec.Samples(x, y))
     config = replace(CONFIG, upper="fresh")
-    students, features = upper_students(as_expansion(stack([teacher] * 3)), candidate, x, config, key=jr.key(0))
+    students, features = upper_students(drawn.expansion(stack([teacher] * 3)), candidate, x, config, key=jr.key(0))
     assert students.shape == (3, 2, 1)
     assert features.shape == (500, 3)
     assert not np.allclose(students.layers[0].w[0], students.layers[0].w[1])

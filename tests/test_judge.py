@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import drawn
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -235,9 +234,7 @@ def rounds(monkeypatch, losses, n_rounds=3):
         return layers.Found(candidate, "clusters", expansion, clustering)
 
     students = drawn.students(4, (3, 8, 1), "tanh", key=jr.key(0))
-    n = jnp.zeros(4)
-    result = jax.tree.map(lambda leaf: jnp.stack([leaf] * 4), ec.expand.RESULTS.stalled)
-    expansion = ec.expand.Expansion(students, n + 1e-3, n, n.astype(int), result, "planted")
+    expansion = drawn.expansion(students, 1e-3)
     monkeypatch.setattr(layers, "reconstructed", reconstructed)
     monkeypatch.setattr(layers, "expand", lambda *_, **__: expansion)
     monkeypatch.setattr(layers, "shared_floor", lambda *_, **__: None)

@@ -2,14 +2,19 @@
 
 from dataclasses import replace
 
+import drawn
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
 
 import ecjax as ec
+from ecjax.base.progress import Stopwatch, silent
+from ecjax.expand import ExpandConfig, Stopping
 from ecjax.judge import Judge
-from ecjax.network import ACTIVATIONS
+from ecjax.network import ACTIVATIONS, student
+from ecjax.reconstruct import Candidate
+from ecjax.road import layers
 from ecjax.road.kinds import CLASSES, likelier, same_functions, tell_apart, tied
 from ecjax.road.trials import Trial, trial
 
@@ -139,6 +144,29 @@ def test_widths_of_each_layer_are_no_hindrance_to_trying_another_depth(monkeypat
     config, kind = replace(CONFIG, student_width=(6, 4)), ec.network.as_activations("tanh", 2)
     assert likelier(samples, kind, 1.0, config, judge, key=jr.key(0)) is None
     assert set(asked) == {(2, (6, 6)), (3, (6, 6, 6))}
+
+
+@pytest.mark.parametrize(
+    ("widths", "expected"), [((4,), ["clusters", "kinds", "all"]), ((4, 3), ["all", "kinds"])], ids=["one", "several"]
+)
+def test_what_takes_longest_comes_last_of_other_kinds_and_further_proposals(widths, expected, monkeypatch):
+    """Of several hidden layers students of other kinds do: 90 s for nothing, where further proposals took 6 s."""
+    _, samples, judge = problem(widths=widths)
+    students, order = drawn.students(4, (3, *widths, 1), "tanh", key=jr.key(1)), []
+
+    def reconstructed(expansion, clustering, samples, config, judge, **_):
+        order.append("all" if config.propose else "clusters")
+        candidate = Candidate(student(expansion.students, 0), np.zeros((1, 3)), 1e-3, judge, (0,))
+        return layers.Found(candidate, "one student", expansion, clustering)
+
+    monkeypatch.setattr(layers, "reconstructed", reconstructed)
+    short = ExpandConfig(descent=Stopping(max_steps=5))
+    doubts = lambda _: order.append("kinds") or ""
+    layers.next_layer(
+        students, samples, ec.RecoveryConfig.toy(4, 4, rounds=1, expand=short), judge, key=jr.key(0),
+        frozen_below=False, store=None, progress=silent, seconds=Stopwatch(), doubts=doubts,
+    )  # fmt: skip
+    assert order == expected
 
 
 @pytest.mark.slow
