@@ -58,6 +58,17 @@ def test_frozen_parameters_stay_to_the_last_digit():
     assert (np.asarray(after[free]) != np.asarray(theta[free])).all()
 
 
+def test_a_share_of_the_loss_is_the_damping_of_the_step_that_sees_it():
+    teacher, samples = problem(n=20)  # all seen in each step
+    start = disturbed(teacher)
+    damping = 1e-2 * float(samples.value(start))
+    fixed = jax.jit(Subsampled(n_steps=1, damping=damping, first=damping))(start, samples)
+    share = jax.jit(Subsampled(n_steps=1, damping=1e-12, first=1e-12, of_loss=1e-2))(start, samples)
+    np.testing.assert_allclose(flatten(share.network)[0], flatten(fixed.network)[0], rtol=1e-4, atol=1e-6)
+    least = jax.jit(Subsampled(n_steps=1, damping=1e-12, first=1e-12))(start, samples)
+    assert not np.allclose(flatten(least.network)[0], flatten(fixed.network)[0], rtol=1e-4, atol=1e-6)
+
+
 def test_chance_repeats_itself():
     """A run that was interrupted goes on as it would have gone."""
     teacher, samples = problem()
@@ -87,7 +98,13 @@ def test_a_student_that_is_not_finite_is_told_of():
 
 
 @pytest.mark.parametrize(
-    ("settings", "named"), [({"n_steps": 0}, "n_steps"), ({"answers": 0.0}, "answers"), ({"damping": -1.0}, "damping")]
+    ("settings", "named"),
+    [
+        ({"n_steps": 0}, "n_steps"),
+        ({"answers": 0.0}, "answers"),
+        ({"damping": -1.0}, "damping"),
+        ({"of_loss": -1e-2}, "of_loss"),
+    ],
 )
 def test_settings_that_mean_nothing_are_refused(settings, named):
     with pytest.raises(ValueError, match=named):

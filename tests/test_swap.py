@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
+import drawn
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -14,16 +15,17 @@ import pytest
 import ecjax as ec
 from ecjax.expand import Stopping
 from ecjax.judge import Judge
-from ecjax.network import hidden_states
+from ecjax.network import hidden_states, stack
 from ecjax.network.moves import shrink, split_neuron, with_layers
 from ecjax.objective import Samples
-from ecjax.reconstruct import Neurons, eliminate_in_all_layers, finetune, removal_costs, swap
+from ecjax.reconstruct import Candidate, Neurons, eliminate_in_all_layers, finetune, removal_costs, swap
 from ecjax.reconstruct.eliminate import with_neurons
 from ecjax.reconstruct.finetune import are_judged_together, quick_steps
 from ecjax.reconstruct.last import last_steps
 from ecjax.reconstruct.missing import Held, explained, most_wanted, with_room
 from ecjax.reconstruct.swap import swapped
 from ecjax.reconstruct.thinned import without_cheapest
+from ecjax.road.layers import cluster_students
 
 SHAPE = (6, 5, 4, 3)
 # The room has functions of such names.
@@ -114,6 +116,31 @@ def test_where_a_step_on_all_samples_is_dear_those_on_some_lead_to_the_same_end(
     refined, loss = finetune(again, samples, stop=Stopping(max_steps=30), judge=judge)
     assert judge.fits(loss)
     assert eliminate_in_all_layers(refined, loss, samples, stop=Stopping(max_steps=30), judge=judge)[0].widths == (8,)
+
+
+@pytest.mark.parametrize("dear", [False, True], ids=["affordable", "dear"])
+def test_clusters_that_lack_much_are_refined_only_where_steps_are_affordable(dear, monkeypatch):
+    """Two students that share five of six neurons: without the sixth least squares leave far more than a student."""
+    teacher = jax.tree.map(lambda leaf: 1.5 * leaf, ec.random_network((5, 6, 3), "tanh", key=jr.key(5)))
+    x = jr.normal(jr.key(6), (400, 5))
+    samples = Samples(x, ec.respond(teacher, x))
+    first = replace(teacher.layers[0], w=teacher.layers[0].w.at[0].set(jr.normal(jr.key(7), (5,))))
+    expansion = drawn.expansion(stack([teacher, with_layers(teacher, 0, first, teacher.layers[1])]), 1e-6)
+    config = ec.RecoveryConfig.toy(6, 2, cluster=ec.ClusterConfig(gamma=1.0))
+    clustering = cluster_students(expansion, x, config)
+    assert len(clustering.kept_clusters) == 5
+    propose, tried = importlib.import_module("ecjax.reconstruct.propose"), []
+
+    def assemble(neurons, samples, within, tools, *, origin):
+        tried.append(neurons.width)
+        return Candidate(within, np.zeros((3, 5)), 1.0, tools.judge, origin)
+
+    monkeypatch.setattr(propose, "assemble", assemble)
+    monkeypatch.setattr(propose, "is_small", lambda net: False)
+    monkeypatch.setattr(propose, "are_dear", lambda net, samples: dear)
+    propose.reconstruct_layer(expansion, clustering, samples, stop=Stopping(), judge=Judge.of(samples), in_passing=True)
+    assert (5 in tried) is not dear
+    assert tried[-1] == 6
 
 
 def test_quick_steps_see_all_samples_however_dear(monkeypatch):

@@ -55,6 +55,7 @@ class Subsampled(Stage):
         n_steps: Steps at most, those that did not help included.
         answers: How many numbers a step sees for each parameter of the student.
         damping: Which is never less, for targets of unit variance.
+        of_loss: Nor than this share of the loss of a step's samples: it falls with what is left to explain.
         first: Damping of the first step, if it is not below that.
         products: With J^T J that a step takes at most.
         target_loss: Of a step's samples, at which the student needs no more steps.
@@ -63,13 +64,18 @@ class Subsampled(Stage):
     n_steps: int = 800
     answers: float = 1.4
     damping: float = 1e-5
+    of_loss: float = 0.0
     first: float = 1e-4
     products: int = 60
     target_loss: float = 1e-10
 
     def __post_init__(self):
         check_settings(
-            self, from_1=("n_steps", "products"), above_0=("answers", "damping", "first"), finite=("target_loss",)
+            self,
+            from_1=("n_steps", "products"),
+            above_0=("answers", "damping", "first"),
+            from_0=("of_loss",),
+            finite=("target_loss",),
         )
 
     @in_full_precision
@@ -87,21 +93,23 @@ class Subsampled(Stage):
         def step(at: _At) -> _At:
             net = unflatten(at.theta)
             seen = samples.take(_drawn(at.number, len(samples.x), n_rows))
+            before = seen.value(net)
+            damping = jnp.maximum(at.damping, self.of_loss * before)
             factors = kronecker_factors(net, seen.x, of_inputs, moving)
             along, back = seen.products(net)
             downhill = freed(-back(seen.residuals(net)))
             size = jnp.linalg.norm(downhill) + jnp.finfo(theta.dtype).tiny
             way = size * conjugate_gradients(
-                lambda v: freed(back(along(v))) + at.damping * v,
+                lambda v: freed(back(along(v))) + damping * v,
                 downhill / size,
-                lambda v: freed(flatten(precondition(factors, at.damping, unflatten(v)))[0]),
+                lambda v: freed(flatten(precondition(factors, damping, unflatten(v)))[0]),
                 most=self.products,
             )
-            before, after = seen.value(net), seen.value(unflatten(at.theta + way))
+            after = seen.value(unflatten(at.theta + way))
             helps = after < before
             factor = jnp.where(helps, jnp.where(after < _HELPS_MUCH * before, _MUCH, _SOME), _NONE)
-            damping = jnp.clip(at.damping * factor.astype(theta.dtype), self.damping, _LARGEST)
-            return _At(at.number + 1, jnp.where(helps, at.theta + way, at.theta), damping, before)
+            next_one = jnp.clip(damping * factor.astype(theta.dtype), self.damping, _LARGEST)
+            return _At(at.number + 1, jnp.where(helps, at.theta + way, at.theta), next_one, before)
 
         first = jnp.asarray(max(self.first, self.damping), theta.dtype)
         begun = _At(jnp.array(0), theta, first, jnp.asarray(jnp.inf, theta.dtype))

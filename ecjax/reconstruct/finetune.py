@@ -39,9 +39,10 @@ QUICK_PATIENCE = 10  # with quick steps, which show whether careful ones are wor
 _STIR = Subsampled(n_steps=100)
 # Numbers of samples times parameters from which a step on all samples takes too long (six seconds on one core). Fewer
 # ones do not decide: on two answers for each parameter of 784-128-10 their loss falls and that of the others rises. So
-# each step sees others, at dampings at which it is no stir: 7e-6 becomes 1e-7 in 80 steps of 3 s each.
+# each step sees others, and its damping falls with the loss: a student of g, at 1.4e-5, is at 7e-6 after 20 steps at a
+# hundredth of that, and no further after 20 more at a thousandth.
 _DEAR = 2e9
-_COLD = Subsampled(n_steps=20, answers=2.0, damping=1e-9, first=1e-8)
+_COOLING = Subsampled(n_steps=20, answers=2.0, damping=1e-11, of_loss=1e-2, first=1e-11)
 _LEADS_ON = 1.2  # times less loss at least, where so many more of them are taken
 _CAREFUL = partial(Inexact, products=600)  # near the end some hundred are what makes a step Newton's
 
@@ -137,7 +138,7 @@ def are_dear(net: Network, samples: Samples) -> bool:
 
 
 def stirred(net: Network, samples: Samples, *, widths: Sequence[int], times: int = 1) -> tuple[Network, float]:
-    """Take a network past minima, by a hundred steps that see other samples each.
+    """Take a network past minima, by a hundred steps that see other samples each; where such are dear, cooler ones.
 
     Args:
         net: Where to start.
@@ -149,6 +150,10 @@ def stirred(net: Network, samples: Samples, *, widths: Sequence[int], times: int
         The network, and its loss, which may be above that of the start.
     """
     padded, free = _padded(net, widths)
+    if are_dear(net, samples):
+        stop = Stopping(max_steps=times * _STIR.n_steps // _COOLING.n_steps, target_loss=0.0)
+        padded, loss = _cooled(padded, samples, free, stop)
+        return _as_wide(padded, net.widths), loss
     for _ in range(times):
         padded, loss = _on_some(_STIR, padded, samples, free)
     return _as_wide(padded, net.widths), float(loss)
@@ -160,7 +165,7 @@ def _cooled(net: Network, samples: Samples, free, stop: Stopping) -> tuple[Netwo
     for _ in range(stop.max_steps):
         if loss <= stop.target_loss:
             break
-        before, (further, after) = loss, _on_some(_COLD, net, samples, free)
+        before, (further, after) = loss, _on_some(_COOLING, net, samples, free)
         if float(after) < loss:
             net, loss = further, float(after)
         if not loss < before / _LEADS_ON:

@@ -9,7 +9,8 @@ Each proposal is refined in nested choices, smallest first; the first that is ex
 parameters than there are numbers to explain does not reach rounding errors by chance, so it is safe to try many. Where
 a refinement takes long, only all neurons of a proposal are tried: they explain whatever some of them do, and those in
 excess are taken away from an exact network at little cost. Large layers, smooth ones or a single one, are taken as they
-are, clusters of any angle among them, and judged with all other layers (`ecjax.reconstruct.swap`).
+are, clusters of any angle among them, and judged with all other layers (`ecjax.reconstruct.swap`). Where steps are
+dear, clusters are refined only if least squares leave so little with them that steps may make good for it.
 """
 
 from functools import partial
@@ -25,8 +26,9 @@ from ..network import student
 from ..objective import Samples
 from .assemble import Candidate, Tools, assemble
 from .eliminate import eliminate
+from .finetune import are_dear
 from .merge import merge
-from .output import contributions, neurons_of, wanted
+from .output import contributions, fit_output, neurons_of, wanted
 from .select import nested_choices
 
 _N_STUDENTS = 5  # whose own neurons are proposals, best first
@@ -111,6 +113,10 @@ def reconstruct_layer(
         neurons = proposed()
         if not neurons.width:
             continue
+        if source != "one student" and in_passing and are_dear(within, samples):
+            left = fit_output(neurons, samples.x, wanted(within, samples.x, samples.y)).loss
+            if not judge.may_be_made_good(left, float(loss.min())):
+                continue
         choices = [np.arange(neurons.width)]
         if small:
             choices = nested_choices(neurons, samples.x, wanted(within, samples.x, samples.y), judge)
