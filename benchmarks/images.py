@@ -6,6 +6,9 @@
     python -m benchmarks.images --hidden 128 --activations tanh --seeds 0 --images 60000 --student-width 192 \
         --n-students 2
 
+Errors are cosine distances of pre-activations, of all images and of those that have all their pixels in common with
+others: what ten answers of a single image tell of a pixel that it alone has is less than the weights of twelve neurons.
+
 Teachers are those of `ecjax teach DATASET --hidden ... --activation ... --seed ...`, with its defaults, and answer
 10,000 images in float64. Settings are those of `RecoveryConfig.images` (with several hidden layers `images_deep`). Some
 relu teachers have a neuron that is silent for all images (`n_silent`): it is not missed.
@@ -25,6 +28,7 @@ import numpy as np
 import ecjax as ec
 from ecjax.cli.commands import Teach
 from ecjax.data.images import load_images
+from ecjax.expand import leverage
 from ecjax.network import hidden_states
 
 from .rows import RATE, Table, as_text, rate, recovered, solved
@@ -32,6 +36,7 @@ from .rows import RATE, Table, as_text, rate, recovered, solved
 ACTIVATIONS = ("g", "tanh", "sigmoid", "softplus", "relu")
 DATASETS = ("mnist", "fashion-mnist", "cifar-10")
 DEEP = {"n_students": 4}  # of six
+_COMMON = 2.0  # leverage of images that have their pixels in common with others, at most, in units of the mean
 
 
 def solve(
@@ -69,9 +74,12 @@ def solve(
     settings = {"activation": activation, "hidden_layers": len(hidden), "key": jr.key(seed)}
     config = preset(**{**DEEP, **students} if len(hidden) > 1 else students)
     recovery, row = recovered(lambda: ec.recover(x, ec.respond(teacher, x), config=config, **settings), teacher, x)
-    distances = [np.nanmax(layer.cosine_in) for layer in ec.compare(recovery, teacher, x).layers]
+    told = np.asarray(jax.jit(leverage)(x - x.mean(axis=0)))
+    common = x[told < _COMMON * told.mean()]
+    largest = lambda x: float(max(np.nanmax(layer.cosine_in) for layer in ec.compare(recovery, teacher, x).layers))
     silent = sum(int((np.ptp(state.h, axis=0) == 0).sum()) for state in hidden_states(teacher, x))
-    return row | {"pre_activation_distance": float(max(distances)), "n_silent": silent}
+    distances = {"pre_activation_distance": largest(x), "common_distance": largest(common), "n_common": len(common)}
+    return row | distances | {"n_silent": silent}
 
 
 def is_whole(row: dict[str, Any]) -> bool:
@@ -81,11 +89,12 @@ def is_whole(row: dict[str, Any]) -> bool:
 
 def rates(rows: list[dict[str, Any]]) -> Table:
     """A row for each data set and activation; errors are cosine distances of pre-activations."""
-    table = [["teacher", "activation", "all found, none in excess", *RATE]]
+    table = [["teacher", "activation", "all found, none in excess", *RATE, "error of common images"]]
     for (dataset, activation), same in itertools.groupby(rows, key=lambda row: (row["dataset"], row["activation"])):
         same = list(same)
         errors = [row["pre_activation_distance"] for row in same if is_whole(row)]
-        table.append([f"{dataset} {same[0]['teacher']}", activation, *rate(same, errors)])
+        common = max((row["common_distance"] for row in same if is_whole(row)), default=np.nan)
+        table.append([f"{dataset} {same[0]['teacher']}", activation, *rate(same, errors), f"{common:.0e}"])
     return table
 
 

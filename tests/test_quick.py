@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import ecjax as ec
-from ecjax.expand import RESULTS, OnFewer, Stopping, choose_method, expand, judged
+from ecjax.expand import RESULTS, OnFewer, Stopping, choose_method, expand, fewer, judged
 from ecjax.expand.stage import Stage
 from ecjax.judge import Judge
 from ecjax.network import random_students
@@ -58,6 +58,21 @@ def test_a_student_sees_so_many_answers_for_each_parameter(activation, n, answer
     np.testing.assert_array_equal(objective.y, samples.y[np.array(rows)])
     np.testing.assert_array_equal(objective.weights, samples.weights[np.array(rows)])
     np.testing.assert_allclose(done.loss, eqx.filter_jit(samples.value)(done.network), rtol=1e-13)  # judged on all
+
+
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
+def test_samples_that_alone_tell_of_an_input_are_among_the_fewer(dtype):
+    """Two images alone have ink in a pixel: without them its weights are anything, and both answers wrong."""
+    x = drawn.normal(jr.key(1), (2000, 8)).at[:, 6:].set(0.0)
+    x = x.at[1234, 6].set(1.0).at[jnp.array([7, 1999]), 7].set(0.5) @ drawn.normal(jr.key(2), (8, 8))  # in any basis
+    x = x.astype(dtype)
+    samples, net = ec.Samples(x, x[:, :2]), drawn.network((8, 5, 2), "tanh", key=jr.key(0), dtype=dtype)
+    for of in (fewer, jax.jit(fewer, static_argnums=2)):
+        some = of(samples, net, 3.0)
+        assert len(some.x) == 86
+        rows = {int(np.flatnonzero((np.asarray(x) == row).all(axis=1))[0]) for row in np.asarray(some.x)}
+        assert len(rows) == 86
+        assert {7, 1234, 1999} <= rows
 
 
 @pytest.mark.slow

@@ -28,6 +28,7 @@ from .narrowing import Narrowing as Narrowing
 from .newton import Newton as Newton
 from .on_fewer import OnFewer as OnFewer
 from .on_fewer import fewer as fewer
+from .on_fewer import leverage as leverage
 from .orthogonal import Orthogonal as Orthogonal
 from .rounds import better_of as better_of
 from .rounds import renewed as renewed
