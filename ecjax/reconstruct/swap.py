@@ -80,24 +80,31 @@ class _Tools:
     def stirred(self, net: Network, times: int = 1) -> Refined:
         return stirred(net, self.samples, widths=self.padded(net), times=times)
 
+    def is_clear(self, net: Network, loss: float) -> bool:
+        """Whether a network says itself which neurons it has no need of.
+
+        In the only hidden layer of a mostly right one, costs are those of the answers: those of the teacher's neurons
+        are a thousand times what is left, before and after steps past minima.
+        """
+        return len(net.widths) == 1 and self.judge.is_mostly_right(loss)
+
     def tried(self, net: Network, than: float) -> Refined:
         """A network after steps past minima, and refined if it comes near that loss.
 
-        Among nearly exact ones such steps alone tell: without a neuron too many they stay so.
+        Among nearly exact ones such steps alone tell, without a neuron too many they stay so; of clear ones, too.
         """
         net, loss = self.stirred(net)
         are_wrong = self.judge.may_be_wrong(than) and self.judge.may_be_wrong(loss)
-        return self.refined(net) if are_wrong and self.may_come_near(loss, than) else (net, loss)
+        is_open = are_wrong and not self.is_clear_without(net, loss, than)
+        return self.refined(net) if is_open and self.may_come_near(loss, than) else (net, loss)
+
+    def is_clear_without(self, net: Network, loss: float, than: float) -> bool:
+        """Whether a narrower network at this loss after such steps lacks nothing that it had at another one."""
+        return self.is_clear(net, loss) and self.judge.is_about_as_good(loss, than)
 
     def may_do_without(self, net: Network, cost: float, loss: float) -> bool:
-        """Whether a neuron that costs so much by least squares may be needless.
-
-        In the only hidden layer of a mostly right network, costs are those of the answers and tell: those of the
-        teacher's neurons are a thousand times what is left.
-        """
-        if len(net.widths) > 1 or not self.judge.is_mostly_right(loss):
-            return True
-        return self.judge.may_be_made_good(cost, _ALONE * loss)
+        """Whether a neuron that costs so much by least squares may be needless."""
+        return not self.is_clear(net, loss) or self.judge.may_be_made_good(cost, _ALONE * loss)
 
     @staticmethod
     def may_come_near(loss: float, than: float) -> bool:
@@ -167,12 +174,13 @@ def _better(net: Network, loss: float, before: Sequence[int], tools: _Tools) -> 
     """
     if tools.judge.fits(loss):
         return _with_faint_anew(net, loss, tools)
-    may_be_wrong = tools.judge.may_be_wrong(loss)
+    may_be_wrong, is_clear = tools.judge.may_be_wrong(loss), tools.is_clear(net, loss)
     return chain(
+        _without_needless(net, loss, before, tools) if is_clear else (),
         _with_missing(net, loss, tools) if may_be_wrong else (),
         _with_one_for_several(net, loss, tools),
         _with_faint_anew(net, loss, tools),
-        _without_needless(net, loss, before, tools),
+        () if is_clear else _without_needless(net, loss, before, tools),
         _nearer(net, loss, tools),
         _with_other_scales(net, loss, tools) if may_be_wrong and tools.judge.is_mostly_right(loss) else (),
     )
@@ -211,7 +219,7 @@ def _narrower(trials: Iterator[Network], loss: float, tools: _Tools) -> Iterator
     judge, nearest = tools.judge, None
     for trial in trials:
         narrower, after = tools.tried(trial, loss)
-        if judge.does_without(after, loss):
+        if judge.does_without(after, loss) or tools.is_clear_without(narrower, after, loss):
             yield narrower, after
         if nearest is None or after < nearest[1]:
             nearest = narrower, after
