@@ -24,7 +24,7 @@ from ecjax.reconstruct.finetune import are_judged_together, quick_steps
 from ecjax.reconstruct.last import last_steps
 from ecjax.reconstruct.missing import Held, explained, most_wanted, with_room
 from ecjax.reconstruct.swap import swapped
-from ecjax.reconstruct.thinned import without_cheapest
+from ecjax.reconstruct.thinned import thinned, without_cheapest
 from ecjax.road.layers import cluster_students
 
 SHAPE = (6, 5, 4, 3)
@@ -83,6 +83,37 @@ def test_neurons_that_cost_little_go_at_once_and_no_others():
     narrow = without_cheapest(net, samples, lets_go=lambda cost: cost <= 1.01 * least)
     assert narrow.widths == (4,)
     assert float(samples.value(narrow)) == pytest.approx(least, rel=1e-6)
+
+
+def test_neurons_of_lower_layers_go_by_what_the_answers_lose(planted):
+    """Not by what the layer above wants of them, most of which the answers may not need."""
+    teacher, samples, _ = planted
+    wide = split_neuron(teacher, 1, layer=0, share=0.3)
+    nearly = partial(without_cheapest, wide, samples, layer=0)
+    assert nearly(lets_go=lambda cost: cost <= 1e-12).widths == teacher.widths
+    costs = [float(samples.value(nearly(lets_go=lambda cost, most=most: cost <= most))) for most in (1e-3, 1e-2, 1.0)]
+    assert costs == sorted(costs)
+    assert costs[0] <= 1e-3
+    assert costs[1] <= 1e-2
+    assert nearly(lets_go=lambda cost: False) is wide
+
+
+def test_all_layers_of_a_wrong_network_are_thinned(planted, monkeypatch):
+    """Copies of neurons, none of them quite in its place, in both layers; small networks take other steps."""
+    teacher, samples, judge = planted
+    wide = teacher
+    for layer, neuron, share in ((0, 1, 0.3), (0, 2, 0.6), (0, 4, 0.5), (1, 0, 0.4), (1, 3, 0.7)):
+        wide = split_neuron(wide, neuron, layer=layer, share=share)
+    leaves, tree = jax.tree.flatten(wide)
+    off = [leaf * (1 + 3e-3 * jr.normal(jr.fold_in(jr.key(8), i), leaf.shape)) for i, leaf in enumerate(leaves)]
+    wide = jax.tree.unflatten(tree, off)
+    assert judge.may_be_wrong(float(samples.value(wide)))
+    assert judge.is_nearly_right(float(samples.value(wide)))
+    assert thinned(wide, samples, judge=judge) is wide
+    monkeypatch.setattr(importlib.import_module("ecjax.reconstruct.thinned"), "MATRIX_UP_TO", 0)
+    narrow = thinned(wide, samples, judge=judge)
+    assert narrow.widths == teacher.widths
+    assert judge.is_mostly_right(float(samples.value(narrow)))
 
 
 def nearly_right(shape, others, n_samples):

@@ -32,6 +32,7 @@ from .soften import SHARPNESS, with_soft_kinks
 
 # Orthogonal factors of a Jacobian of so many entries, times parameters, take about a second a step.
 _ORTHOGONAL_UP_TO = 10_000_000_000
+MATRIX_UP_TO = 6000  # parameters, for which a step with the matrix takes some ten seconds
 ANSWERS = 10.0  # for each parameter, before all of them are looked at
 _SOFT_STEPS = 10  # of a refinement with soft kinks, whose network is not the end
 _FURTHER = 1e-4  # of the loss that rounding may explain, for networks that are nearly right from the start

@@ -1,7 +1,7 @@
 """Neurons swapped: those that a large network lacks come in, those that it has no need of go.
 
-Layers found one by one may lack a neuron that too few students held, or have some too many, most of which a single
-layer has lost before (`thinned`). Once all are there, the network is nearly right, and small, and says so itself: what
+Layers found one by one may lack a neuron that too few students held, or have some too many, most of which large ones
+have lost before (`thinned`). Once all are there, the network is nearly right, and small, and says so itself: what
 it leaves tells which neuron it lacks (`missing`). What can go, where the network is still not exact, is tried: neurons
 that do the work of one (`parallel`), and those without which least squares do best. What can be otherwise is tried,
 too: scale and shift of neurons for which others do nearly as well (`profile`), and weights that nearly nothing depends
@@ -30,7 +30,7 @@ from ..network import Network
 from ..objective import Samples
 from .eliminate import removal, removals
 from .faint import Directions, faintest_first, without_faint
-from .finetune import ANSWERS, QUICK_PATIENCE, affordable_steps, are_dear, stirred
+from .finetune import ANSWERS, MATRIX_UP_TO, QUICK_PATIENCE, affordable_steps, are_dear, stirred
 from .last import last_steps
 from .missing import Held, Vectors, most_wanted, with_room
 from .parallel import parallel_groups
@@ -46,7 +46,6 @@ _PROGRESS = 2.0  # by which refinement has to lower a loss to be repeated
 _STEPS = 30  # of a refinement that judges, which is at its minimum after ten to thirty
 _HOPELESS = 10.0  # times the loss after stirring, beyond which a trial is not refined ...
 _WARM = 1e-6  # ... or this, at which such steps leave networks of images that are right
-_MATRIX_UP_TO = 6000  # parameters, for which a step with the matrix takes some ten seconds
 _STIRS = 3  # of a network with room
 _ROOMS = 2  # with other vectors each, before a network counts as wrong for good
 _LOOSE = 4  # scales and shifts that are tried, of neurons that few samples tell
@@ -237,7 +236,7 @@ def _with_other_scales(net: Network, loss: float, tools: _Tools) -> Iterator[Ref
 
 
 def _nearer(net: Network, loss: float, tools: _Tools) -> Iterator[Refined]:
-    if net.n_parameters <= _MATRIX_UP_TO and not tools.judge.may_be_wrong(loss):
+    if net.n_parameters <= MATRIX_UP_TO and not tools.judge.may_be_wrong(loss):
         more, after = last_steps(net, tools.samples, stop=tools.stop)
     else:
         more, after = tools.refined(net, careful=True)

@@ -149,7 +149,7 @@ def _layers(
             latest, inputs, key_above = found[-1], samples.x, jr.fold_in(key, 2**31 + number)
             if in_passing and number == depth - 1 and not seconds.deadline.leaves_out("refining the layers below"):
                 with seconds.of("reconstruct"):
-                    found, inputs = settled(found, everything, config)
+                    found, inputs = settled(found, everything, config, judge, progress=progress)
                 latest = found[-1]
             students, features = upper_students(latest.expansion, latest.candidate, inputs, config, key=key_above)
             samples = Samples(features, targets, samples.weights)

@@ -26,8 +26,9 @@ from ..network import Layer, Network, hidden_states, random_students, stack, stu
 from ..objective import Inputs, Samples
 from ..reconstruct import Candidate, NoClustersError, before_next, fit_output, reconstruct_layer
 from ..reconstruct.evidence import NEW, SharedFloor, Weighed, shared_floor, weigh
-from ..reconstruct.finetune import ANSWERS, QUICK_PATIENCE, quick_steps
+from ..reconstruct.finetune import ANSWERS, MATRIX_UP_TO, QUICK_PATIENCE, quick_steps
 from ..reconstruct.missing import Vectors
+from ..reconstruct.thinned import thinned
 from .settings import RecoveryConfig
 
 Doubts = Callable[[float], str]
@@ -279,26 +280,33 @@ def upper_students(
 
 
 @in_full_precision
-def settled(found: Sequence[Found], samples: Samples, config: RecoveryConfig) -> tuple[list[Found], Inputs]:
+def settled(
+    found: Sequence[Found], samples: Samples, config: RecoveryConfig, judge: Judge, *, progress: Progress
+) -> tuple[list[Found], Inputs]:
     """Layers that were found in passing, refined together beneath the wide layers of the best student.
 
     The last hidden layer can be told only as well as those below it are known: before, students above 32 and 24 neurons
-    of a 40-32-24-16-6 teacher, known to 1e-5, were imitated by 15 neurons in the place of 16.
+    of a 40-32-24-16-6 teacher, known to 1e-5, were imitated by 15 neurons in the place of 16. Large ones that are wrong
+    lose needless neurons first.
 
     Args:
         found: All hidden layers but the last, first to last.
         samples: Queries of the first layer, and targets.
         config: Settings.
+        judge: What counts as exact.
+        progress: Called as the work advances.
 
     Returns:
         The same layers, and the inputs of the last of them.
     """
     *below, latest = found
     whole = Network((*(each.candidate.network.layers[0] for each in below), *latest.candidate.network.layers))
+    whole = thinned(whole, samples, judge=judge, progress=progress)
     some = fewer(samples, whole, ANSWERS)
     stop = replace(config.finetune, max_steps=_SETTLING, patience=QUICK_PATIENCE, target_loss=_SETTLED)
-    for careful in (False, True):
-        whole, loss = quick_steps(whole, some, stop=stop, widths=whole.widths, careful=careful)
+    whole, loss = quick_steps(whole, some, stop=stop, widths=whole.widths)
+    if not (judge.may_be_wrong(loss) and whole.n_parameters > MATRIX_UP_TO):
+        whole, loss = quick_steps(whole, some, stop=stop, widths=whole.widths, careful=True)
     settled = []
     for number, each in enumerate(found):
         upper = whole.layers[number:] if each is latest else (whole.layers[number], *each.candidate.network.layers[1:])
