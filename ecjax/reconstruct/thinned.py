@@ -82,7 +82,8 @@ def without_cheapest(net: Network, samples: Samples, *, lets_go: Callable[[float
     Args:
         net: To narrow.
         samples: Queries and targets.
-        lets_go: Whether neurons may go that cost so much together, by least squares for what the next layer wants.
+        lets_go: Whether neurons may go that cost the answers so much together, the others fitted by least squares
+            to what the next layer wants.
         layer: Which hidden layer.
     """
     x, neurons = inputs_of(net, layer, samples.x), neurons_of(net, layer)
@@ -93,6 +94,6 @@ def without_cheapest(net: Network, samples: Samples, *, lets_go: Callable[[float
         cost = np.cumsum([0.0, *rises]).__getitem__
     else:
         before = float(samples.value(net))
-        cost = lambda n: float(samples.value(without(n))) - before  # of the answers, not of what the next layer wants
+        cost = lambda n: float(samples.value(without(n))) - before
     n_going = bisect(range(1, neurons.width), False, key=lambda n: not lets_go(cost(n)))
     return without(n_going) if n_going else net
